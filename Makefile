@@ -1,0 +1,78 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PY ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+BUF := npx --yes @bufbuild/buf@1.75.0
+# The repository root on sys.path would create second copies of every module.
+export PYTHONSAFEPATH := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+# `proto` is a directory too: without .PHONY make would call it up to date.
+.PHONY: help setup demo test quick check lint fmt types arch proto proto-check proto-lint bench crash
+
+help:           ## what can be made here
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
+
+# torch first and alone: the pinned build is the CPU one, and a later
+# requirement that it satisfies then installs nothing more.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@start=$$(date +%s); \
+	test -x $(BIN)/python || $(PY) -m venv $(VENV); \
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0; \
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	touch $@; echo "set-up took $$(( $$(date +%s) - start )) s"
+
+setup: $(VENV)/.ready  ## a virtual environment with everything in it
+
+demo: setup     ## train, publish, serve and generate, end to end
+	@$(BIN)/switchyard demo
+
+test: setup     ## every test that needs no special machine
+	@start=$$(date +%s); $(BIN)/pytest; echo "tests took $$(( $$(date +%s) - start )) s"
+
+quick: setup    ## the tests that take less than ten seconds each
+	@$(BIN)/pytest -m "not slow"
+
+check: lint types arch proto-check  ## everything but the tests
+
+lint: setup     ## style, docstrings, module sizes
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+fmt: setup      ## rewrite in the house style
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+# mypy finds `switchyard.*` through a tree of links, because the import
+# package is mapped onto the top-level folders.
+types: setup    ## strict types
+	@mkdir -p build/types/switchyard
+	@for d in proto registry trainer server clients; do ln -sfn ../../../$$d build/types/switchyard/$$d; done
+	@$(BIN)/mypy --no-color-output | sed 's#build/types/switchyard/##'
+
+arch: setup     ## who may import whom
+	@$(BIN)/lint-imports --no-cache
+
+PROTOS := registry/v1/registry.proto inference/v1/inference.proto admin/v1/admin.proto
+
+# protoc maps the virtual path switchyard/proto onto proto/, so generated
+# imports need no rewriting.
+proto: setup    ## generate the Python code of the wire contract
+	@mkdir -p build/gen
+	@$(BIN)/python -m grpc_tools.protoc -Iswitchyard/proto=proto --python_out=build/gen --pyi_out=build/gen \
+	  --grpc_python_out=build/gen $(addprefix switchyard/proto/,$(PROTOS))
+	@cp -r build/gen/switchyard/proto/. proto/
+
+proto-check: proto  ## committed generated code is what protoc makes
+	@git diff --exit-code -- proto
+
+proto-lint: setup   ## buf's style rules, and no break against the released contract
+	@mkdir -p build/buf && ln -sfn ../../proto build/buf/switchyard && cp proto/buf.yaml build/buf/buf.yaml
+	@cd build/buf && $(BUF) lint && $(BUF) breaking --against ../../proto/released.binpb
+
+bench: setup    ## the committed measurements, made again
+	@$(BIN)/python -P bench/run.py
+
+crash: setup    ## the long crash-safety suite of the registry
+	@$(BIN)/pytest tests/crash -m "crash or not crash"

@@ -1,0 +1,1 @@
+"""Python client, synchronous and asyncio, and the command line."""

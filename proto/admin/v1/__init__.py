@@ -1,0 +1,1 @@
+"""`switchyard.admin.v1`, generated; `make proto` rewrites it."""

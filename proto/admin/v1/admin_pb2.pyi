@@ -1,0 +1,139 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AdapterState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ADAPTER_STATE_UNSPECIFIED: _ClassVar[AdapterState]
+    ADAPTER_STATE_FETCHING: _ClassVar[AdapterState]
+    ADAPTER_STATE_HOST: _ClassVar[AdapterState]
+    ADAPTER_STATE_RESIDENT: _ClassVar[AdapterState]
+    ADAPTER_STATE_FAILED: _ClassVar[AdapterState]
+ADAPTER_STATE_UNSPECIFIED: AdapterState
+ADAPTER_STATE_FETCHING: AdapterState
+ADAPTER_STATE_HOST: AdapterState
+ADAPTER_STATE_RESIDENT: AdapterState
+ADAPTER_STATE_FAILED: AdapterState
+
+class AdapterStatus(_message.Message):
+    __slots__ = ("digest", "state", "host_bytes", "device_bytes", "pins", "error_reason", "retry_after_s")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    HOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PINS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    state: AdapterState
+    host_bytes: int
+    device_bytes: int
+    pins: int
+    error_reason: str
+    retry_after_s: float
+    def __init__(self, digest: _Optional[str] = ..., state: _Optional[_Union[AdapterState, str]] = ..., host_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., pins: _Optional[int] = ..., error_reason: _Optional[str] = ..., retry_after_s: _Optional[float] = ...) -> None: ...
+
+class GetServerInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetServerInfoResponse(_message.Message):
+    __slots__ = ("version", "base_name", "base_digest", "quantization", "max_sequences", "max_context_tokens", "max_rank", "adapter_slots", "host_cache_bytes", "base_fingerprint")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BASE_NAME_FIELD_NUMBER: _ClassVar[int]
+    BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    MAX_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_RANK_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    HOST_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BASE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    base_name: str
+    base_digest: str
+    quantization: str
+    max_sequences: int
+    max_context_tokens: int
+    max_rank: int
+    adapter_slots: int
+    host_cache_bytes: int
+    base_fingerprint: str
+    def __init__(self, version: _Optional[str] = ..., base_name: _Optional[str] = ..., base_digest: _Optional[str] = ..., quantization: _Optional[str] = ..., max_sequences: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., max_rank: _Optional[int] = ..., adapter_slots: _Optional[int] = ..., host_cache_bytes: _Optional[int] = ..., base_fingerprint: _Optional[str] = ...) -> None: ...
+
+class GetLoadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetLoadResponse(_message.Message):
+    __slots__ = ("waiting_requests", "running_sequences", "kv_rows_used", "kv_rows_total", "adapters_resident", "adapter_host_bytes", "adapter_device_bytes", "rss_bytes", "draining")
+    WAITING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    KV_ROWS_USED_FIELD_NUMBER: _ClassVar[int]
+    KV_ROWS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_RESIDENT_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_HOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_DEVICE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    waiting_requests: int
+    running_sequences: int
+    kv_rows_used: int
+    kv_rows_total: int
+    adapters_resident: int
+    adapter_host_bytes: int
+    adapter_device_bytes: int
+    rss_bytes: int
+    draining: bool
+    def __init__(self, waiting_requests: _Optional[int] = ..., running_sequences: _Optional[int] = ..., kv_rows_used: _Optional[int] = ..., kv_rows_total: _Optional[int] = ..., adapters_resident: _Optional[int] = ..., adapter_host_bytes: _Optional[int] = ..., adapter_device_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
+
+class ListAdapterStatesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListAdapterStatesResponse(_message.Message):
+    __slots__ = ("adapters",)
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    adapters: _containers.RepeatedCompositeFieldContainer[AdapterStatus]
+    def __init__(self, adapters: _Optional[_Iterable[_Union[AdapterStatus, _Mapping]]] = ...) -> None: ...
+
+class LoadAdapterRequest(_message.Message):
+    __slots__ = ("ref",)
+    REF_FIELD_NUMBER: _ClassVar[int]
+    ref: str
+    def __init__(self, ref: _Optional[str] = ...) -> None: ...
+
+class LoadAdapterResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: AdapterStatus
+    def __init__(self, status: _Optional[_Union[AdapterStatus, _Mapping]] = ...) -> None: ...
+
+class UnloadAdapterRequest(_message.Message):
+    __slots__ = ("ref",)
+    REF_FIELD_NUMBER: _ClassVar[int]
+    ref: str
+    def __init__(self, ref: _Optional[str] = ...) -> None: ...
+
+class UnloadAdapterResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: AdapterStatus
+    def __init__(self, status: _Optional[_Union[AdapterStatus, _Mapping]] = ...) -> None: ...
+
+class DrainRequest(_message.Message):
+    __slots__ = ("grace_s",)
+    GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    grace_s: float
+    def __init__(self, grace_s: _Optional[float] = ...) -> None: ...
+
+class DrainResponse(_message.Message):
+    __slots__ = ("running_requests",)
+    RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    running_requests: int
+    def __init__(self, running_requests: _Optional[int] = ...) -> None: ...

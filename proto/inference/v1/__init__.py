@@ -1,0 +1,1 @@
+"""`switchyard.inference.v1`, generated; `make proto` rewrites it."""

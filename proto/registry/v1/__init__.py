@@ -1,0 +1,1 @@
+"""`switchyard.registry.v1`, generated; `make proto` rewrites it."""

@@ -1,0 +1,1 @@
+"""What an adapter is, where it lives, what it is called. A pure library without torch and grpc."""

@@ -1,0 +1,1 @@
+"""The multi-adapter inference server; `main` composes its rooms."""

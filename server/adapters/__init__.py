@@ -1,0 +1,1 @@
+"""Adapters in memory: residency, loading, packing, device slots, composition."""

@@ -1,0 +1,1 @@
+"""Requests, scheduling, the step loop and streams: policy that never imports torch or grpc."""

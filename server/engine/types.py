@@ -1,0 +1,267 @@
+"""What crosses the engine's borders: requests in, events out, one plan per step.
+
+Everything here is immutable and free of tensors, so that it can pass between
+the event loop, the engine thread and the loader pool without locks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NewType
+
+from switchyard.server.errors import ServerError
+
+Digest = NewType("Digest", str)
+"""`sha256:<64 hex>` of a version's manifest, or of a composition's recipe."""
+
+AdapterSlot = NewType("AdapterSlot", int)
+"""Index of a resident adapter; stable while it is resident."""
+
+KvRow = NewType("KvRow", int)
+"""Index of one sequence's row in the KV cache."""
+
+
+class FinishReason(Enum):
+    """Why a finished answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterPart:
+    """One version in an adapter selection, with its factor.
+
+    Attributes:
+        namespace: namespace of the adapter.
+        adapter: name of the adapter.
+        version: number of the version, counted from 1.
+        digest: digest of the version's manifest.
+        alias: alias that was asked for; empty for other refs.
+        alias_generation: generation of that alias at admission.
+        weight: factor of this part's delta; 1 outside compositions.
+        rank: largest rank over the modules.
+        weights_digest: digest of the safetensors blob.
+        config_digest: digest of the `adapter_config.json` blob.
+        weights_bytes: size of the safetensors blob, in bytes.
+    """
+
+    namespace: str
+    adapter: str
+    version: int
+    digest: Digest
+    alias: str
+    alias_generation: int
+    weight: float
+    rank: int
+    weights_digest: str
+    config_digest: str
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSelection:
+    """The weights that a request is served with, fixed at admission.
+
+    Attributes:
+        key: identity in every cache: the version's digest, or the recipe's.
+        parts: the versions that take part, in recipe order.
+        rank: sum of the parts' ranks, which is the rank of the stacked factors.
+        recipe_digest: digest of the composition; empty for a single version.
+    """
+
+    key: Digest
+    parts: tuple[AdapterPart, ...]
+    rank: int
+    recipe_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are chosen; every value is validated before it gets here.
+
+    Attributes:
+        temperature: 0 takes the most probable token.
+        top_p: probability mass to keep, (0, 1].
+        top_k: tokens to keep; 0 keeps all.
+        seed: seed of this request's own random stream.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingParams:
+    """When an answer ends.
+
+    Attributes:
+        max_tokens: most tokens to produce.
+        stop: strings before which the text ends.
+        ignore_eos: go on past the end-of-sequence token.
+    """
+
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One accepted request.
+
+    Attributes:
+        request_id: unique while the request lives.
+        prompt_tokens: token ids of the prompt, at least one.
+        adapter: the selection to serve with; None asks for the base model.
+        sampling: how tokens are chosen.
+        stopping: when the answer ends.
+        deadline_s: time on the engine's clock after which the request ends with an error; None for no deadline.
+    """
+
+    request_id: str
+    prompt_tokens: tuple[int, ...]
+    adapter: AdapterSelection | None
+    sampling: SamplingParams
+    stopping: StoppingParams
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of one answer went, in seconds.
+
+    Attributes:
+        queue_s: accepted to first planned.
+        adapter_wait_s: part of `queue_s` spent waiting for the adapter.
+        time_to_first_token_s: accepted to first token.
+        decode_s: first token to last.
+    """
+
+    queue_s: float
+    adapter_wait_s: float
+    time_to_first_token_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """New output of one request.
+
+    Attributes:
+        text: whole characters that are safe to show; may be empty.
+        token_ids: tokens produced since the last event.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedEvent:
+    """The terminal event of an answer that ended as asked.
+
+    Attributes:
+        reason: why it ended.
+        prompt_tokens: tokens of the prompt.
+        completion_tokens: tokens produced.
+        timing: where the time went.
+        matched_stop: the stop string that ended the text, or empty.
+    """
+
+    reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    timing: Timing
+    matched_stop: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """The terminal event of an answer that failed.
+
+    Attributes:
+        error: what went wrong.
+        prompt_tokens: tokens of the prompt.
+        completion_tokens: tokens produced before the failure.
+    """
+
+    error: ServerError
+    prompt_tokens: int
+    completion_tokens: int
+
+
+Event = TokenEvent | FinishedEvent | ErrorEvent
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSlice:
+    """The work of one sequence in one step.
+
+    Attributes:
+        request_id: whose work it is.
+        kv_row: row of the KV cache that holds its context.
+        start: position of the first token, equal to the context already in the row.
+        tokens: token ids to process.
+        adapter_slot: slot of its adapter; None for the base model.
+        sample: whether the last token's logits choose a token.
+        sampling: how; used when `sample` is true.
+        sample_index: how many tokens this request has sampled before.
+    """
+
+    request_id: str
+    kv_row: KvRow
+    start: int
+    tokens: tuple[int, ...]
+    adapter_slot: AdapterSlot | None
+    sample: bool
+    sampling: SamplingParams
+    sample_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """Everything the runner needs for one step.
+
+    Attributes:
+        slices: one entry per sequence that takes part, decodes before prefills.
+        waiting: why each request that takes no part waits, by request id.
+    """
+
+    slices: tuple[SequenceSlice, ...]
+    waiting: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What one step produced.
+
+    Attributes:
+        tokens: chosen token by request id, for slices with `sample`.
+        faults: requests whose logits were not finite.
+    """
+
+    tokens: dict[str, int]
+    faults: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """A snapshot of the engine for operators.
+
+    Attributes:
+        waiting_requests: accepted, not yet running.
+        running_sequences: in the batch.
+        kv_rows_used: rows in use.
+        kv_rows_total: rows there are.
+        draining: whether new requests are refused.
+    """
+
+    waiting_requests: int
+    running_sequences: int
+    kv_rows_used: int
+    kv_rows_total: int
+    draining: bool

@@ -1,0 +1,1 @@
+"""HTTP faces of the server: metrics and health."""

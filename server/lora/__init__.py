@@ -1,0 +1,1 @@
+"""Batched LoRA arithmetic: one op, several backends, one float32 oracle."""

@@ -1,0 +1,1 @@
+"""The base model: loading in NF4, forward pass, KV cache, sampling."""

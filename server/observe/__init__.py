@@ -1,0 +1,1 @@
+"""Every metric name, unit and label in one table; the log format."""

@@ -1,0 +1,1 @@
+"""gRPC faces: servicers that convert, call and convert back; one error table."""
