@@ -4,6 +4,7 @@
     ├── RequestError              the request itself is wrong; sending it again does not help
     │   ├── TargetRequired            neither base, adapter nor composition was named
     │   ├── InvalidField              fields out of range; lists every fault
+    │   ├── RequestIdInUse            another live request has this id
     │   ├── PromptEmpty               no tokens to continue
     │   ├── ContextLength             prompt and answer do not fit the context
     │   └── CompositionInvalid        the recipe of several adapters is not usable
@@ -84,6 +85,12 @@ class InvalidField(RequestError):
     def __init__(self, faults: tuple[FieldFault, ...]) -> None:
         self.faults = faults
         super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in faults))
+
+
+class RequestIdInUse(RequestError):
+    """Another live request has this id."""
+
+    reason = "REQUEST_ID_IN_USE"
 
 
 class PromptEmpty(RequestError):

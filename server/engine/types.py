@@ -119,7 +119,7 @@ class GenerateRequest:
         adapter: the selection to serve with; None asks for the base model.
         sampling: how tokens are chosen.
         stopping: when the answer ends.
-        deadline_s: time on the engine's clock after which the request ends with an error; None for no deadline.
+        deadline_s: time on the engine's clock after which it ends with an error; None for never.
     """
 
     request_id: str
