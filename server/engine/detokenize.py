@@ -58,7 +58,7 @@ class Detokenizer:
         self._read = self._prefix = len(self._ids)
         shown = self._release(rest) if rest else ""
         held, self._held = self._held, ""
-        return shown + ("" if self.matched_stop else held)
+        return shown + held
 
     def _release(self, text: str) -> str:
         text = self._held + text

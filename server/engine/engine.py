@@ -123,11 +123,16 @@ class Engine:
                 raise Draining("the server is stopping; send the request to another one")
             if len(self._live) >= self._max_live:
                 raise QueueFull(
-                    f"{self._live} requests are alive, the limit is {self._max_live}; try again later"
+                    f"{len(self._live)} requests are alive, the limit is {self._max_live}; try again later"
                 )
-            self._live += 1
-        accepted_s = self.clock.now()
-        self._mailbox.post(lambda: self._accept(request, sink, accepted_s))
+            if request.request_id in self._live:
+                raise RequestIdInUse(
+                    f"request id {request.request_id!r} is in use; choose another or leave it empty"
+                )
+            self._live.add(request.request_id)
+            accepted_s = self.clock.now()
+            # Posted under the gate, so that no request slips in behind the last look at the mailbox.
+            self._mailbox.post(lambda: self._accept(request, sink, accepted_s))
 
     def abort(self, request_id: str) -> None:
         """Ends a request before its next step; unknown ids are ignored."""
