@@ -12,11 +12,15 @@
     │   ├── BaseMismatch              made for another base model
     │   ├── QuantizationMismatch      trained on another quantisation of the base
     │   ├── RankTooLarge              larger than the server's slots
+    │   ├── AdapterUnpackable         the file does not fit the resident base
     │   ├── AdapterUnavailable        could not be loaded; says when to try again
     │   └── AdapterInUse              cannot be unloaded while sequences use it
     ├── Overloaded                refused early, try again later
     │   ├── QueueFull                 the waiting queue is at its limit
     │   └── Draining                  the server is stopping
+    ├── BaseModelError            the base model cannot be served; raised at start-up
+    │   ├── ArchitectureUnsupported   no forward pass for this architecture
+    │   └── BaseUnreadable            the directory or hub id cannot be loaded
     └── EngineError               after acceptance
         ├── Cancelled                 the caller went away
         ├── DeadlineExceeded          the deadline passed
@@ -135,6 +139,12 @@ class RankTooLarge(AdapterError):
     reason = "RANK_TOO_LARGE"
 
 
+class AdapterUnpackable(AdapterError):
+    """The file does not fit the resident base; publishing should have refused it."""
+
+    reason = "ADAPTER_UNPACKABLE"
+
+
 class AdapterUnavailable(AdapterError):
     """The adapter could not be loaded.
 
@@ -184,6 +194,24 @@ class Draining(Overloaded):
     """The server is stopping and takes no new requests."""
 
     reason = "DRAINING"
+
+
+class BaseModelError(ServerError):
+    """The base model cannot be served; raised at start-up."""
+
+    reason = "BASE_MODEL_ERROR"
+
+
+class ArchitectureUnsupported(BaseModelError):
+    """There is no forward pass for this architecture."""
+
+    reason = "ARCHITECTURE_UNSUPPORTED"
+
+
+class BaseUnreadable(BaseModelError):
+    """The directory or hub id cannot be loaded."""
+
+    reason = "BASE_UNREADABLE"
 
 
 class EngineError(ServerError):

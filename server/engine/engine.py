@@ -46,6 +46,7 @@ from switchyard.server.errors import (
     EngineFailed,
     NumericFault,
     QueueFull,
+    RequestIdInUse,
     ServerError,
 )
 
@@ -126,9 +127,7 @@ class Engine:
                     f"{len(self._live)} requests are alive, the limit is {self._max_live}; try again later"
                 )
             if request.request_id in self._live:
-                raise RequestIdInUse(
-                    f"request id {request.request_id!r} is in use; choose another or leave it empty"
-                )
+                raise RequestIdInUse(f"request id {request.request_id!r} is in use; choose another or leave it empty")
             self._live.add(request.request_id)
             accepted_s = self.clock.now()
             # Posted under the gate, so that no request slips in behind the last look at the mailbox.
@@ -266,9 +265,7 @@ class Engine:
             sequence = self._sequences[piece.request_id]
             sequence.computed += len(piece.tokens)
             if piece.request_id in output.faults:
-                self._fail(
-                    sequence, NumericFault("the model gave a number that is not finite for this request")
-                )
+                self._fail(sequence, NumericFault("the model gave a number that is not finite for this request"))
             elif piece.sample:
                 self._advance(sequence, output.tokens[piece.request_id], now)
 

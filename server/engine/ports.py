@@ -113,9 +113,7 @@ class EngineObserver(Protocol):
         """A later token was chosen, `itl_s` after the one before it."""
         ...
 
-    def finished(
-        self, adapter_key: str | None, outcome: str, prompt_tokens: int, completion_tokens: int
-    ) -> None:
+    def finished(self, adapter_key: str | None, outcome: str, prompt_tokens: int, completion_tokens: int) -> None:
         """A request ended; `outcome` is a finish reason or an error reason."""
         ...
 
@@ -139,9 +137,7 @@ class NullObserver:
     def token(self, adapter_key: str | None, itl_s: float) -> None:
         """Ignores the event."""
 
-    def finished(
-        self, adapter_key: str | None, outcome: str, prompt_tokens: int, completion_tokens: int
-    ) -> None:
+    def finished(self, adapter_key: str | None, outcome: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Ignores the event."""
 
     def step(self, duration_s: float, sequences: int, tokens: int) -> None:

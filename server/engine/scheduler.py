@@ -83,9 +83,7 @@ class Scheduler:
 
     def plan(self) -> StepPlan:
         """Chooses the work of the next step; says why the others wait."""
-        slices = [
-            self._slice(sequence, (sequence.output[-1],)) for sequence in self._in(SequenceState.DECODE)
-        ]
+        slices = [self._slice(sequence, (sequence.output[-1],)) for sequence in self._in(SequenceState.DECODE)]
         budget = self.limits.max_step_tokens - len(slices)
         waiting = {s.request.request_id: s.waiting_for for s in self.waiting}
         for sequence in self._in(SequenceState.PREFILL):

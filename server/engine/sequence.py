@@ -104,9 +104,7 @@ class Sequence:
             decode_s=last - first,
         )
 
-    def finish_reason(
-        self, token: int, eos_token_ids: frozenset[int], context_tokens: int
-    ) -> FinishReason | None:
+    def finish_reason(self, token: int, eos_token_ids: frozenset[int], context_tokens: int) -> FinishReason | None:
         """Why the answer ends with `token`, the newest of `output`; None when it goes on."""
         stopping = self.request.stopping
         if self.detokenizer.matched_stop or (token in eos_token_ids and not stopping.ignore_eos):

@@ -1,0 +1,66 @@
+"""From the registry's bytes to host tensors, on a loader thread.
+
+The bytes are read once into private memory, verified against their digest and
+parsed from that same memory: a file that changes afterwards changes nothing
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from safetensors.torch import load as load_safetensors
+
+from switchyard.registry.adapter_config import AdapterConfig
+from switchyard.server.adapters.packing import HostAdapter, HostModule, host_modules
+from switchyard.server.engine.ports import Clock
+from switchyard.server.engine.types import AdapterPart, AdapterSelection
+from switchyard.server.lora.layout import GroupLayout
+
+PhaseTimer = Callable[[str, float], None]
+"""Told the name of a phase and how long it took, in seconds."""
+
+
+class BlobSource(Protocol):
+    """Where the bytes of published files come from."""
+
+    def read_blob(self, digest: str) -> bytes:
+        """The verified bytes of one blob, in private memory."""
+        ...
+
+
+class AdapterLoader:
+    """Loads selections; safe to use from several threads."""
+
+    def __init__(self, source: BlobSource, layout: GroupLayout, clock: Clock) -> None:
+        self._source = source
+        self._layout = layout
+        self._clock = clock
+
+    def load(self, selection: AdapterSelection, timer: PhaseTimer) -> HostAdapter:
+        """Fetches, verifies, parses and pairs the factors of every part.
+
+        Args:
+            selection: what to load.
+            timer: told about the phases `fetch` and `host`.
+
+        Raises:
+            RegistryError: a blob is missing or corrupt.
+            AdapterUnpackable: a file does not fit the resident base.
+        """
+        modules: list[HostModule] = []
+        for part in selection.parts:
+            modules += self._load_part(part, timer)
+        return HostAdapter(tuple(modules))
+
+    def _load_part(self, part: AdapterPart, timer: PhaseTimer) -> list[HostModule]:
+        began_s = self._clock.now()
+        config = AdapterConfig.parse(self._source.read_blob(part.config_digest))
+        content = self._source.read_blob(part.weights_digest)
+        fetched_s = self._clock.now()
+        tensors = load_safetensors(content)
+        modules = list(host_modules(tensors, self._layout, config.scaling, part.weight))
+        timer("fetch", fetched_s - began_s)
+        timer("host", self._clock.now() - fetched_s)
+        return modules

@@ -1,0 +1,212 @@
+"""The forward pass of the Llama family, with adapters in the batch.
+
+Covers Llama 2 and 3, Mistral, Qwen 2, 2.5 and 3: pre-norm decoder layers with
+rotary positions, grouped-query attention and a gated MLP; biases and query-key
+norms where the model has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch.nn import functional
+
+from switchyard.server.lora.factors import LoraFactors
+from switchyard.server.lora.layout import GroupLayout, ModulePlace
+from switchyard.server.lora.ops import LoraBackend
+from switchyard.server.lora.rows import padded_linear
+from switchyard.server.model.attention import attend
+from switchyard.server.model.batch import StepBatch
+from switchyard.server.model.kv_cache import KvCache
+from switchyard.server.model.linears import BaseLinear
+
+GROUPS_PER_LAYER = 4
+"""Query-key-value, attention output, gate-up, down."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderShape:
+    """Sizes and constants of the model.
+
+    Attributes:
+        hidden_size: width of the residual stream.
+        intermediate_size: width of the MLP.
+        heads: query heads.
+        kv_heads: key and value heads.
+        head_dim: width of a head.
+        norm_eps: epsilon of the root-mean-square norms.
+        rope_scaling: factor of the rotation's cosines and sines.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    norm_eps: float
+    rope_scaling: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """One decoder layer.
+
+    Attributes:
+        attention_norm: [hidden_size].
+        mlp_norm: [hidden_size].
+        query_norm: [head_dim], or None.
+        key_norm: [head_dim], or None.
+        qkv: hidden_size to (heads + 2 kv_heads) * head_dim.
+        out: heads * head_dim to hidden_size.
+        gate_up: hidden_size to 2 * intermediate_size.
+        down: intermediate_size to hidden_size.
+    """
+
+    attention_norm: torch.Tensor
+    mlp_norm: torch.Tensor
+    query_norm: torch.Tensor | None
+    key_norm: torch.Tensor | None
+    qkv: BaseLinear
+    out: BaseLinear
+    gate_up: BaseLinear
+    down: BaseLinear
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderWeights:
+    """The frozen base model.
+
+    Attributes:
+        embedding: [vocab, hidden_size].
+        layers: the decoder layers.
+        final_norm: [hidden_size].
+        head: [vocab, hidden_size]; the embedding itself when they are tied.
+        inverse_frequencies: [head_dim / 2] float32, of the rotation.
+        activation: of the gated MLP.
+    """
+
+    embedding: torch.Tensor
+    layers: tuple[LayerWeights, ...]
+    final_norm: torch.Tensor
+    head: torch.Tensor
+    inverse_frequencies: torch.Tensor
+    activation: Callable[[torch.Tensor], torch.Tensor]
+
+
+class SlotTable(Protocol):
+    """Where the factors of resident adapters are."""
+
+    def group(self, index: int) -> Mapping[int, LoraFactors]:
+        """Factors by slot for one fused group."""
+        ...
+
+
+class Decoder:
+    """Runs step batches through the base, with each row's adapter added on the way."""
+
+    def __init__(self, shape: DecoderShape, weights: DecoderWeights) -> None:
+        self.shape = shape
+        self.weights = weights
+        self.layout = _layout(shape, len(weights.layers))
+
+    def forward(self, batch: StepBatch, cache: KvCache, slots: SlotTable, add_lora: LoraBackend) -> torch.Tensor:
+        """Logits of the rows that choose a token.
+
+        Args:
+            batch: the step; its keys and values are written to `cache`.
+            cache: the KV rows.
+            slots: factors of the resident adapters.
+            add_lora: backend of the LoRA arithmetic.
+
+        Returns:
+            [n, vocab] float32, in the order of `batch.sample_index`.
+        """
+        weights, eps = self.weights, self.shape.norm_eps
+        x = functional.embedding(batch.tokens, weights.embedding)
+        rotation = self._rotation(batch.positions, x.dtype)
+        for index, layer in enumerate(weights.layers):
+            group = index * GROUPS_PER_LAYER
+            hidden = rms_norm(x, layer.attention_norm, eps)
+            projected = layer.qkv(hidden)
+            add_lora(projected, hidden, batch.segments, slots.group(group))
+            attended = self._attention(projected, index, layer, batch, cache, rotation)
+            mixed = layer.out(attended)
+            add_lora(mixed, attended, batch.segments, slots.group(group + 1))
+            x = x + mixed
+            hidden = rms_norm(x, layer.mlp_norm, eps)
+            gated = layer.gate_up(hidden)
+            add_lora(gated, hidden, batch.segments, slots.group(group + 2))
+            gate, up = gated.chunk(2, dim=1)
+            inner = weights.activation(gate) * up
+            shrunk = layer.down(inner)
+            add_lora(shrunk, inner, batch.segments, slots.group(group + 3))
+            x = x + shrunk
+        last = rms_norm(x.index_select(0, batch.sample_index), weights.final_norm, eps)
+        return padded_linear(last, weights.head).float()
+
+    def _attention(
+        self,
+        projected: torch.Tensor,
+        index: int,
+        layer: LayerWeights,
+        batch: StepBatch,
+        cache: KvCache,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        """[T, heads * head_dim] from the fused projection [T, (heads + 2 kv_heads) * head_dim]."""
+        shape = self.shape
+        heads = projected.view(-1, shape.heads + 2 * shape.kv_heads, shape.head_dim)
+        query = heads[:, : shape.heads]
+        key, value = heads[:, shape.heads :].chunk(2, dim=1)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            query = rms_norm(query, layer.query_norm, shape.norm_eps)
+            key = rms_norm(key, layer.key_norm, shape.norm_eps)
+        query, key = _rotate(query, *rotation), _rotate(key, *rotation)
+        cache.write(index, batch.kv_rows, batch.positions, key, value)
+        return attend(query, index, batch, cache, shape.head_dim**-0.5)
+
+    def _rotation(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines, each [T, 1, head_dim] in `dtype`."""
+        angles = torch.outer(positions.float(), self.weights.inverse_frequencies)
+        angles = torch.cat([angles, angles], dim=1)[:, None]
+        scaling = self.shape.rope_scaling
+        return (angles.cos() * scaling).to(dtype), (angles.sin() * scaling).to(dtype)
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Root-mean-square norm over the last axis, computed in float32 (arXiv:1910.07467, eq. 4)."""
+    wide = x.float()
+    normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return weight * normed.to(x.dtype)
+
+
+def _rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    """Rotary positions (arXiv:2104.09864, §3.4) on [T, heads, head_dim], halves interleaved as in Llama."""
+    half = x.shape[-1] // 2
+    turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
+    return x * cosines + turned * sines
+
+
+def _layout(shape: DecoderShape, layer_count: int) -> GroupLayout:
+    """Places of all projections, under the names that the Llama family gives them."""
+    attended = shape.heads * shape.head_dim
+    kv = shape.kv_heads * shape.head_dim
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    groups = (
+        (hidden, (("self_attn.q_proj", attended), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv))),
+        (attended, (("self_attn.o_proj", hidden),)),
+        (hidden, (("mlp.gate_proj", inner), ("mlp.up_proj", inner))),
+        (inner, (("mlp.down_proj", hidden),)),
+    )
+    places: dict[str, ModulePlace] = {}
+    for layer in range(layer_count):
+        for offset, (in_features, projections) in enumerate(groups):
+            start = 0
+            for name, width in projections:
+                place = ModulePlace(layer * GROUPS_PER_LAYER + offset, in_features, start, start + width)
+                places[f"model.layers.{layer}.{name}"] = place
+                start += width
+    return GroupLayout(places, layer_count * GROUPS_PER_LAYER)

@@ -1,0 +1,59 @@
+"""Keys and values of all running sequences, one dense row each."""
+
+from __future__ import annotations
+
+import torch
+
+
+class KvCache:
+    """Dense rows: row r, position p of a layer holds the key and value of token p.
+
+    Attributes:
+        keys: per layer [rows, kv_heads, max_context, head_dim].
+        values: per layer, same shape.
+    """
+
+    def __init__(
+        self, layers: int, rows: int, kv_heads: int, max_context: int, head_dim: int, dtype: torch.dtype
+    ) -> None:
+        shape = (rows, kv_heads, max_context, head_dim)
+        self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
+        self.values = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
+        self.max_context = max_context
+        self._written = [0] * rows
+
+    def write(
+        self, layer: int, rows: torch.Tensor, positions: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> None:
+        """Stores the keys and values of a step.
+
+        Args:
+            layer: index of the layer.
+            rows: [T] int64, row of each token.
+            positions: [T] int64, position of each token.
+            key: [T, kv_heads, head_dim].
+            value: [T, kv_heads, head_dim].
+        """
+        self.keys[layer][rows, :, positions] = key
+        self.values[layer][rows, :, positions] = value
+
+    def note_length(self, row: int, length: int) -> None:
+        """Remembers how far a row is written."""
+        self._written[row] = max(self._written[row], length)
+
+    def clear(self, row: int) -> None:
+        """Zeroes what a sequence left in a row.
+
+        Masked positions get a probability of exactly zero, and zero times a
+        number that is not finite is not zero: a row must never keep one.
+        """
+        length = self._written[row]
+        for keys, values in zip(self.keys, self.values, strict=True):
+            keys[row, :, :length].zero_()
+            values[row, :, :length].zero_()
+        self._written[row] = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved for all rows."""
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))

@@ -1,0 +1,50 @@
+"""Text to token ids and back, with the base model's own tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+
+class BaseTokenizer:
+    """The tokenizer of the base model; safe to use from several threads.
+
+    User text never becomes a control token: the spelling of one is encoded like
+    any other text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, extra_eos: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        own = tokenizer.eos_token_id
+        self._eos = extra_eos | (frozenset() if own is None else frozenset({int(own)}))
+
+    @classmethod
+    def load(cls, directory: Path, extra_eos: frozenset[int] = frozenset()) -> BaseTokenizer:
+        """Reads the tokenizer files of a base model directory.
+
+        Args:
+            directory: where the base model lies.
+            extra_eos: tokens beyond the tokenizer's own that end an answer.
+        """
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        return cls(tokenizer, extra_eos)
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return self._eos
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below this."""
+        return len(self._tokenizer)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a prompt, with the tokens that the base wants in front of it."""
+        return tuple(self._tokenizer(text, split_special_tokens=True)["input_ids"])
+
+    def decode(self, token_ids: list[int]) -> str:
+        """Text of the ids; control tokens have none, an incomplete character shows as U+FFFD."""
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
