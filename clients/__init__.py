@@ -1,1 +1,29 @@
 """Python client, synchronous and asyncio, and the command line."""
+
+from switchyard.clients.admin import AdminClient
+from switchyard.clients.answers import Answer, FinishReason, ServedAdapter, ServedBy, Timing, Usage
+from switchyard.clients.channel import ChannelOptions
+from switchyard.clients.errors import ClientError, Fault
+from switchyard.clients.inference import AsyncInferenceClient, InferenceClient
+from switchyard.clients.registry import RegistryClient
+from switchyard.clients.retry import RetryPolicy
+from switchyard.clients.streams import AnswerStream, AsyncAnswerStream
+
+__all__ = [
+    "AdminClient",
+    "Answer",
+    "AnswerStream",
+    "AsyncAnswerStream",
+    "AsyncInferenceClient",
+    "ChannelOptions",
+    "ClientError",
+    "Fault",
+    "FinishReason",
+    "InferenceClient",
+    "RegistryClient",
+    "RetryPolicy",
+    "ServedAdapter",
+    "ServedBy",
+    "Timing",
+    "Usage",
+]

@@ -1,0 +1,128 @@
+"""One connection to one server: channel, deadline, retries and typed errors.
+
+Every client of this package owns one of these and adds only its messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import grpc
+
+from switchyard.clients import retry
+from switchyard.clients.channel import ChannelOptions, open_async_channel, open_channel
+from switchyard.clients.errors import from_call
+
+ResponseT = TypeVar("ResponseT")
+
+
+class _Settings:
+    """What the synchronous and the asyncio connection have in common."""
+
+    def __init__(
+        self, address: str, options: ChannelOptions | None, policy: retry.RetryPolicy | None
+    ) -> None:
+        self.address = address
+        self.options = options or ChannelOptions()
+        self._policy = policy or retry.RetryPolicy()
+        self._budget = retry.RetryBudget()
+
+    def attempts(self, deadline_s: float | None = None, *, repeatable: bool = True) -> retry.Attempts:
+        """The sends of one call; a call that is not repeatable is sent once."""
+        policy = self._policy if repeatable else retry.RetryPolicy(attempts=1)
+        return retry.Attempts(policy, self._budget, deadline_s or self.options.deadline_s)
+
+
+class Connection(_Settings):
+    """A synchronous connection. Safe to share between threads."""
+
+    def __init__(
+        self,
+        address: str,
+        options: ChannelOptions | None = None,
+        policy: retry.RetryPolicy | None = None,
+    ) -> None:
+        """Opens the channel; the first call connects.
+
+        Raises:
+            AddressInvalid: `address` has no known form.
+        """
+        super().__init__(address, options, policy)
+        self.channel: grpc.Channel = open_channel(address, self.options)
+
+    def unary(
+        self,
+        method: Callable[..., ResponseT],
+        request: object,
+        *,
+        deadline_s: float | None = None,
+        repeatable: bool = True,
+    ) -> ResponseT:
+        """Sends one request and returns its one response.
+
+        Args:
+            method: the stub's method.
+            request: its message.
+            deadline_s: seconds for the whole call, retries included.
+            repeatable: whether sending it twice does what sending it once does.
+
+        Raises:
+            ClientError: the typed error of the last send.
+        """
+
+        def send(left_s: float) -> ResponseT:
+            try:
+                return method(request, timeout=left_s)
+            except grpc.RpcError as error:
+                raise from_call(error, address=self.address) from error
+
+        return retry.call(send, self.attempts(deadline_s, repeatable=repeatable))
+
+    def close(self) -> None:
+        """Closes the channel; running calls are cancelled."""
+        self.channel.close()
+
+
+class AsyncConnection(_Settings):
+    """An asyncio connection, for use in one event loop."""
+
+    def __init__(
+        self,
+        address: str,
+        options: ChannelOptions | None = None,
+        policy: retry.RetryPolicy | None = None,
+    ) -> None:
+        """Opens the channel; the first call connects.
+
+        Raises:
+            AddressInvalid: `address` has no known form.
+        """
+        super().__init__(address, options, policy)
+        self.channel: grpc.aio.Channel = open_async_channel(address, self.options)
+
+    async def unary(
+        self,
+        method: Callable[..., Awaitable[ResponseT]],
+        request: object,
+        *,
+        deadline_s: float | None = None,
+        repeatable: bool = True,
+    ) -> ResponseT:
+        """Sends one request and returns its one response; see `Connection.unary`.
+
+        Raises:
+            ClientError: the typed error of the last send.
+        """
+
+        async def send(left_s: float) -> ResponseT:
+            try:
+                return await method(request, timeout=left_s)
+            except grpc.RpcError as error:
+                raise from_call(error, address=self.address) from error
+
+        return await retry.call_async(send, self.attempts(deadline_s, repeatable=repeatable))
+
+    async def close(self) -> None:
+        """Closes the channel; running calls are cancelled."""
+        await self.channel.close(grace=None)

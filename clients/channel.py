@@ -1,0 +1,102 @@
+"""Addresses of servers and the channels to them.
+
+Owns the channel options. Retries are not gRPC's (they are switched off here):
+`switchyard.clients.retry` decides, because only it reads `RetryInfo`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from switchyard.clients.errors import AddressInvalid
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
+"""Where `switchyard serve` listens unless told otherwise."""
+
+_HOST_PORT: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+_UNIX_PATH_BYTES: Final = 107  # sun_path of Linux, without its terminating zero
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """How a client talks to its server.
+
+    Attributes:
+        deadline_s: seconds that a call may take, its retries included, unless the call says otherwise.
+        keepalive_s: seconds of silence after which a running call asks whether the peer is alive.
+        keepalive_timeout_s: seconds to wait for that answer before the connection counts as broken.
+        max_message_bytes: largest message accepted.
+    """
+
+    deadline_s: float = 300.0
+    keepalive_s: float = 60.0
+    keepalive_timeout_s: float = 20.0
+    max_message_bytes: int = 16 * 1024 * 1024
+
+
+def check_address(address: str) -> str:
+    """Returns `address` if it has one of the two forms, `host:port` or `unix:/path`.
+
+    Raises:
+        AddressInvalid: it has neither.
+    """
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        if path.startswith("/") and len(path.encode()) <= _UNIX_PATH_BYTES:
+            return address
+    match = _HOST_PORT.fullmatch(address)
+    if match and 0 < int(match["port"]) <= 65535:
+        return address
+    raise AddressInvalid(
+        f"not an address: found {address!r}, expected `host:port` such as {DEFAULT_ADDRESS} "
+        f"or `unix:/absolute/path` of at most {_UNIX_PATH_BYTES} bytes."
+    )
+
+
+def open_channel(address: str, options: ChannelOptions) -> grpc.Channel:
+    """Opens a channel; the connection is made by the first call.
+
+    Raises:
+        AddressInvalid: `address` has no known form.
+    """
+    return grpc.insecure_channel(check_address(address), options=_arguments(address, options))
+
+
+def open_async_channel(address: str, options: ChannelOptions) -> grpc.aio.Channel:
+    """Opens a channel for asyncio; the connection is made by the first call.
+
+    Raises:
+        AddressInvalid: `address` has no known form.
+    """
+    return grpc.aio.insecure_channel(check_address(address), options=_arguments(address, options))
+
+
+def _arguments(address: str, options: ChannelOptions) -> list[tuple[str, int]]:
+    return [
+        ("grpc.enable_retries", 0),
+        ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
+        ("grpc.max_receive_message_length", options.max_message_bytes),
+        # A server that was restarted is found again within a second, not after gRPC's two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # An HTTP proxy of the environment cannot reach this machine's own sockets.
+        ("grpc.enable_http_proxy", 0 if _is_local(address) else 1),
+    ]
+
+
+def _is_local(address: str) -> bool:
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

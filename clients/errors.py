@@ -1,0 +1,365 @@
+"""The errors that a caller of the client meets.
+
+    ClientError
+    ├── LocalError                found on this machine; nothing was sent, or nothing was kept
+    │   ├── AddressInvalid            not an address of a server
+    │   ├── TargetInvalid             not exactly one of adapter, base and composition
+    │   ├── SourceInvalid             the directory to push is not one of plain files; lists every fault
+    │   ├── BaseAmbiguous             the base model of a push cannot be told
+    │   ├── DestinationExists         pull never writes over something
+    │   ├── BytesMismatch             downloaded bytes are not those of their digest
+    │   └── EmbeddedFailed            the child process of embedded mode did not come up
+    ├── Refused                   the server said no; sending the same again does not help
+    │   ├── RequestInvalid            a field or a file is wrong; `faults` lists all of them
+    │   ├── NotFound                  no such adapter, version, alias or blob
+    │   ├── PreconditionFailed        right request, wrong state, e.g. another base model
+    │   ├── Conflict                  somebody else was first, e.g. the alias has moved
+    │   ├── PermissionRefused         not known, or not allowed
+    │   └── Unsupported               the server does not have this call
+    ├── TryLater                  may succeed when sent again; `retry_after_s` says when
+    │   ├── Overloaded                refused early because a limit is reached
+    │   ├── Unavailable               the server or an adapter cannot answer now
+    │   └── Unreachable               no server at the address, or the connection broke
+    └── Failed                    accepted or answered, but not completed
+        ├── DeadlineExceeded          not done within the caller's deadline
+        ├── Cancelled                 given up by the caller or by the server
+        ├── StreamBroken              the stream broke its contract of one terminal event
+        └── ServerFault               a fault of the server or of its data
+
+Every error carries `reason`, the stable name that the server gave (or a name
+from here when the fault is local), and a message that says what, found,
+expected and the next step. `CLASS_OF_STATUS` maps gRPC codes onto the tree and
+a test keeps it total.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Protocol, cast
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a request or a file.
+
+    Attributes:
+        subject: field path or file that it is about, e.g. `sampling.temperature`.
+        reason: stable upper-case name, e.g. `SAMPLING_RANGE`; empty if the server gave none.
+        message: what was found and what is allowed.
+    """
+
+    subject: str
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        head = f"{self.subject} [{self.reason}]" if self.reason else self.subject
+        return f"{head}: {self.message}"
+
+
+class ClientError(Exception):
+    """Root of the client's errors.
+
+    Attributes:
+        reason: stable upper-case name for machines.
+        faults: every fault found; empty when the message says all.
+        retryable: whether the same request may succeed later.
+        retry_after_s: seconds after which a retry makes sense; None when the server did not say.
+        accepted: whether the request had been accepted, so that part of an answer may be out.
+        facts: further facts by name, e.g. the current generation of an alias.
+    """
+
+    reason: str = "CLIENT_ERROR"
+    retryable: bool = False
+    exit_status: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        faults: tuple[Fault, ...] = (),
+        retry_after_s: float | None = None,
+        accepted: bool = False,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        if reason:
+            self.reason = reason
+        self.faults = faults
+        self.retry_after_s = retry_after_s
+        self.accepted = accepted
+        self.facts: Mapping[str, str] = dict(facts or {})
+
+
+class LocalError(ClientError):
+    """Found on this machine; nothing was sent, or nothing was kept."""
+
+    reason = "LOCAL"
+
+
+class AddressInvalid(LocalError):
+    """The text is not an address of a server."""
+
+    reason = "ADDRESS_INVALID"
+
+
+class TargetInvalid(LocalError):
+    """Not exactly one of adapter, base and composition was given."""
+
+    reason = "TARGET_INVALID"
+
+
+class SourceInvalid(LocalError):
+    """The directory to push cannot be read as a set of plain files."""
+
+    reason = "SOURCE_INVALID"
+
+
+class BaseAmbiguous(LocalError):
+    """Neither the caller nor the registry tells the base model of a push."""
+
+    reason = "BASE_AMBIGUOUS"
+
+
+class DestinationExists(LocalError):
+    """Pull never writes over something that is there."""
+
+    reason = "DESTINATION_EXISTS"
+
+
+class BytesMismatch(LocalError):
+    """Downloaded bytes are not those that their digest names; they were thrown away."""
+
+    reason = "DIGEST_MISMATCH"
+
+
+class EmbeddedFailed(LocalError):
+    """The child process of embedded mode did not come up."""
+
+    reason = "EMBEDDED_FAILED"
+
+
+class Refused(ClientError):
+    """The server said no; sending the same again does not help."""
+
+    reason = "REFUSED"
+
+
+class RequestInvalid(Refused):
+    """A field or a file is wrong; `faults` lists all of them."""
+
+    reason = "REQUEST_INVALID"
+
+
+class NotFound(Refused):
+    """No such adapter, version, alias or blob."""
+
+    reason = "NOT_FOUND"
+
+
+class PreconditionFailed(Refused):
+    """The request is right and the state is not, e.g. another base model."""
+
+    reason = "PRECONDITION_FAILED"
+
+
+class Conflict(Refused):
+    """Somebody else was first; read the state again and decide."""
+
+    reason = "CONFLICT"
+
+
+class PermissionRefused(Refused):
+    """The caller is not known or not allowed."""
+
+    reason = "PERMISSION_REFUSED"
+
+
+class Unsupported(Refused):
+    """The server does not have this call."""
+
+    reason = "UNSUPPORTED"
+
+
+class TryLater(ClientError):
+    """May succeed when sent again."""
+
+    reason = "TRY_LATER"
+    retryable = True
+
+
+class Overloaded(TryLater):
+    """Refused early because a limit is reached."""
+
+    reason = "OVERLOADED"
+
+
+class Unavailable(TryLater):
+    """The server or an adapter cannot answer now."""
+
+    reason = "UNAVAILABLE"
+
+
+class Unreachable(TryLater):
+    """No server answered at the address, or the connection broke."""
+
+    reason = "UNREACHABLE"
+    exit_status = 3
+
+
+class Failed(ClientError):
+    """Accepted or answered, but not completed."""
+
+    reason = "FAILED"
+
+
+class DeadlineExceeded(Failed):
+    """Not done within the caller's deadline."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(Failed):
+    """Given up by the caller or by the server."""
+
+    reason = "CANCELLED"
+
+
+class StreamBroken(Failed):
+    """The stream broke its contract: Started, chunks, exactly one terminal event."""
+
+    reason = "STREAM_BROKEN"
+
+
+class ServerFault(Failed):
+    """A fault of the server or of its data."""
+
+    reason = "SERVER_FAULT"
+
+
+CLASS_OF_STATUS: Final[Mapping[grpc.StatusCode, type[ClientError]]] = {
+    grpc.StatusCode.OK: ServerFault,
+    grpc.StatusCode.CANCELLED: Cancelled,
+    grpc.StatusCode.UNKNOWN: ServerFault,
+    grpc.StatusCode.INVALID_ARGUMENT: RequestInvalid,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: Conflict,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionRefused,
+    grpc.StatusCode.UNAUTHENTICATED: PermissionRefused,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.FAILED_PRECONDITION: PreconditionFailed,
+    grpc.StatusCode.ABORTED: Conflict,
+    grpc.StatusCode.OUT_OF_RANGE: RequestInvalid,
+    grpc.StatusCode.UNIMPLEMENTED: Unsupported,
+    grpc.StatusCode.INTERNAL: ServerFault,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DATA_LOSS: ServerFault,
+}
+"""The class for each gRPC code; OK is in it because an error that says OK is a fault itself."""
+
+_CODE_OF_NUMBER: Final[Mapping[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class _FailedCall(Protocol):
+    """What synchronous and asyncio gRPC errors have in common, and `grpc.RpcError` does not declare."""
+
+    def code(self) -> grpc.StatusCode:
+        """The status of the call."""
+
+    def details(self) -> str | None:
+        """The message of the status."""
+
+    def trailing_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """Metadata that ended the call."""
+
+
+@dataclass(slots=True)
+class _Details:
+    reason: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    retry_after_s: float | None = None
+    retryable: bool | None = None
+
+
+def from_call(error: grpc.RpcError, *, address: str, accepted: bool = False) -> ClientError:
+    """Makes the typed error of a failed call.
+
+    Args:
+        error: what gRPC raised, synchronous or asyncio.
+        address: where the server was expected, for the message.
+        accepted: whether the request had been accepted before it failed.
+
+    Returns:
+        The error to raise; its class follows `CLASS_OF_STATUS`.
+    """
+    call = cast(_FailedCall, error)
+    code = call.code()
+    details = _read_details(call.trailing_metadata() or ())
+    message = call.details() or code.name
+    if code is grpc.StatusCode.UNAVAILABLE and not details.reason:
+        return Unreachable(
+            f"no answer from a server at {address}: {message}. "
+            "Check the address (--server, SWITCHYARD_SERVER) and that `switchyard serve` is running.",
+            accepted=accepted,
+        )
+    typed = CLASS_OF_STATUS[code](
+        message,
+        reason=details.reason,
+        faults=tuple(details.faults),
+        retry_after_s=details.retry_after_s,
+        accepted=accepted,
+        facts=details.facts,
+    )
+    if details.retryable is not None:
+        typed.retryable = details.retryable
+    elif isinstance(typed, Overloaded) and not details.reason:
+        # gRPC itself answers with this code for a message over the size limit.
+        typed.retryable = False
+    return typed
+
+
+def from_event(code_number: int, reason: str, message: str, *, retryable: bool) -> ClientError:
+    """Makes the typed error of a terminal `error` event, which arrives after acceptance."""
+    code = _CODE_OF_NUMBER.get(code_number, grpc.StatusCode.UNKNOWN)
+    error = CLASS_OF_STATUS[code](message, reason=reason, accepted=True)
+    error.retryable = retryable
+    return error
+
+
+def _read_details(metadata: Iterable[tuple[str, str | bytes]]) -> _Details:
+    details = _Details()
+    for key, value in metadata:
+        if key != _DETAILS_KEY or not isinstance(value, bytes):
+            continue
+        status = status_pb2.Status.FromString(value)
+        for packed in status.details:
+            _read_one(packed, details)
+    return details
+
+
+def _read_one(packed: object, details: _Details) -> None:
+    info = error_details_pb2.ErrorInfo()
+    request = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    unpack = packed.Unpack  # type: ignore[attr-defined]  # google.protobuf.Any
+    if unpack(info):
+        details.reason = info.reason
+        details.facts.update(info.metadata)
+        said = details.facts.pop("retryable", "")
+        details.retryable = {"true": True, "false": False}.get(said)
+    elif unpack(request):
+        details.faults.extend(
+            Fault(violation.field, violation.reason, violation.description)
+            for violation in request.field_violations
+        )
+    elif unpack(retry):
+        details.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()

@@ -1,0 +1,356 @@
+"""What the registry answers with: frozen records and their reading from the wire.
+
+Times are seconds since 1970 UTC. The records hold only plain values, so that
+`dataclasses.asdict` gives the JSON that the command line prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from switchyard.proto.registry.v1 import registry_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A registered base model.
+
+    Attributes:
+        digest: identity, over configuration, weights and tokenizer.
+        name: what people call it; never an identity.
+        config_digest: digest of the configuration.
+        weights_digest: digest of the weights.
+        tokenizer_digest: digest of the tokenizer.
+        chat_template_digest: digest of the chat template; empty without one.
+        architecture: class of the model, e.g. `LlamaForCausalLM`.
+        vocab_size: tokens in the vocabulary.
+    """
+
+    digest: str
+    name: str
+    config_digest: str
+    weights_digest: str
+    tokenizer_digest: str
+    chat_template_digest: str
+    architecture: str
+    vocab_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How base weights were quantised.
+
+    Attributes:
+        method: `nf4`, `fp4`, `int8` or `none`.
+        double_quantization: whether the constants are quantised again.
+        compute_dtype: dtype of the matmuls.
+    """
+
+    method: str
+    double_quantization: bool
+    compute_dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One named score and the data it was measured on (empty when unknown)."""
+
+    name: str
+    value: float
+    dataset_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What produced a version.
+
+    Attributes:
+        dataset_digest: digest of the training data; empty when unknown.
+        recipe_digest: digest of the recipe; empty when unknown.
+        code_commit: commit of the training code; empty when unknown.
+        training_quantization: of the base during training; None when unknown.
+        parents: versions that it was continued or merged from.
+        metrics: scores.
+        environment: library versions by name.
+    """
+
+    dataset_digest: str = ""
+    recipe_digest: str = ""
+    code_commit: str = ""
+    training_quantization: Quantization | None = None
+    parents: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    environment: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the weights look like.
+
+    Attributes:
+        rank: largest rank over all modules.
+        target_modules: short names of the adapted modules.
+        features: PEFT features in use.
+        dtype: dtype of the stored factors.
+        parameter_count: numbers in all factors.
+        weights_bytes: size of the weights file.
+    """
+
+    rank: int
+    target_modules: tuple[str, ...]
+    features: tuple[str, ...]
+    dtype: str
+    parameter_count: int
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFile:
+    """One file of a version."""
+
+    path: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable published version.
+
+    Attributes:
+        namespace: namespace of the adapter.
+        adapter: name of the adapter.
+        version: number within the adapter, from 1.
+        digest: identity: digest of the manifest.
+        base_model: the base it is made for.
+        shape: what its weights look like.
+        lineage: what produced it.
+        files: its files.
+        publisher: who published it.
+        note: the publisher's words.
+        created_at_s: when it was published.
+        aliases: aliases that point here now.
+        warnings: findings that did not prevent publishing.
+    """
+
+    namespace: str
+    adapter: str
+    version: int
+    digest: str
+    base_model: BaseModel
+    shape: Shape
+    lineage: Lineage
+    files: tuple[PublishedFile, ...]
+    publisher: str
+    note: str
+    created_at_s: float
+    aliases: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Namespace and adapter, e.g. `default/address`."""
+        return f"{self.namespace}/{self.adapter}"
+
+    @property
+    def ref(self) -> str:
+        """The exact version, e.g. `default/address:3`."""
+        return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A movable pointer to one version.
+
+    Attributes:
+        namespace: namespace of the adapter.
+        adapter: name of the adapter.
+        name: name of the alias.
+        version: number that it points at.
+        digest: identity of that version.
+        generation: moves so far; never reset.
+        updated_by: who moved it last.
+        updated_at_s: when that was.
+    """
+
+    namespace: str
+    adapter: str
+    name: str
+    version: int
+    digest: str
+    generation: int
+    updated_by: str
+    updated_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """A move that just happened; `previous_version` is 0 when the alias is new."""
+
+    alias: Alias
+    previous_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AliasEvent:
+    """One move in the history of an alias; `from_version` is 0 for the first."""
+
+    generation: int
+    from_version: int
+    to_version: int
+    actor: str
+    reason: str
+    created_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSummary:
+    """One adapter and where its aliases point."""
+
+    namespace: str
+    adapter: str
+    latest_version: int
+    aliases: tuple[Alias, ...]
+    base_digest: str
+    updated_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a ref names now; `alias` is empty unless the ref was one."""
+
+    version: Version
+    alias: str
+    alias_generation: int
+
+
+class WireTimestamp(Protocol):
+    """`google.protobuf.Timestamp`."""
+
+    seconds: int
+    nanos: int
+
+
+def seconds_of(timestamp: WireTimestamp) -> float:
+    """A wire timestamp as seconds since 1970 UTC."""
+    return timestamp.seconds + timestamp.nanos / 1e9
+
+
+def base_model_from(message: pb.BaseModel) -> BaseModel:
+    """Reads a base model."""
+    return BaseModel(
+        digest=message.digest,
+        name=message.name,
+        config_digest=message.config_digest,
+        weights_digest=message.weights_digest,
+        tokenizer_digest=message.tokenizer_digest,
+        chat_template_digest=message.chat_template_digest,
+        architecture=message.architecture,
+        vocab_size=message.vocab_size,
+    )
+
+
+def lineage_from(message: pb.Lineage) -> Lineage:
+    """Reads a lineage."""
+    trained = message.training_quantization
+    return Lineage(
+        dataset_digest=message.dataset_digest,
+        recipe_digest=message.recipe_digest,
+        code_commit=message.code_commit,
+        training_quantization=Quantization(trained.method, trained.double_quantization, trained.compute_dtype)
+        if message.HasField("training_quantization")
+        else None,
+        parents=tuple(message.parents),
+        metrics=tuple(Metric(one.name, one.value, one.dataset_digest) for one in message.metrics),
+        environment=dict(message.environment),
+    )
+
+
+def lineage_message(lineage: Lineage) -> pb.Lineage:
+    """Makes the message of a lineage."""
+    message = pb.Lineage(
+        dataset_digest=lineage.dataset_digest,
+        recipe_digest=lineage.recipe_digest,
+        code_commit=lineage.code_commit,
+        parents=lineage.parents,
+        environment=lineage.environment or {},
+    )
+    for one in lineage.metrics:
+        message.metrics.add(name=one.name, value=one.value, dataset_digest=one.dataset_digest)
+    trained = lineage.training_quantization
+    if trained is not None:
+        message.training_quantization.CopyFrom(
+            pb.Quantization(
+                method=trained.method,
+                double_quantization=trained.double_quantization,
+                compute_dtype=trained.compute_dtype,
+            )
+        )
+    return message
+
+
+def version_from(message: pb.AdapterVersion) -> Version:
+    """Reads a version."""
+    shape = message.shape
+    return Version(
+        namespace=message.namespace,
+        adapter=message.adapter,
+        version=message.version,
+        digest=message.digest,
+        base_model=base_model_from(message.base_model),
+        shape=Shape(
+            rank=shape.rank,
+            target_modules=tuple(shape.target_modules),
+            features=tuple(shape.features),
+            dtype=shape.dtype,
+            parameter_count=shape.parameter_count,
+            weights_bytes=shape.weights_bytes,
+        ),
+        lineage=lineage_from(message.lineage),
+        files=tuple(PublishedFile(one.path, one.digest, one.size_bytes) for one in message.files),
+        publisher=message.publisher,
+        note=message.note,
+        created_at_s=seconds_of(message.create_time),
+        aliases=tuple(message.aliases),
+        warnings=tuple(message.warnings),
+    )
+
+
+def alias_from(message: pb.Alias) -> Alias:
+    """Reads an alias."""
+    return Alias(
+        namespace=message.namespace,
+        adapter=message.adapter,
+        name=message.name,
+        version=message.version,
+        digest=message.digest,
+        generation=message.generation,
+        updated_by=message.updated_by,
+        updated_at_s=seconds_of(message.update_time),
+    )
+
+
+def alias_event_from(message: pb.AliasEvent) -> AliasEvent:
+    """Reads one move of an alias."""
+    return AliasEvent(
+        generation=message.generation,
+        from_version=message.from_version,
+        to_version=message.to_version,
+        actor=message.actor,
+        reason=message.reason,
+        created_at_s=seconds_of(message.create_time),
+    )
+
+
+def summary_from(message: pb.AdapterSummary) -> AdapterSummary:
+    """Reads one line of a listing."""
+    return AdapterSummary(
+        namespace=message.namespace,
+        adapter=message.adapter,
+        latest_version=message.latest_version,
+        aliases=tuple(alias_from(one) for one in message.aliases),
+        base_digest=message.base_digest,
+        updated_at_s=seconds_of(message.update_time),
+    )

@@ -1,0 +1,275 @@
+"""The registry, from the outside: push, pull, list, resolve, promote."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from switchyard.clients import records, retry
+from switchyard.clients.calls import Connection
+from switchyard.clients.channel import DEFAULT_ADDRESS, ChannelOptions
+from switchyard.clients.download import Downloader
+from switchyard.clients.errors import BaseAmbiguous
+from switchyard.clients.source import (
+    MANIFEST_NAME,
+    adapter_directory,
+    push_key,
+    read_provenance,
+    read_source,
+)
+from switchyard.clients.upload import ProgressCallback, Uploader
+from switchyard.proto.registry.v1 import registry_pb2 as pb
+from switchyard.proto.registry.v1 import registry_pb2_grpc as stubs
+
+_PAGE_SIZE: Final = 1000
+
+
+class RegistryClient:
+    """Talks to the registry of one server. Safe to share between threads."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        options: ChannelOptions | None = None,
+        policy: retry.RetryPolicy | None = None,
+    ) -> None:
+        """Makes a client; its first call connects.
+
+        Args:
+            address: `host:port` or `unix:/path`.
+            options: deadlines, keepalive and limits.
+            policy: when refused calls are sent again.
+
+        Raises:
+            AddressInvalid: `address` has no known form.
+        """
+        self._connection = Connection(address, options, policy)
+        self._stub = stubs.RegistryServiceStub(self._connection.channel)  # type: ignore[no-untyped-call]
+
+    def push(
+        self,
+        directory: Path,
+        adapter: str,
+        *,
+        base_digest: str | None = None,
+        lineage: records.Lineage | None = None,
+        alias: str | None = None,
+        expected_generation: int | None = None,
+        note: str = "",
+        idempotency_key: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> records.Version:
+        """Publishes the adapter in `directory` as the next version of `adapter`.
+
+        Nothing is judged here: the registry verifies every byte and reports all
+        faults at once. Pushing the same files again returns the version they made.
+
+        Args:
+            directory: the adapter's directory, or the output of a training run.
+            adapter: `ns/name`, no selector.
+            base_digest: base model that the adapter was trained on; None takes the training
+                manifest's, then the only registered one.
+            lineage: what produced the adapter; None reads the training manifest beside it.
+            alias: alias to move to the new version in the same transaction.
+            expected_generation: generation that `alias` must have now; 0 when it must be new.
+            note: the publisher's words.
+            idempotency_key: name of this push; None names it by its files and the adapter.
+            progress: called as bytes go over.
+
+        Raises:
+            SourceInvalid: the directory is not one of plain files.
+            BaseAmbiguous: the base model cannot be told.
+            RequestInvalid: the files were refused; `faults` lists why.
+            ClientError: anything else that the registry or the connection says.
+        """
+        source = adapter_directory(directory)
+        files = read_source(source)
+        provenance = read_provenance(source)
+        request = pb.BeginPublishRequest(
+            adapter=adapter,
+            files=[pb.FileRef(path=f.path, digest=f.digest, size_bytes=f.size_bytes) for f in files],
+            base_digest=base_digest or provenance.base_digest or self._only_base_digest(),
+            lineage=records.lineage_message(lineage or provenance.lineage),
+            idempotency_key=idempotency_key or push_key(adapter, files),
+            note=note,
+        )
+
+        def once(_left_s: float) -> records.Version:
+            # The whole protocol again, not the commit alone: its first call tells whether a commit
+            # whose reply was lost took place.
+            begun = self._connection.unary(self._stub.BeginPublish, request)
+            if begun.HasField("committed"):
+                return self._already(records.version_from(begun.committed), alias, expected_generation)
+            Uploader(self._connection, self._stub, begun, progress).send_missing(files)
+            commit = pb.CommitPublishRequest(
+                session_id=begun.session_id, set_alias=alias or "", expected_generation=expected_generation
+            )
+            done = self._connection.unary(self._stub.CommitPublish, commit, repeatable=False)
+            return records.version_from(done.version)
+
+        return retry.call(once, self._connection.attempts())
+
+    def pull(
+        self, ref: str, destination: Path, *, progress: ProgressCallback | None = None
+    ) -> records.Version:
+        """Makes `destination` a directory with the files of one version, verified by digest.
+
+        Args:
+            ref: `ns/name@alias`, `ns/name:7` or `ns/name@sha256:...`.
+            destination: a directory that does not exist yet.
+            progress: called as bytes arrive.
+
+        Raises:
+            DestinationExists: something is at `destination`.
+            BytesMismatch: bytes are not those of their digest; nothing is kept.
+            ClientError: anything else that the registry or the connection says.
+        """
+        version = self.resolve(ref).version
+        Downloader(self._connection, self._stub, progress).fetch(version, destination)
+        return version
+
+    def adapters(self, namespace: str = "") -> list[records.AdapterSummary]:
+        """Returns every adapter of one namespace, or of all.
+
+        Raises:
+            ClientError: the registry cannot tell.
+        """
+        found: list[records.AdapterSummary] = []
+        token = ""
+        while True:
+            request = pb.ListAdaptersRequest(namespace=namespace, page_size=_PAGE_SIZE, page_token=token)
+            page = self._connection.unary(self._stub.ListAdapters, request)
+            found += [records.summary_from(one) for one in page.adapters]
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def versions(self, adapter: str) -> list[records.Version]:
+        """Returns the versions of `ns/name`, newest first.
+
+        Raises:
+            NotFound: no such adapter.
+        """
+        found: list[records.Version] = []
+        token = ""
+        while True:
+            request = pb.ListVersionsRequest(adapter=adapter, page_size=_PAGE_SIZE, page_token=token)
+            page = self._connection.unary(self._stub.ListVersions, request)
+            found += [records.version_from(one) for one in page.versions]
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def show(self, ref: str) -> records.Version:
+        """Returns everything about the version that `ref` names now.
+
+        Raises:
+            NotFound: no such adapter, version or alias.
+        """
+        response = self._connection.unary(self._stub.GetVersion, pb.GetVersionRequest(ref=ref))
+        return records.version_from(response.version)
+
+    def resolve(self, ref: str, *, base_digest: str = "") -> records.Resolved:
+        """Returns the version that `ref` names now, and the alias behind it.
+
+        Args:
+            ref: `ns/name@alias`, `ns/name:7` or `ns/name@sha256:...`.
+            base_digest: when set, a version for another base model is refused.
+
+        Raises:
+            NotFound: no such adapter, version or alias.
+            PreconditionFailed: made for another base model.
+        """
+        request = pb.ResolveRequest(ref=ref, base_digest=base_digest)
+        found = self._connection.unary(self._stub.Resolve, request)
+        return records.Resolved(records.version_from(found.version), found.alias, found.alias_generation)
+
+    def promote(
+        self,
+        adapter: str,
+        alias: str,
+        version: int,
+        *,
+        expected_generation: int | None = None,
+        actor: str = "",
+        reason: str = "",
+    ) -> records.AliasMove:
+        """Moves `alias` of `ns/name` to `version`. Sent once: a lost reply is not answered by a second move.
+
+        Args:
+            adapter: `ns/name`, no selector.
+            alias: name of the alias; made when new.
+            version: number that it shall point at.
+            expected_generation: generation that the alias must have now; 0 when it must be new;
+                None moves it whatever it is.
+            actor: who asks; empty takes the user of this machine.
+            reason: why, kept in the history.
+
+        Raises:
+            Conflict: the alias has another generation.
+            NotFound: no such adapter or version.
+        """
+        request = pb.SetAliasRequest(
+            adapter=adapter,
+            alias=alias,
+            version=version,
+            expected_generation=expected_generation,
+            actor=actor or getpass.getuser(),
+            reason=reason,
+        )
+        moved = self._connection.unary(self._stub.SetAlias, request, repeatable=False)
+        return records.AliasMove(records.alias_from(moved.alias), moved.previous_version)
+
+    def history(self, adapter: str, alias: str) -> list[records.AliasEvent]:
+        """Returns every move of one alias, newest first.
+
+        Raises:
+            NotFound: no such adapter or alias.
+        """
+        request = pb.ListAliasHistoryRequest(adapter=adapter, alias=alias)
+        found = self._connection.unary(self._stub.ListAliasHistory, request)
+        return [records.alias_event_from(one) for one in found.events]
+
+    def base_models(self) -> list[records.BaseModel]:
+        """Returns the registered base models.
+
+        Raises:
+            ClientError: the registry cannot tell.
+        """
+        found = self._connection.unary(self._stub.ListBaseModels, pb.ListBaseModelsRequest())
+        return [records.base_model_from(one) for one in found.base_models]
+
+    def close(self) -> None:
+        """Closes the connection; running calls are cancelled."""
+        self._connection.close()
+
+    def _already(
+        self, version: records.Version, alias: str | None, expected_generation: int | None
+    ) -> records.Version:
+        """The version of an earlier push; its alias is moved unless that push moved it."""
+        if alias and alias not in version.aliases:
+            self.promote(version.name, alias, version.version, expected_generation=expected_generation)
+            return self.show(version.ref)
+        return version
+
+    def _only_base_digest(self) -> str:
+        bases = self.base_models()
+        if len(bases) == 1:
+            return bases[0].digest
+        listed = ", ".join(f"{one.name} ({one.digest})" for one in bases) or "none"
+        raise BaseAmbiguous(
+            f"the base model of this adapter is not said: found {len(bases)} registered base "
+            f"models ({listed}), expected exactly one, or {MANIFEST_NAME} beside the adapter. "
+            "Give the digest (--base-digest)."
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

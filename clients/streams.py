@@ -1,0 +1,160 @@
+"""One running answer: text as it is produced, the whole answer at the end.
+
+Leaving the `with` block, or `close`, before the end cancels the request on the server.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from switchyard.clients.answers import Answer, AnswerBuilder, ServedBy
+from switchyard.clients.errors import ClientError, from_call
+from switchyard.proto.inference.v1 import inference_pb2 as pb
+
+
+class _Progress(ABC):
+    """What is known of an answer while it is produced."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._builder = AnswerBuilder()
+
+    @property
+    def served_by(self) -> ServedBy:
+        """What is answering; known from the start."""
+        return self._builder.served_by
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self._builder.text
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer.
+
+        Raises:
+            StreamBroken: the stream has not been read to its end.
+        """
+        return self._builder.answer
+
+    @abstractmethod
+    def close(self) -> None:
+        """Cancels the request if it still runs; harmless otherwise."""
+
+    def _take(self, event: pb.GenerateResponse) -> str:
+        try:
+            return self._builder.accept(event)
+        except ClientError:
+            # After a broken contract nobody reads on, so the server must not go on either.
+            self.close()
+            raise
+
+
+class AnswerStream(_Progress):
+    """Iterate over the text, then read `answer`. One thread reads; any thread may `close`."""
+
+    def __init__(self, call: grpc.Call, address: str) -> None:
+        """Takes over the running `call`, whose events it alone reads."""
+        super().__init__(address)
+        self._call = call
+        self._events: Iterator[pb.GenerateResponse] = iter(call)  # type: ignore[call-overload]
+
+    def wait_until_accepted(self) -> Self:
+        """Reads the first event, so that a refusal is raised here and not while iterating.
+
+        Raises:
+            ClientError: the request was refused.
+        """
+        event = self._next_event()
+        if event is not None:
+            self._take(event)
+        return self
+
+    def close(self) -> None:
+        """Cancels the request if it still runs; harmless otherwise."""
+        self._call.cancel()  # type: ignore[no-untyped-call]
+
+    def _next_event(self) -> pb.GenerateResponse | None:
+        try:
+            event = next(self._events, None)
+        except grpc.RpcError as error:
+            raise from_call(error, address=self._address, accepted=self._builder.accepted) from error
+        if event is None:
+            self._builder.end()
+        return event
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        while (event := self._next_event()) is not None:
+            text = self._take(event)
+            if text:
+                return text
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncAnswerStream(_Progress):
+    """Iterate over the text with `async for`, then read `answer`."""
+
+    def __init__(self, call: grpc.aio.Call, address: str) -> None:
+        """Takes over the running `call`, whose events it alone reads."""
+        super().__init__(address)
+        self._call = call
+        self._events: AsyncIterator[pb.GenerateResponse] = aiter(call)  # type: ignore[arg-type]
+
+    async def wait_until_accepted(self) -> Self:
+        """Reads the first event, so that a refusal is raised here and not while iterating.
+
+        Raises:
+            ClientError: the request was refused.
+        """
+        event = await self._next_event()
+        if event is not None:
+            self._take(event)
+        return self
+
+    def close(self) -> None:
+        """Cancels the request if it still runs; harmless otherwise."""
+        self._call.cancel()
+
+    async def _next_event(self) -> pb.GenerateResponse | None:
+        try:
+            event = await anext(self._events, None)
+        except grpc.RpcError as error:
+            raise from_call(error, address=self._address, accepted=self._builder.accepted) from error
+        if event is None:
+            self._builder.end()
+        return event
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        while (event := await self._next_event()) is not None:
+            text = self._take(event)
+            if text:
+                return text
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
