@@ -1,3 +1,4 @@
+# ruff: noqa: N802 - gRPC names the methods
 """The three services, scripted, behind a real gRPC server on 127.0.0.1 port 0.
 
 The fakes hold state in dictionaries and check nothing that the real services
@@ -138,7 +139,7 @@ class FakeInference(inference_stubs.InferenceServiceServicer, Scripted):
 
     def Generate(
         self, request: inference.GenerateRequest, context: grpc.ServicerContext
-    ) -> Iterator[inference.GenerateResponse]:  # noqa: N802
+    ) -> Iterator[inference.GenerateResponse]:
         self.begin("Generate", context)
         self.requests.append(request)
         context.add_callback(self.cancelled.set)
@@ -150,7 +151,7 @@ class FakeInference(inference_stubs.InferenceServiceServicer, Scripted):
 
     def GenerateOnce(
         self, request: inference.GenerateOnceRequest, context: grpc.ServicerContext
-    ) -> inference.GenerateOnceResponse:  # noqa: N802
+    ) -> inference.GenerateOnceResponse:
         self.begin("GenerateOnce", context)
         self.requests.append(request.request)
         events = self.script(request.request)
@@ -168,7 +169,7 @@ class FakeInference(inference_stubs.InferenceServiceServicer, Scripted):
 
     def ListServable(
         self, request: inference.ListServableRequest, context: grpc.ServicerContext
-    ) -> inference.ListServableResponse:  # noqa: N802
+    ) -> inference.ListServableResponse:
         self.begin("ListServable", context)
         return self.servable[int(request.page_token or 0)]
 
@@ -178,7 +179,7 @@ class FakeAdmin(admin_stubs.AdminServiceServicer, Scripted):
 
     def GetServerInfo(
         self, request: admin.GetServerInfoRequest, context: grpc.ServicerContext
-    ) -> admin.GetServerInfoResponse:  # noqa: N802
+    ) -> admin.GetServerInfoResponse:
         self.begin("GetServerInfo", context)
         return admin.GetServerInfoResponse(
             version="0.1.0",
@@ -193,30 +194,30 @@ class FakeAdmin(admin_stubs.AdminServiceServicer, Scripted):
             base_fingerprint="sha256:" + "f" * 64,
         )
 
-    def GetLoad(self, request: admin.GetLoadRequest, context: grpc.ServicerContext) -> admin.GetLoadResponse:  # noqa: N802
+    def GetLoad(self, request: admin.GetLoadRequest, context: grpc.ServicerContext) -> admin.GetLoadResponse:
         self.begin("GetLoad", context)
         return admin.GetLoadResponse(running_sequences=2, kv_rows_total=16, kv_rows_used=2, adapters_resident=1)
 
     def ListAdapterStates(
         self, request: admin.ListAdapterStatesRequest, context: grpc.ServicerContext
-    ) -> admin.ListAdapterStatesResponse:  # noqa: N802
+    ) -> admin.ListAdapterStatesResponse:
         self.begin("ListAdapterStates", context)
         status = admin.AdapterStatus(digest="sha256:" + "a" * 64, state=admin.ADAPTER_STATE_RESIDENT, pins=2)
         return admin.ListAdapterStatesResponse(adapters=[status])
 
     def LoadAdapter(
         self, request: admin.LoadAdapterRequest, context: grpc.ServicerContext
-    ) -> admin.LoadAdapterResponse:  # noqa: N802
+    ) -> admin.LoadAdapterResponse:
         self.begin("LoadAdapter", context)
         return admin.LoadAdapterResponse(status=admin.AdapterStatus(state=admin.ADAPTER_STATE_HOST))
 
     def UnloadAdapter(
         self, request: admin.UnloadAdapterRequest, context: grpc.ServicerContext
-    ) -> admin.UnloadAdapterResponse:  # noqa: N802
+    ) -> admin.UnloadAdapterResponse:
         self.begin("UnloadAdapter", context)
         return admin.UnloadAdapterResponse(status=admin.AdapterStatus(state=77))
 
-    def Drain(self, request: admin.DrainRequest, context: grpc.ServicerContext) -> admin.DrainResponse:  # noqa: N802
+    def Drain(self, request: admin.DrainRequest, context: grpc.ServicerContext) -> admin.DrainResponse:
         self.begin("Drain", context)
         return admin.DrainResponse(running_requests=2)
 
@@ -243,7 +244,7 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
 
     def BeginPublish(
         self, request: registry.BeginPublishRequest, context: grpc.ServicerContext
-    ) -> registry.BeginPublishResponse:  # noqa: N802
+    ) -> registry.BeginPublishResponse:
         self.begin("BeginPublish", context)
         if request.idempotency_key in self.by_key:
             version = self._with_aliases(self.by_key[request.idempotency_key])
@@ -257,7 +258,7 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
 
     def QueryUpload(
         self, request: registry.QueryUploadRequest, context: grpc.ServicerContext
-    ) -> registry.QueryUploadResponse:  # noqa: N802
+    ) -> registry.QueryUploadResponse:
         self.begin("QueryUpload", context)
         done = request.digest in self.blobs
         held = self.blobs.get(request.digest, self.partial.get(request.digest, b""))
@@ -265,7 +266,7 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
 
     def UploadBlob(
         self, request_iterator: Iterator[registry.UploadBlobRequest], context: grpc.ServicerContext
-    ) -> registry.UploadBlobResponse:  # noqa: N802
+    ) -> registry.UploadBlobResponse:
         self.begin("UploadBlob", context)
         digest = ""
         for request in request_iterator:
@@ -284,7 +285,7 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
 
     def CommitPublish(
         self, request: registry.CommitPublishRequest, context: grpc.ServicerContext
-    ) -> registry.CommitPublishResponse:  # noqa: N802
+    ) -> registry.CommitPublishResponse:
         self.begin("CommitPublish", context)
         begun = self.sessions[request.session_id]
         namespace, _, adapter = begun.adapter.rpartition("/")
@@ -313,20 +314,20 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
             context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
         return registry.CommitPublishResponse(version=self._with_aliases(version))
 
-    def Resolve(self, request: registry.ResolveRequest, context: grpc.ServicerContext) -> registry.ResolveResponse:  # noqa: N802
+    def Resolve(self, request: registry.ResolveRequest, context: grpc.ServicerContext) -> registry.ResolveResponse:
         self.begin("Resolve", context)
         version, alias, generation = self._find(request.ref, context)
         return registry.ResolveResponse(version=version, alias=alias, alias_generation=generation)
 
     def GetVersion(
         self, request: registry.GetVersionRequest, context: grpc.ServicerContext
-    ) -> registry.GetVersionResponse:  # noqa: N802
+    ) -> registry.GetVersionResponse:
         self.begin("GetVersion", context)
         return registry.GetVersionResponse(version=self._find(request.ref, context)[0])
 
     def ListAdapters(
         self, request: registry.ListAdaptersRequest, context: grpc.ServicerContext
-    ) -> registry.ListAdaptersResponse:  # noqa: N802
+    ) -> registry.ListAdaptersResponse:
         self.begin("ListAdapters", context)
         names = [n for n in sorted(self.versions) if n.startswith(request.namespace)]
         page, token = self._page(names, request.page_token)
@@ -334,7 +335,7 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
 
     def ListVersions(
         self, request: registry.ListVersionsRequest, context: grpc.ServicerContext
-    ) -> registry.ListVersionsResponse:  # noqa: N802
+    ) -> registry.ListVersionsResponse:
         self.begin("ListVersions", context)
         name = request.adapter if "/" in request.adapter else f"default/{request.adapter}"
         if name not in self.versions:
@@ -344,7 +345,7 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
 
     def DownloadBlob(
         self, request: registry.DownloadBlobRequest, context: grpc.ServicerContext
-    ) -> Iterator[registry.DownloadBlobResponse]:  # noqa: N802
+    ) -> Iterator[registry.DownloadBlobResponse]:
         self.begin("DownloadBlob", context)
         data = self.blobs[request.digest][request.offset :]
         if self.tamper:
@@ -355,7 +356,7 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
             yield registry.DownloadBlobResponse(data=data[start : start + self.chunk_bytes])
 
-    def SetAlias(self, request: registry.SetAliasRequest, context: grpc.ServicerContext) -> registry.SetAliasResponse:  # noqa: N802
+    def SetAlias(self, request: registry.SetAliasRequest, context: grpc.ServicerContext) -> registry.SetAliasResponse:
         self.begin("SetAlias", context)
         name = request.adapter if "/" in request.adapter else f"default/{request.adapter}"
         events = self.events.get((name, request.alias), [])
@@ -372,14 +373,14 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
 
     def ListAliasHistory(
         self, request: registry.ListAliasHistoryRequest, context: grpc.ServicerContext
-    ) -> registry.ListAliasHistoryResponse:  # noqa: N802
+    ) -> registry.ListAliasHistoryResponse:
         self.begin("ListAliasHistory", context)
         name = request.adapter if "/" in request.adapter else f"default/{request.adapter}"
         return registry.ListAliasHistoryResponse(events=self.events.get((name, request.alias), [])[::-1])
 
     def ListBaseModels(
         self, request: registry.ListBaseModelsRequest, context: grpc.ServicerContext
-    ) -> registry.ListBaseModelsResponse:  # noqa: N802
+    ) -> registry.ListBaseModelsResponse:
         self.begin("ListBaseModels", context)
         return registry.ListBaseModelsResponse(base_models=self.bases)
 

@@ -37,6 +37,7 @@ _ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
     "llama": _LLAMA_LIKE,
     "mistral": _LLAMA_LIKE | {"sliding_window": None},
     "qwen2": _LLAMA_LIKE,
+    "qwen3": _LLAMA_LIKE | {"head_dim": 16},
     "bloom": {"hidden_size": HIDDEN_SIZE, "n_layer": LAYERS, "n_head": 4},
 }
 """Configuration per `model_type` of transformers."""
@@ -50,7 +51,7 @@ def make_tiny_llama(directory: Path, *, seed: int = 0, architecture: str = "llam
     Args:
         directory: Where to write; created when missing.
         seed: Seed of the random weights.
-        architecture: A key of the table above: llama, mistral, qwen2 or bloom.
+        architecture: A key of the table above: llama, mistral, qwen2, qwen3 or bloom.
 
     Returns:
         `directory`, with config.json, generation_config.json, model.safetensors (about 0.4 MB), tokenizer.json

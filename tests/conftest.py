@@ -1,0 +1,24 @@
+"""Settings that hold for every test."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Test doubles are plain modules; the repository root must stay off sys.path.
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Products of one thread: the order of sums is then the same in every run."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,282 @@
+"""The step loop on a fake runner: batching, events, cancellation, failure."""
+
+from __future__ import annotations
+
+import pytest
+from fake_runner import FakeClock, FakePool, FakeRunner, LetterDecoder, ListSink, request
+
+from switchyard.server.engine.engine import Engine
+from switchyard.server.engine.scheduler import StepLimits
+from switchyard.server.engine.types import ErrorEvent, FinishedEvent, FinishReason, TokenEvent
+from switchyard.server.errors import Draining, EngineFailed, QueueFull, RequestIdInUse
+
+
+class Bench:
+    """An engine whose steps the test takes by hand."""
+
+    def __init__(self, *, sequences: int = 4, chunk: int = 4, step_tokens: int = 8, queue: int = 8) -> None:
+        self.runner, self.pool, self.clock = FakeRunner(), FakePool(), FakeClock()
+        self.engine = Engine(
+            self.runner,
+            self.pool,
+            LetterDecoder(),
+            self.clock,
+            StepLimits(sequences, step_tokens, chunk),
+            max_context_tokens=64,
+            max_queue=queue,
+        )
+
+    def submit(self, *args: object, **kwargs: object) -> ListSink:
+        sink = ListSink()
+        self.engine.submit_to(request(*args, **kwargs), sink)  # type: ignore[arg-type]
+        return sink
+
+    def run(self, steps: int = 100) -> None:
+        for _ in range(steps):
+            if not self.engine.step().slices:
+                break
+            self.clock.time_s += 0.01
+            self.engine.check_integrity()
+
+
+def text(sink: ListSink) -> str:
+    return "".join(event.text for event in sink.events if isinstance(event, TokenEvent))
+
+
+def terminal(sink: ListSink) -> FinishedEvent | ErrorEvent:
+    ends = [event for event in sink.events if not isinstance(event, TokenEvent)]
+    assert len(ends) == 1, f"exactly one terminal event, not {ends}"
+    assert sink.events[-1] is ends[0]
+    end = ends[0]
+    assert isinstance(end, FinishedEvent | ErrorEvent)
+    return end
+
+
+def test_answer_ends_at_max_tokens() -> None:
+    bench = Bench()
+    sink = bench.submit("a", max_tokens=3)
+    bench.run()
+    assert text(sink) == "abc"
+    end = terminal(sink)
+    assert isinstance(end, FinishedEvent)
+    assert (end.reason, end.prompt_tokens, end.completion_tokens) == (FinishReason.LENGTH, 3, 3)
+
+
+def test_eos_ends_the_answer_and_has_no_text() -> None:
+    bench = Bench()
+    bench.runner.choose = lambda _, index: 0 if index == 2 else 5
+    sink = bench.submit("a", max_tokens=10)
+    bench.run()
+    end = terminal(sink)
+    assert text(sink) == "ee"
+    assert isinstance(end, FinishedEvent)
+    assert end.reason is FinishReason.STOP
+
+
+def test_ignore_eos_goes_on() -> None:
+    bench = Bench()
+    bench.runner.choose = lambda _, index: 0 if index == 2 else 5
+    sink = bench.submit("a", max_tokens=5, ignore_eos=True)
+    bench.run()
+    assert isinstance(end := terminal(sink), FinishedEvent)
+    assert end.completion_tokens == 5
+
+
+def test_stop_string_across_tokens_is_cut_and_never_shown() -> None:
+    bench = Bench()
+    sink = bench.submit("a", max_tokens=10, stop=("cd",))
+    bench.run()
+    end = terminal(sink)
+    assert text(sink) == "ab"
+    assert isinstance(end, FinishedEvent)
+    assert (end.reason, end.matched_stop) == (FinishReason.STOP, "cd")
+
+
+def test_context_bounds_the_answer() -> None:
+    bench = Bench(step_tokens=80, chunk=64)
+    sink = bench.submit("a", prompt=60, max_tokens=50)
+    bench.run()
+    assert isinstance(end := terminal(sink), FinishedEvent)
+    assert (end.reason, end.completion_tokens) == (FinishReason.LENGTH, 4)
+
+
+def test_base_and_adapters_share_a_step() -> None:
+    bench = Bench(step_tokens=16)
+    bench.pool.ready = {"x", "y"}
+    sinks = [bench.submit(name, adapter=adapter) for name, adapter in (("a", None), ("b", "x"), ("c", "y"))]
+    bench.run()
+    assert any({piece.adapter_slot for piece in plan.slices} == {None, 0, 1} for plan in bench.runner.plans), (
+        "one step must hold the base and both adapters"
+    )
+    assert all(isinstance(terminal(sink), FinishedEvent) for sink in sinks)
+    assert bench.pool.pins == {"x": 0, "y": 0}
+
+
+def test_cold_adapter_waits_aside() -> None:
+    bench = Bench()
+    cold = bench.submit("cold", adapter="x")
+    warm = bench.submit("warm")
+    bench.run()
+    assert isinstance(terminal(warm), FinishedEvent)
+    assert not cold.events
+    assert bench.engine.step().waiting == {"cold": "adapter"}
+    bench.clock.time_s = 5.0
+    bench.pool.ready = {"x"}
+    bench.run()
+    end = terminal(cold)
+    assert isinstance(end, FinishedEvent)
+    assert end.timing.adapter_wait_s == pytest.approx(5.0)
+
+
+def test_broken_adapter_fails_its_own_requests_only() -> None:
+    bench = Bench()
+    bench.pool.broken = {"x"}
+    broken, fine = bench.submit("broken", adapter="x"), bench.submit("fine")
+    bench.run()
+    end = terminal(broken)
+    assert isinstance(end, ErrorEvent)
+    assert end.error.reason == "ADAPTER_UNAVAILABLE"
+    assert isinstance(terminal(fine), FinishedEvent)
+
+
+def test_prefill_chunks_end_at_fixed_positions() -> None:
+    bench = Bench(chunk=4, step_tokens=8)
+    bench.submit("long", prompt=10, max_tokens=2)
+    bench.submit("other", prompt=6, max_tokens=2)
+    bench.run()
+    pieces = [s for plan in bench.runner.plans for s in plan.slices if s.request_id == "long"]
+    assert [(s.start, len(s.tokens), s.sample) for s in pieces] == [
+        (0, 4, False),
+        (4, 4, False),
+        (8, 2, True),
+        (10, 1, True),
+    ]
+
+
+def test_token_budget_makes_prefills_take_turns_and_never_delays_decodes() -> None:
+    bench = Bench(chunk=4, step_tokens=8)
+    sinks = [bench.submit(name, prompt=12, max_tokens=6) for name in "abcd"]
+    bench.run()
+    for plan in bench.runner.plans:
+        assert sum(len(piece.tokens) for piece in plan.slices) <= 8
+    assert all(isinstance(terminal(sink), FinishedEvent) for sink in sinks)
+    decodes = [
+        (step, piece.request_id)
+        for step, plan in enumerate(bench.runner.plans)
+        for piece in plan.slices
+        if piece.sample and len(piece.tokens) == 1
+    ]
+    for name in "abcd":
+        steps = [step for step, request_id in decodes if request_id == name]
+        assert steps == list(range(steps[0], steps[0] + len(steps))), "a decode runs in every step"
+
+
+def test_abort_frees_everything_before_the_next_step() -> None:
+    bench = Bench()
+    bench.pool.ready = {"x"}
+    sink = bench.submit("a", adapter="x", max_tokens=50)
+    bench.run(steps=3)
+    bench.engine.abort("a")
+    bench.engine.abort("a")
+    plan = bench.engine.step()
+    end = terminal(sink)
+    assert not plan.slices
+    assert isinstance(end, ErrorEvent)
+    assert end.error.reason == "CANCELLED"
+    assert bench.pool.pins == {"x": 0}
+    assert bench.runner.released == [0]
+    assert bench.engine.load().kv_rows_used == 0
+
+
+def test_deadline_ends_a_running_and_a_waiting_request() -> None:
+    bench = Bench()
+    running = bench.submit("a", max_tokens=50, deadline_s=1.0)
+    waiting = bench.submit("b", adapter="x", deadline_s=1.0)
+    bench.run(steps=2)
+    bench.clock.time_s = 1.5
+    bench.run()
+    for sink in (running, waiting):
+        end = terminal(sink)
+        assert isinstance(end, ErrorEvent)
+        assert end.error.reason == "DEADLINE_EXCEEDED"
+
+
+def test_numeric_fault_ends_one_row() -> None:
+    bench = Bench()
+    bench.runner.faults = {"bad"}
+    bad, good = bench.submit("bad"), bench.submit("good")
+    bench.run()
+    end = terminal(bad)
+    assert isinstance(end, ErrorEvent)
+    assert end.error.reason == "NUMERIC_FAULT"
+    assert isinstance(terminal(good), FinishedEvent)
+
+
+def test_queue_limit_refuses_at_once_and_recovers() -> None:
+    bench = Bench(sequences=1, queue=1)
+    first = [bench.submit("a"), bench.submit("b")]
+    with pytest.raises(QueueFull):
+        bench.submit("c")
+    bench.run()
+    assert all(isinstance(terminal(sink), FinishedEvent) for sink in first)
+    bench.submit("c")
+
+
+def test_live_request_id_is_not_shared() -> None:
+    bench = Bench()
+    bench.submit("a")
+    with pytest.raises(RequestIdInUse):
+        bench.submit("a")
+    bench.run()
+    bench.submit("a")
+
+
+def test_drain_refuses_new_and_finishes_accepted() -> None:
+    bench = Bench()
+    sink = bench.submit("a")
+    bench.engine.begin_drain()
+    with pytest.raises(Draining):
+        bench.submit("b")
+    bench.run()
+    assert isinstance(terminal(sink), FinishedEvent)
+
+
+def test_dead_loop_ends_every_stream_once_and_refuses_new() -> None:
+    bench = Bench()
+    failures: list[BaseException] = []
+    bench.engine._on_failure = failures.append
+    sinks = [bench.submit("a"), bench.submit("b", adapter="x")]
+    bench.runner.failure = ValueError("boom")
+    bench.engine.start()
+    assert bench.engine._thread is not None
+    bench.engine._thread.join(10)
+    for sink in sinks:
+        end = terminal(sink)
+        assert isinstance(end, ErrorEvent)
+        assert end.error.reason == "ENGINE_FAILED"
+    assert [type(failure) for failure in failures] == [ValueError]
+    with pytest.raises(EngineFailed):
+        bench.submit("c")
+
+
+def test_stop_cancels_what_runs() -> None:
+    bench = Bench()
+    sink = bench.submit("a", adapter="x")
+    bench.engine.start()
+    bench.engine.stop()
+    end = terminal(sink)
+    assert isinstance(end, ErrorEvent)
+    assert end.error.reason == "CANCELLED"
+
+
+def test_call_runs_between_steps() -> None:
+    bench = Bench()
+    future = bench.engine.call(lambda: 42)
+    assert not future.done()
+    bench.engine.step()
+    assert future.result(timeout=1) == 42
+
+
+def test_limits_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot hold 4 decodes"):
+        StepLimits(max_sequences=4, max_step_tokens=6, prefill_chunk_tokens=4)

@@ -1,0 +1,86 @@
+"""Events reach an asyncio reader once, in order, and end with one terminal event."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fake_runner import FakeClock, FakePool, FakeRunner, LetterDecoder, request
+
+from switchyard.server.engine.engine import Engine
+from switchyard.server.engine.scheduler import StepLimits
+from switchyard.server.engine.streams import TokenStream
+from switchyard.server.engine.types import (
+    ErrorEvent,
+    Event,
+    FinishedEvent,
+    FinishReason,
+    Timing,
+    TokenEvent,
+)
+
+FINISHED = FinishedEvent(FinishReason.STOP, 1, 2, Timing(0, 0, 0, 0))
+
+
+def make_engine() -> Engine:
+    return Engine(
+        FakeRunner(),
+        FakePool(),
+        LetterDecoder(),
+        FakeClock(),
+        StepLimits(4, 8, 4),
+        max_context_tokens=64,
+        max_queue=8,
+    )
+
+
+@pytest.mark.asyncio
+async def test_reader_gets_the_whole_answer() -> None:
+    engine = make_engine()
+    engine.start()
+    events: list[Event] = [event async for event in engine.submit(request("a", max_tokens=5))]
+    engine.stop()
+    assert "".join(event.text for event in events if isinstance(event, TokenEvent)) == "abcde"
+    assert isinstance(events[-1], FinishedEvent)
+    assert sum(not isinstance(event, TokenEvent) for event in events) == 1
+
+
+@pytest.mark.asyncio
+async def test_events_of_a_slow_reader_are_merged() -> None:
+    stream = TokenStream(asyncio.get_running_loop(), lambda: None)
+    for token, letter in enumerate("abc", start=1):
+        stream.put(TokenEvent(letter, (token,)))
+    stream.put(FINISHED)
+    await asyncio.sleep(0)
+    assert [event async for event in stream] == [TokenEvent("abc", (1, 2, 3)), FINISHED]
+
+
+@pytest.mark.asyncio
+async def test_leaving_early_aborts_and_leaving_late_does_not() -> None:
+    aborted: list[str] = []
+    async with TokenStream(asyncio.get_running_loop(), lambda: aborted.append("early")):
+        pass
+    async with TokenStream(asyncio.get_running_loop(), lambda: aborted.append("late")) as stream:
+        stream.put(FINISHED)
+        assert [event async for event in stream] == [FINISHED]
+    assert aborted == ["early"]
+
+
+@pytest.mark.asyncio
+async def test_closing_ends_the_request() -> None:
+    engine = make_engine()
+    engine.start()
+    stream = engine.submit(request("a", adapter="never-ready"))
+    stream.close()
+    events = [event async for event in stream]
+    engine.stop()
+    assert isinstance(events[-1], ErrorEvent)
+    assert events[-1].error.reason == "CANCELLED"
+
+
+def test_a_closed_loop_does_not_hurt_the_engine() -> None:
+    loop = asyncio.new_event_loop()
+    stream = TokenStream(loop, lambda: None)
+    loop.close()
+    stream.put(TokenEvent("a", (1,)))
+    stream.put(FINISHED)

@@ -1,0 +1,131 @@
+"""An engine's surroundings without torch: a runner, an adapter pool, a clock, a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from switchyard.server.engine.types import (
+    AdapterPart,
+    AdapterSelection,
+    AdapterSlot,
+    Digest,
+    Event,
+    GenerateRequest,
+    SamplingParams,
+    StepOutput,
+    StepPlan,
+    StoppingParams,
+)
+from switchyard.server.errors import AdapterUnavailable
+
+
+@dataclass
+class FakeClock:
+    time_s: float = 0.0
+
+    def now(self) -> float:
+        return self.time_s
+
+
+@dataclass
+class ListSink:
+    events: list[Event] = field(default_factory=list)
+
+    def put(self, event: Event) -> None:
+        self.events.append(event)
+
+
+@dataclass
+class LetterDecoder:
+    """Token n is the n-th letter; token 0 ends an answer."""
+
+    eos_token_ids: frozenset[int] = frozenset({0})
+
+    def decode(self, token_ids: list[int]) -> str:
+        return "".join(chr(ord("a") + token - 1) for token in token_ids if token)
+
+
+@dataclass
+class FakeRunner:
+    """Chooses the token that `choose(request_id, sample_index)` names; remembers plans and rows."""
+
+    choose: Callable[[str, int], int] = lambda request_id, index: index + 1
+    plans: list[StepPlan] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
+    contexts: dict[int, list[int]] = field(default_factory=dict)
+    faults: set[str] = field(default_factory=set)
+    failure: Exception | None = None
+
+    def execute(self, plan: StepPlan) -> StepOutput:
+        if self.failure is not None:
+            raise self.failure
+        self.plans.append(plan)
+        for piece in plan.slices:
+            context = self.contexts.setdefault(piece.kv_row, [])
+            assert len(context) == piece.start, "a slice must continue where its row ends"
+            context.extend(piece.tokens)
+        sampled = [piece for piece in plan.slices if piece.sample]
+        return StepOutput(
+            {p.request_id: self.choose(p.request_id, p.sample_index) for p in sampled},
+            frozenset(p.request_id for p in sampled if p.request_id in self.faults),
+        )
+
+    def release_row(self, kv_row: int) -> None:
+        self.released.append(kv_row)
+        self.contexts.pop(kv_row, None)
+
+
+@dataclass
+class FakePool:
+    """Adapters become resident when a test says so; pins are counted."""
+
+    ready: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+    wanted: list[str] = field(default_factory=list)
+    pins: dict[str, int] = field(default_factory=dict)
+
+    def prefetch(self, selection: AdapterSelection, now: float) -> None:
+        self.wanted.append(selection.key)
+
+    def acquire(self, selection: AdapterSelection, now: float) -> AdapterSlot | None:
+        self.wanted.append(selection.key)
+        if selection.key in self.broken:
+            raise AdapterUnavailable("broken file", cause_reason="BLOB_CORRUPT", retry_after_s=1.0)
+        if selection.key not in self.ready:
+            return None
+        self.pins[selection.key] = self.pins.get(selection.key, 0) + 1
+        return AdapterSlot(sorted(self.ready).index(selection.key))
+
+    def release(self, key: Digest, now: float) -> None:
+        self.pins[key] -= 1
+        assert self.pins[key] >= 0
+
+    def poll(self, now: float) -> None:
+        pass
+
+
+def selection(name: str, rank: int = 8) -> AdapterSelection:
+    part = AdapterPart("default", name, 1, Digest(name), "prod", 1, 1.0, rank, f"w-{name}", f"c-{name}", 100)
+    return AdapterSelection(Digest(name), (part,), rank)
+
+
+def request(
+    request_id: str,
+    prompt: int | tuple[int, ...] = 3,
+    *,
+    adapter: str | None = None,
+    max_tokens: int = 4,
+    stop: tuple[str, ...] = (),
+    ignore_eos: bool = False,
+    deadline_s: float | None = None,
+) -> GenerateRequest:
+    tokens = tuple(range(1, prompt + 1)) if isinstance(prompt, int) else prompt
+    return GenerateRequest(
+        request_id=request_id,
+        prompt_tokens=tokens,
+        adapter=selection(adapter) if adapter else None,
+        sampling=SamplingParams(),
+        stopping=StoppingParams(max_tokens, stop, ignore_eos),
+        deadline_s=deadline_s,
+    )
