@@ -1,0 +1,179 @@
+"""The trainer's commands: `switchyard train` and `switchyard demo-data`.
+
+Owns options, exit codes (0 done, 1 an expected failure with its reason, 2 wrong usage, 130 interrupted) and
+what is printed: progress on standard error, the result on standard output. Heavy imports are inside the
+functions, so that `switchyard --help` stays fast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from switchyard.trainer.errors import TrainerError
+    from switchyard.trainer.publish import Published, PublishTarget
+    from switchyard.trainer.recipe import Recipe
+    from switchyard.trainer.result import TrainResult
+
+_FAILED = 1
+_USAGE = 2
+_INTERRUPTED = 130
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML).")],
+    publish: Annotated[
+        str | None, typer.Option(metavar="REF", help="Publish as ns/name, or ns/name@alias to move the alias too.")
+    ] = None,
+    registry: Annotated[Path | None, typer.Option(metavar="DIR", help="Publish to this registry directory.")] = None,
+    server: Annotated[str | None, typer.Option(metavar="ADDR", help="Publish to the server at host:port.")] = None,
+    base: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Base model to use instead of the recipe's.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Output directory; runs/<name>-<time> by default.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Train an adapter from a recipe, and publish it."""
+    from rich.console import Console
+
+    from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid, TrainerError
+    from switchyard.trainer.publish import publish_target
+    from switchyard.trainer.recipe_file import load_recipe
+
+    console = Console(stderr=True)
+    try:
+        what = load_recipe(recipe)
+        what = what if base is None else what.with_base(base)
+        target = publish_target(what, ref=publish, registry=registry, server=server)
+        result = _train(what, out or _default_output(what), threads, console)
+        published = _publish(result, target, console, as_json=as_json)
+    except PublishTargetInvalid as error:
+        raise _exit_with(error, _USAGE, console, as_json=as_json) from error
+    except PublishFailed as error:
+        # What was trained was reported where publishing failed.
+        raise typer.Exit(_FAILED) from error
+    except TrainerError as error:
+        raise _exit_with(error, _FAILED, console, as_json=as_json) from error
+    except KeyboardInterrupt as error:
+        console.print("interrupted; no adapter was written")
+        raise typer.Exit(_INTERRUPTED) from error
+    _report(result, published, as_json=as_json)
+
+
+def demo_data(
+    directory: Annotated[Path, typer.Argument(help="Where to write; one directory per task.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the rows.")] = 0,
+) -> None:
+    """Write the demo tasks' data and recipes."""
+    from rich.console import Console
+
+    from switchyard.trainer.demo.material import write_material
+
+    console = Console(stderr=True)
+    try:
+        recipes = write_material(directory, seed=seed)
+    except OSError as error:
+        console.print(f"[red]cannot write the demo's data to {directory}: {error.strerror or error}", highlight=False)
+        raise typer.Exit(_FAILED) from error
+    for path in recipes:
+        typer.echo(path)
+
+
+def _default_output(recipe: Recipe) -> Path:
+    return Path("runs") / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _train(recipe: Recipe, out: Path, threads: int | None, console: Console) -> TrainResult:
+    from switchyard.trainer.progress import progress_for
+
+    with progress_for(console) as progress:
+        # Imported under the bar, because torch and its friends take seconds to load.
+        from switchyard.trainer.run import train as run
+
+        return run(recipe, out_dir=out, listeners=[progress], threads=threads)
+
+
+def _publish(
+    result: TrainResult, target: PublishTarget | None, console: Console, *, as_json: bool
+) -> Published | None:
+    from switchyard.trainer.errors import PublishFailed
+    from switchyard.trainer.publish import publish
+
+    if target is None:
+        return None
+    try:
+        return publish(result, target)
+    except PublishFailed as error:
+        if as_json:
+            document = result.document() | {"published": None, "error": _error_document(error)}
+            typer.echo(json.dumps(document, ensure_ascii=False))
+        else:
+            _report(result, None, as_json=False)
+            _print_error(error, console)
+        raise
+
+
+def _report(result: TrainResult, published: Published | None, *, as_json: bool) -> None:
+    if as_json:
+        version = dataclasses.asdict(published) if published is not None else None
+        typer.echo(json.dumps(result.document() | {"published": version}, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in _summary(result, published).items():
+        table.add_row(f"[bold]{key}", value)
+    console = Console()
+    console.print(table, highlight=False)
+    for warning in [*result.warnings, *(published.warnings if published is not None else ())]:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+
+
+def _summary(result: TrainResult, published: Published | None) -> dict[str, str]:
+    figures = result.figures
+    rows = {
+        "adapter": str(result.output.adapter),
+        "loss": f"{figures.first_loss:.4f} → {figures.final_loss:.4f} in {figures.steps:,} steps",
+    }
+    for split in ("dev", "test"):
+        score = figures.score(split)
+        if score is not None:
+            rows[split] = f"loss {score.loss:.4f}, {score.token_accuracy:.2%} of tokens right, {score.rows} rows"
+    rows["time"] = f"{figures.train_s:.1f} s of training, {figures.tokens_per_s:,.0f} tokens/s"
+    rows["curves"] = str(result.output.curves)
+    if published is not None:
+        alias = f", alias {published.alias}" if published.alias is not None else ""
+        rows["published"] = f"{published.ref}{alias}"
+        rows["digest"] = published.digest
+    return rows
+
+
+def _exit_with(error: TrainerError, code: int, console: Console, *, as_json: bool) -> typer.Exit:
+    if as_json:
+        typer.echo(json.dumps({"error": _error_document(error)}, ensure_ascii=False))
+    else:
+        _print_error(error, console)
+    return typer.Exit(code)
+
+
+def _print_error(error: TrainerError, console: Console) -> None:
+    console.print(f"error {error.reason}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _error_document(error: TrainerError) -> dict[str, object]:
+    from switchyard.trainer.errors import FaultyInput
+
+    faults = [dataclasses.asdict(fault) for fault in error.faults] if isinstance(error, FaultyInput) else []
+    return {"reason": error.reason, "message": str(error), "faults": faults}

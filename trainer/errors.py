@@ -1,0 +1,168 @@
+"""The errors that the trainer raises on purpose.
+
+    TrainerError
+    ├── RecipeError
+    │   ├── RecipeUnreadable       the recipe file is missing, not text, or not YAML
+    │   └── RecipeInvalid          keys or values are wrong; lists every fault
+    ├── DataError
+    │   ├── DataUnreadable         a data file is missing or not UTF-8
+    │   ├── DataInvalid            rows are wrong; lists every fault with its line
+    │   └── NothingToLearn         no row keeps a trained token within max_length
+    ├── BaseError
+    │   ├── BaseUnusable           the base model is missing, incomplete or not loadable
+    │   └── TargetsUnknown         `lora.targets` names modules that the base does not have
+    ├── RunError
+    │   ├── OutputExists           the output directory already holds an adapter
+    │   └── TrainingDiverged       the loss or the adapter became non-finite
+    └── PublishError               training is done and kept, publishing failed
+        ├── PublishTargetInvalid   the ref, registry or server is not usable as written
+        └── PublishFailed          the registry refused or could not be reached
+
+Each class has a stable `reason`. `switchyard.trainer.commands` prints the message and exits with 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+SHOWN_FAULTS: Final = 20
+"""Faults that a message spells out; `faults` of the error holds all of them."""
+
+
+class TrainerError(Exception):
+    """Root of the trainer's errors.
+
+    Attributes:
+        reason: Stable upper-case name for machines.
+    """
+
+    reason: ClassVar[str] = "TRAINER_ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        subject: Where: a recipe key such as `lora.r`, or a line such as `train.jsonl:12`.
+        message: What was found and what is expected.
+    """
+
+    subject: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}"
+
+
+class FaultyInput(TrainerError):
+    """Input with one or more faults, all of them listed.
+
+    Attributes:
+        faults: Every fault found, in input order.
+    """
+
+    def __init__(self, headline: str, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        lines = [f"  {fault}" for fault in self.faults[:SHOWN_FAULTS]]
+        if len(self.faults) > SHOWN_FAULTS:
+            lines.append(f"  … and {len(self.faults) - SHOWN_FAULTS} more")
+        super().__init__("\n".join([headline, *lines]))
+
+
+class RecipeError(TrainerError):
+    """The recipe cannot be used."""
+
+    reason = "RECIPE_ERROR"
+
+
+class RecipeUnreadable(RecipeError):
+    """The recipe file is missing, not text, or not YAML."""
+
+    reason = "RECIPE_UNREADABLE"
+
+
+class RecipeInvalid(FaultyInput, RecipeError):
+    """Keys or values of the recipe are wrong."""
+
+    reason = "RECIPE_INVALID"
+
+
+class DataError(TrainerError):
+    """The data cannot be used."""
+
+    reason = "DATA_ERROR"
+
+
+class DataUnreadable(DataError):
+    """A data file is missing or not UTF-8 text."""
+
+    reason = "DATA_UNREADABLE"
+
+
+class DataInvalid(FaultyInput, DataError):
+    """Rows of a data file are wrong."""
+
+    reason = "DATA_INVALID"
+
+
+class NothingToLearn(DataError):
+    """No row keeps a trained token within `train.max_length`."""
+
+    reason = "NOTHING_TO_LEARN"
+
+
+class BaseError(TrainerError):
+    """The base model cannot be used."""
+
+    reason = "BASE_ERROR"
+
+
+class BaseUnusable(BaseError):
+    """The base model is missing, incomplete or not loadable."""
+
+    reason = "BASE_UNUSABLE"
+
+
+class TargetsUnknown(BaseError):
+    """`lora.targets` names modules that the base does not have."""
+
+    reason = "TARGETS_UNKNOWN"
+
+
+class RunError(TrainerError):
+    """The run cannot start or go on."""
+
+    reason = "RUN_ERROR"
+
+
+class OutputExists(RunError):
+    """The output directory already holds an adapter."""
+
+    reason = "OUTPUT_EXISTS"
+
+
+class TrainingDiverged(RunError):
+    """The loss or the adapter became non-finite."""
+
+    reason = "TRAINING_DIVERGED"
+
+
+class PublishError(TrainerError):
+    """Publishing is not possible; a trained adapter is kept."""
+
+    reason = "PUBLISH_ERROR"
+
+
+class PublishTargetInvalid(PublishError):
+    """The ref, the registry directory or the server address is not usable as written."""
+
+    reason = "PUBLISH_TARGET_INVALID"
+
+
+class PublishFailed(PublishError):
+    """The registry refused the adapter or could not be reached."""
+
+    reason = "PUBLISH_FAILED"

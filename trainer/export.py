@@ -1,0 +1,68 @@
+"""Export: the adapter as PEFT's files, written so that half an adapter cannot exist.
+
+Owns the bytes of an adapter directory. PEFT's own writer leaks the base's local path, and lists target
+modules in an order that differs from process to process; here the same weights always give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from switchyard.registry.base_model import BaseModelSpec
+from switchyard.trainer.errors import TrainingDiverged
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+CONFIG_FILE: Final = "adapter_config.json"
+WEIGHTS_FILE: Final = "adapter_model.safetensors"
+CARD_FILE: Final = "README.md"
+
+
+def adapter_files(model: PeftModel, base: BaseModelSpec, revision: str | None, card: str) -> dict[str, bytes]:
+    """Returns the files of an adapter by name.
+
+    Args:
+        model: The trained model.
+        base: What it was trained on; its name stands in the config.
+        revision: The base's revision on the Hub, or None.
+        card: The model card.
+
+    Raises:
+        TrainingDiverged: If a weight is not finite.
+    """
+    import safetensors.torch
+    from peft import get_peft_model_state_dict
+
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
+    _require_finite(weights)
+    config = model.peft_config["default"].to_dict()
+    config |= {
+        "base_model_name_or_path": base.name,
+        "revision": revision,
+        "inference_mode": True,
+        "target_modules": sorted(config["target_modules"]),
+    }
+    return {
+        CONFIG_FILE: document_bytes(config),
+        WEIGHTS_FILE: safetensors.torch.save(weights, metadata={"format": "pt"}),
+        CARD_FILE: card.encode(),
+    }
+
+
+def document_bytes(document: Mapping[str, object]) -> bytes:
+    """Returns a JSON document for people and programs: sorted keys, two spaces, a final newline."""
+    return (json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _require_finite(weights: Mapping[str, torch.Tensor]) -> None:
+    bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if bad:
+        raise TrainingDiverged(
+            f"{len(bad)} of {len(weights)} adapter tensors are not finite, first {bad[0]}; nothing was exported. "
+            "Lower train.learning_rate or use quantization.compute_dtype: float32"
+        )

@@ -1,0 +1,48 @@
+"""The metrics log: one JSON object per line, written while the run goes on.
+
+Owns the file `metrics.jsonl`. Each line has a `kind` (`train`, `dev`, `test`) and the fields of the event
+(`switchyard.trainer.events`). Lines are flushed one by one, so a killed run leaves what it measured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from switchyard.trainer.events import Evaluated, RunEvent, StepLogged
+
+
+class MetricsLog:
+    """Writes log entries and evaluations as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", buffering=1)
+
+    def receive(self, event: RunEvent) -> None:
+        """Writes a line for a log entry or an evaluation; other events are no metrics."""
+        if isinstance(event, StepLogged):
+            self._write({"kind": "train", **asdict(event)})
+        elif isinstance(event, Evaluated):
+            fields = asdict(event)
+            self._write({"kind": fields.pop("split"), **fields})
+
+    def _write(self, fields: dict[str, object]) -> None:
+        # A gradient scaler's skipped step has an infinite norm, which JSON cannot say.
+        known = {key: None if _is_non_finite(value) else value for key, value in fields.items()}
+        self._file.write(json.dumps(known, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _is_non_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

@@ -1,0 +1,178 @@
+"""Publish: a finished run becomes a version in a registry, embedded or behind a server.
+
+Owns where an adapter goes and what happens when it cannot get there: the adapter stays where it is, and the
+error carries the command that publishes it later. Nothing is judged here; the registry does that.
+"""
+
+from __future__ import annotations
+
+import getpass
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from switchyard.registry.errors import RefSyntax, RegistryError
+from switchyard.registry.refs import AdapterName, AdapterRef
+from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid
+from switchyard.trainer.recipe import Recipe
+from switchyard.trainer.result import TrainResult
+
+
+@dataclass(frozen=True, slots=True)
+class PublishTarget:
+    """Where a version goes: a registry directory or a server, and under which name.
+
+    Attributes:
+        name: `namespace/name`.
+        alias: Alias to move to the new version, or None.
+        registry: Directory of an embedded registry, or None.
+        server: Address of a server, or None.
+    """
+
+    name: AdapterName
+    alias: str | None
+    registry: Path | None
+    server: str | None
+
+    @property
+    def place(self) -> str:
+        """The registry in words."""
+        return f"the registry {self.registry}" if self.registry is not None else f"the server {self.server}"
+
+    def command(self, result: TrainResult) -> str:
+        """Returns the command line that publishes a finished run."""
+        words = ["switchyard", "push", str(result.output.directory), str(self.name)]
+        if self.registry is not None:
+            words += ["--registry", str(self.registry)]
+        if self.server is not None:
+            words += ["--server", self.server]
+        if self.alias is not None:
+            words += ["--alias", self.alias]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version that the registry acknowledged.
+
+    Attributes:
+        ref: The exact version, e.g. `default/address:3`.
+        digest: Identity of the version.
+        alias: Alias that points at it now, or None.
+        warnings: Findings that did not prevent publishing.
+    """
+
+    ref: str
+    digest: str
+    alias: str | None
+    warnings: tuple[str, ...]
+
+
+def publish_target(
+    recipe: Recipe, *, ref: str | None, registry: Path | None, server: str | None
+) -> PublishTarget | None:
+    """Works out where a run is to be published; made before the run, so that mistakes cost no training.
+
+    Args:
+        recipe: Says the ref and the alias where the command line does not.
+        ref: `namespace/name` or `namespace/name@alias`, or None.
+        registry: Directory of an embedded registry, or None.
+        server: Address of a server, or None.
+
+    Returns:
+        The target, or None when neither a registry nor a server is given.
+
+    Raises:
+        PublishTargetInvalid: If the ref is not one that can be published to, or the place is not clear.
+    """
+    if registry is not None and server is not None:
+        raise PublishTargetInvalid("give --registry DIR or --server ADDR, not both")
+    if registry is None and server is None:
+        if ref is None:
+            return None
+        raise PublishTargetInvalid(f"--publish {ref} does not say where: add --registry DIR or --server ADDR")
+    name, alias = _parse(ref or recipe.publish.ref or recipe.name)
+    return PublishTarget(name, alias or recipe.publish.alias, registry, server)
+
+
+def _parse(text: str) -> tuple[AdapterName, str | None]:
+    try:
+        if "@" not in text and ":" not in text:
+            return AdapterName.parse(text), None
+        ref = AdapterRef.parse(text)
+    except RefSyntax as error:
+        raise PublishTargetInvalid(str(error)) from error
+    if ref.alias is None:
+        raise PublishTargetInvalid(
+            f"{text} names an existing version; a publish makes a new one. Give `ns/name`, or `ns/name@alias` "
+            "to move the alias to it"
+        )
+    return AdapterName(ref.namespace, ref.adapter), ref.alias
+
+
+def publish(result: TrainResult, target: PublishTarget) -> Published:
+    """Publishes a finished run.
+
+    Args:
+        result: The run; an embedded registry registers its base model when it does not know it.
+        target: Where to.
+
+    Raises:
+        PublishFailed: If the registry refuses or cannot be reached; the adapter is kept, and the message says
+            how to publish it later.
+    """
+    try:
+        if target.registry is not None:
+            return _to_registry(result, target, target.registry)
+        return _to_server(result, target, str(target.server))
+    except PublishFailed as error:
+        raise PublishFailed(
+            f"training is done, but {target.place} did not take the adapter: {error}\n"
+            f"The adapter is kept in {result.output.adapter}. To publish it later:\n"
+            f"  {target.command(result)}"
+        ) from error.__cause__
+
+
+def _to_registry(result: TrainResult, target: PublishTarget, root: Path) -> Published:
+    from switchyard.registry.store import Registry
+
+    try:
+        with Registry.open(root) as registry:
+            registry.register_base(result.base)
+            done = registry.publish(
+                target.name,
+                result.output.adapter,
+                base_digest=result.base.digest,
+                lineage=result.lineage,
+                publisher=_user(),
+                set_alias=target.alias,
+            )
+    except (RegistryError, OSError) as error:
+        raise PublishFailed(str(error)) from error
+    if done.version is None:
+        raise PublishFailed("the registry checked the adapter and recorded no version")
+    version = done.version
+    return Published(f"{target.name}:{version.version}", version.digest, target.alias, version.warnings)
+
+
+def _to_server(result: TrainResult, target: PublishTarget, address: str) -> Published:
+    from switchyard.clients.errors import ClientError
+    from switchyard.clients.registry import RegistryClient
+
+    try:
+        client = RegistryClient(address)
+        try:
+            version = client.push(result.output.directory, str(target.name), alias=target.alias)
+        finally:
+            client.close()
+    except (ClientError, OSError) as error:
+        raise PublishFailed(str(error)) from error
+    return Published(f"{target.name}:{version.version}", version.digest, target.alias, version.warnings)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number without a name.
+        return "unknown"

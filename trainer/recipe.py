@@ -1,0 +1,235 @@
+"""The recipe: one frozen, validated description of a training run.
+
+Owns every key of a recipe file with its unit, default and bounds. A key that is not listed here is an error,
+and all faults of a file are reported together. The same object can be built in Python.
+
+A recipe's digest covers everything that decides how training goes, and nothing about where things lie: the
+base and the data are identified by their own digests, in the manifest beside it. So one recipe has one digest
+on every machine.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from switchyard.registry.digest import canonical_json, sha256_digest
+
+NAME_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
+"""The registry's grammar of names, because a recipe's name is the adapter's default name."""
+
+
+class QuantizationMethod(StrEnum):
+    """How the base's linear layers are stored while training."""
+
+    NF4 = "nf4"
+    FP4 = "fp4"
+    NONE = "none"
+
+
+class DType(StrEnum):
+    """A floating-point type; the value is torch's name for it."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class AdapterDType(StrEnum):
+    """A type that adapters are trained and stored in; the value is torch's name for it."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves after warm-up."""
+
+    COSINE = "cosine"
+    LINEAR = "linear"
+    CONSTANT = "constant"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class BaseSection(_Section):
+    """Which base model the adapter is trained on: exactly one of `path` and `hub`."""
+
+    path: Annotated[Path | None, Field(strict=False)] = None
+    """Directory with config.json, *.safetensors and a tokenizer; relative to the recipe file."""
+
+    hub: str | None = None
+    """Repository on the Hugging Face Hub, e.g. `Qwen/Qwen2.5-0.5B-Instruct`."""
+
+    revision: str | None = None
+    """Commit, branch or tag on the Hub; only with `hub`."""
+
+    name: str | None = None
+    """What the base is called in manifests; the directory's or repository's name by default."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of `path` (a directory) and `hub` (a repository)")
+        if self.revision is not None and self.hub is None:
+            raise ValueError("`revision` belongs to `hub`; a directory has none")
+        return self
+
+
+class DataSection(_Section):
+    """JSONL files with the columns `prompt` and `completion`, relative to the recipe file."""
+
+    train: Annotated[Path, Field(strict=False)]
+    """What the adapter learns."""
+
+    dev: Annotated[Path | None, Field(strict=False)] = None
+    """Evaluated during training (`train.eval_steps`) and at its end."""
+
+    test: Annotated[Path | None, Field(strict=False)] = None
+    """Evaluated once, after training."""
+
+
+class QuantizationSection(_Section):
+    """How the base is stored while training; an adapter belongs to the quantisation that it was trained on."""
+
+    method: Annotated[QuantizationMethod, Field(strict=False)] = QuantizationMethod.NF4
+    """`nf4` and `fp4` are bitsandbytes' 4-bit types; `none` keeps `compute_dtype`."""
+
+    double: bool = True
+    """Quantise the blocks' constants too: 4.127 bits per weight instead of 4.5."""
+
+    compute_dtype: Annotated[DType, Field(strict=False)] = DType.FLOAT32
+    """Type of the arithmetic, and of everything that is not quantised."""
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the linear layers are stored in 4 bits."""
+        return self.method is not QuantizationMethod.NONE
+
+
+class LoraSection(_Section):
+    """The adapter's shape, as PEFT's LoraConfig defines it."""
+
+    r: Annotated[int, Field(ge=1, le=256)] = 16
+    """Rank."""
+
+    alpha: Annotated[float, Field(gt=0, le=65536)] = 32
+    """The update is scaled by alpha / r, or by alpha / sqrt(r) with `rslora`."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the adapter's inputs that is dropped while training."""
+
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = "all-linear"
+    """`all-linear` (every linear layer but the output head), or a list of module names such as `q_proj`."""
+
+    rslora: bool = False
+    """Rank-stabilised scaling."""
+
+
+class TrainSection(_Section):
+    """The optimisation: AdamW on the completion tokens of each row."""
+
+    epochs: Annotated[float | None, Field(gt=0, le=10_000)] = None
+    """Passes over the training rows. Give exactly one of `epochs` and `max_steps`."""
+
+    max_steps: Annotated[int | None, Field(ge=1)] = None
+    """Optimizer steps."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Rows per forward pass."""
+
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    """Forward passes per optimizer step."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    """Peak rate. LoRA wants about ten times the rate of full fine-tuning."""
+
+    warmup_steps: Annotated[float, Field(ge=0)] = 0
+    """Linear warm-up: optimizer steps, or a share of all steps when below 1."""
+
+    schedule: Annotated[Schedule, Field(strict=False)] = Schedule.COSINE
+    """Course of the rate after warm-up; `cosine` and `linear` end at zero."""
+
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """AdamW's decoupled weight decay."""
+
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
+
+    max_length: Annotated[int, Field(ge=2)] = 1024
+    """Tokens per row; longer rows are cut at the end, and the cut rows are counted and reported."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    """Seed of the adapter's initial weights, the order of rows, and dropout."""
+
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a fifth slower."""
+
+    adapter_dtype: Annotated[AdapterDType, Field(strict=False)] = AdapterDType.FLOAT32
+    """Type of the adapter while training and in its file."""
+
+    eval_steps: Annotated[int | None, Field(ge=1)] = None
+    """Optimizer steps between evaluations on `data.dev`."""
+
+    log_steps: Annotated[int, Field(ge=1)] = 10
+    """Optimizer steps between entries of the metrics log."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("give exactly one of `epochs` and `max_steps`")
+        if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
+            raise ValueError(f"`warmup_steps` is {self.warmup_steps}: a whole number, or a share below 1")
+        return self
+
+
+class PublishSection(_Section):
+    """Where `switchyard train --publish` puts the adapter when the command line does not say."""
+
+    ref: str | None = None
+    """`namespace/name`, or `name` in the namespace `default`."""
+
+    alias: Annotated[str | None, Field(pattern=NAME_PATTERN)] = None
+    """Alias that is moved to the new version."""
+
+
+class Recipe(_Section):
+    """A training run. Frozen: a run never changes its recipe."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Name of the run, and of the adapter unless `publish.ref` says otherwise."""
+
+    base: BaseSection
+    data: DataSection
+    quantization: QuantizationSection = QuantizationSection()
+    lora: LoraSection = LoraSection()
+    train: TrainSection
+    publish: PublishSection = PublishSection()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if self.train.eval_steps is not None and self.data.dev is None:
+            raise ValueError("`train.eval_steps` needs `data.dev`")
+        half = self.quantization.compute_dtype is DType.FLOAT16
+        if half and self.train.adapter_dtype is not AdapterDType.FLOAT32:
+            # torch's gradient scaler has no kernel for bfloat16 gradients.
+            raise ValueError("`quantization.compute_dtype: float16` needs `train.adapter_dtype: float32`")
+        return self
+
+    def document(self) -> dict[str, object]:
+        """Returns the resolved recipe without its name and the places of things: what `digest` covers."""
+        return self.model_dump(mode="json", exclude={"name", "base", "data", "publish"})
+
+    @property
+    def digest(self) -> str:
+        """Digest of `document()` as canonical JSON."""
+        return sha256_digest(canonical_json(self.document()))
+
+    def with_base(self, path: Path) -> Recipe:
+        """Returns this recipe on the base model in directory `path`, keeping the base's given name."""
+        return self.model_copy(update={"base": BaseSection(path=path, name=self.base.name)})

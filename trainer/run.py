@@ -1,0 +1,193 @@
+"""The run: from a recipe to a directory with an adapter and everything known about it.
+
+Owns the order of things. Whatever can be refused is refused before the base is loaded; the adapter directory
+appears last and whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from switchyard.registry.digest import sha256_digest
+from switchyard.trainer.base_model import LoadedBase, load_base
+from switchyard.trainer.card import model_card
+from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows, truncation_report
+from switchyard.trainer.durable import write_directory, write_file
+from switchyard.trainer.errors import Fault, NothingToLearn, OutputExists, RecipeInvalid, RunError
+from switchyard.trainer.events import Curve, RunListener
+from switchyard.trainer.export import adapter_files, document_bytes
+from switchyard.trainer.metrics_log import MetricsLog
+from switchyard.trainer.provenance import make_lineage, training_manifest
+from switchyard.trainer.quiet import quiet_libraries
+from switchyard.trainer.recipe import Recipe
+from switchyard.trainer.result import OutputLayout, RunFigures, TrainResult
+
+if TYPE_CHECKING:
+    from switchyard.trainer.sft import AdapterTrainer
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A run that can start."""
+
+    recipe: Recipe
+    splits: Mapping[str, Split]
+    base: LoadedBase
+    trainer: AdapterTrainer
+    rows: TruncationReport
+    warnings: tuple[str, ...]
+
+
+def train(
+    recipe: Recipe,
+    *,
+    out_dir: Path,
+    listeners: Sequence[RunListener] = (),
+    threads: int | None = None,
+) -> TrainResult:
+    """Trains an adapter and writes it with its provenance.
+
+    Args:
+        recipe: What to do.
+        out_dir: Output directory (`switchyard.trainer.result` has its layout); must not hold an adapter yet.
+        listeners: Who hears of steps and evaluations while the run goes on.
+        threads: Threads of torch's CPU arithmetic; None keeps the process's setting. Another number of
+            threads may give other bits.
+
+    Returns:
+        What was made and measured.
+
+    Raises:
+        TrainerError: If anything is wrong with recipe, data, base or run; nothing is exported then.
+    """
+    started_s = time.perf_counter()
+    output = OutputLayout(out_dir)
+    splits = read_data(recipe)
+    _prepare_output(output)
+    curve = Curve()
+    with quiet_libraries(), _torch_threads(threads), MetricsLog(output.metrics_log) as log:
+        prepared = _prepare(recipe, splits, out_dir, [*listeners, log, curve])
+        trainer = prepared.trainer
+        trainer.train()
+        if "dev" in splits and not curve.has_evaluated("dev", trainer.state.global_step):
+            trainer.evaluate()
+        if "test" in splits:
+            trainer.evaluate_split(splits["test"])
+        figures = _figures(prepared, curve, time.perf_counter() - started_s)
+        return _export(prepared, curve, figures, output)
+
+
+def read_data(recipe: Recipe) -> dict[str, Split]:
+    """Reads the splits that a recipe names.
+
+    Raises:
+        DataError: If a file cannot be read or has bad rows.
+    """
+    data = recipe.data
+    places = {"train": data.train, "dev": data.dev, "test": data.test}
+    return {name: read_split(name, path) for name, path in places.items() if path is not None}
+
+
+def _prepare_output(output: OutputLayout) -> None:
+    if output.adapter.exists():
+        raise OutputExists(
+            f"{output.adapter} exists; a run never overwrites an adapter. Give another --out, or remove it first"
+        )
+    try:
+        output.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the output directory {output.directory}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _prepare(
+    recipe: Recipe, splits: Mapping[str, Split], out_dir: Path, listeners: Sequence[RunListener]
+) -> _Prepared:
+    from switchyard.trainer.sft import make_trainer
+
+    base = load_base(recipe.base, recipe.quantization)
+    if base.context_tokens is not None and recipe.train.max_length > base.context_tokens:
+        fault = Fault(
+            "train.max_length",
+            f"is {recipe.train.max_length} tokens; {base.spec.name} takes at most {base.context_tokens}",
+        )
+        raise RecipeInvalid("the recipe does not fit its base:", [fault])
+    dev = splits.get("dev")
+    train_split = splits["train"]
+    trainer = make_trainer(recipe, base, train=train_split, dev=dev, directory=out_dir, listeners=listeners)
+    rows = truncation_report(len(train_split.rows), trainer.train_dataset, base.eos_token_id)
+    if rows.trained_tokens == 0:
+        raise NothingToLearn(
+            f"no row of data.train keeps a token of its completion within train.max_length = "
+            f"{recipe.train.max_length} tokens; raise train.max_length or shorten the prompts"
+        )
+    return _Prepared(recipe, splits, base, trainer, rows, _warnings(recipe, splits, rows))
+
+
+def _warnings(recipe: Recipe, splits: Mapping[str, Split], rows: TruncationReport) -> tuple[str, ...]:
+    found = []
+    limit = f"train.max_length = {recipe.train.max_length}"
+    if rows.cut:
+        found.append(f"{rows.cut} training rows are longer than {limit} and lost their end; they never learn to stop")
+    if rows.dropped:
+        found.append(f"{rows.dropped} training rows are left out: nothing of their completion fits {limit}")
+    for name, split in splits.items():
+        shared = shared_rows(splits["train"], split) if name != "train" else 0
+        if shared:
+            found.append(
+                f"{shared} of {len(split.rows)} rows of data.{name} occur in data.train; its scores say little"
+            )
+    return tuple(found)
+
+
+def _figures(prepared: _Prepared, curve: Curve, wall_s: float) -> RunFigures:
+    trainable, total = prepared.trainer.model.get_nb_trainable_parameters()
+    first, last = curve.entries[0], curve.entries[-1]
+    return RunFigures(
+        steps=prepared.trainer.state.global_step,
+        first_loss=first.loss,
+        final_loss=last.loss,
+        tokens=last.tokens,
+        train_s=last.elapsed_s,
+        wall_s=wall_s,
+        trainable_parameters=trainable,
+        total_parameters=total,
+        rows=prepared.rows,
+        evaluations=tuple(curve.evaluations),
+    )
+
+
+def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, output: OutputLayout) -> TrainResult:
+    from switchyard.trainer.plots import draw_curves
+
+    recipe, spec = prepared.recipe, prepared.base.spec
+    lineage = make_lineage(recipe, prepared.splits, figures)
+    card = model_card(recipe, spec, lineage, figures.trainable_parameters)
+    files = adapter_files(prepared.trainer.model, spec, recipe.base.revision, card)
+    digests = {name: sha256_digest(content) for name, content in files.items()}
+    manifest = training_manifest(recipe, spec, prepared.splits, figures, lineage, digests)
+    try:
+        write_file(output.curves, draw_curves(curve, recipe.name))
+        write_file(output.metrics, document_bytes(figures.document()))
+        write_file(output.manifest, document_bytes(manifest))
+        write_directory(output.adapter, files)
+    except OSError as error:
+        raise RunError(f"cannot write the adapter to {output.directory}: {error.strerror or error}") from error
+    return TrainResult(recipe.name, output, spec, lineage, figures, prepared.warnings)

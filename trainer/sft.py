@@ -1,0 +1,150 @@
+"""Supervised fine-tuning: a recipe and a base model become a ready TRL trainer.
+
+Owns the translation of recipe keys into TRL's and PEFT's, and three corrections to what they do by default:
+the adapter's type is the recipe's (TRL casts a quantised model's adapter to bfloat16, PEFT reloads it as
+float32), an evaluation leaves the random state alone, and a non-finite loss is not hidden from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import PrinterCallback, ProgressCallback
+from trl import SFTConfig, SFTTrainer
+
+from switchyard.trainer.base_model import LoadedBase, resolve_targets
+from switchyard.trainer.callback import EventCallback
+from switchyard.trainer.data import Split
+from switchyard.trainer.events import Evaluated, RunListener
+from switchyard.trainer.recipe import AdapterDType, DType, Recipe
+
+
+class AdapterTrainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer, with evaluations that do not change what comes after them."""
+
+    def __init__(self, *, events: EventCallback, **settings: object) -> None:
+        super().__init__(**settings)
+        self._events = events
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(events)
+
+    def evaluate(self, eval_dataset: Dataset | None = None, *args: object, **settings: object) -> dict[str, float]:
+        """Evaluates the dev split, or `eval_dataset`, with a random state of its own.
+
+        Making a data loader draws from torch's generator, which would move the dropout masks of every later
+        step.
+        """
+        with torch.random.fork_rng():
+            metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **settings)
+        if eval_dataset is None:
+            self._events.evaluated("dev", self.state.global_step, len(self.eval_dataset), metrics)
+        return metrics
+
+    def evaluate_split(self, split: Split) -> Evaluated:
+        """Evaluates rows that the trainer was not made with, and reports them under the split's name."""
+        metrics = self.evaluate(split.dataset())
+        return self._events.evaluated(split.name, self.state.global_step, len(split.rows), metrics)
+
+
+def make_trainer(
+    recipe: Recipe,
+    base: LoadedBase,
+    *,
+    train: Split,
+    dev: Split | None,
+    directory: Path,
+    listeners: Sequence[RunListener],
+) -> AdapterTrainer:
+    """Returns a trainer whose adapter is initialised and whose rows are tokenised.
+
+    Args:
+        recipe: What to do.
+        base: The base model; gains the adapter.
+        train: Rows to learn.
+        dev: Rows to evaluate on, or None.
+        directory: Where the trainer may write.
+        listeners: Who hears of steps and evaluations.
+
+    Raises:
+        TargetsUnknown: If `lora.targets` names modules that the base does not have.
+    """
+    trainer = AdapterTrainer(
+        events=EventCallback(recipe.name, listeners),
+        model=base.model,
+        args=_settings(recipe, directory),
+        train_dataset=train.dataset(),
+        eval_dataset=dev.dataset() if dev is not None else None,
+        processing_class=base.tokenizer,
+        peft_config=_adapter_shape(recipe, base),
+    )
+    cast_adapter(trainer.model, recipe.train.adapter_dtype)
+    return trainer
+
+
+def cast_adapter(model: torch.nn.Module, dtype: AdapterDType) -> None:
+    """Gives every trainable parameter the type that the recipe names."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, dtype))
+
+
+def _adapter_shape(recipe: Recipe, base: LoadedBase) -> LoraConfig:
+    lora = recipe.lora
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=resolve_targets(lora.targets, base.spec),
+        use_rslora=lora.rslora,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _settings(recipe: Recipe, directory: Path) -> SFTConfig:
+    train = recipe.train
+    compute = recipe.quantization.compute_dtype
+    evaluates = train.eval_steps is not None
+    return SFTConfig(
+        output_dir=str(directory),
+        num_train_epochs=train.epochs if train.epochs is not None else 1,
+        max_steps=train.max_steps if train.max_steps is not None else -1,
+        per_device_train_batch_size=train.batch_size,
+        per_device_eval_batch_size=train.batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation,
+        gradient_checkpointing=train.gradient_checkpointing,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=_schedule_name(recipe),
+        warmup_steps=train.warmup_steps,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        max_length=train.max_length,
+        completion_only_loss=True,
+        packing=False,
+        bf16=compute is DType.BFLOAT16,
+        fp16=compute is DType.FLOAT16 and torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=train.eval_steps,
+        logging_steps=train.log_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        seed=train.seed,
+        data_seed=train.seed,
+    )
+
+
+def _schedule_name(recipe: Recipe) -> str:
+    """Returns transformers' name; its `constant` ignores warm-up."""
+    if recipe.train.schedule == "constant" and recipe.train.warmup_steps > 0:
+        return "constant_with_warmup"
+    return str(recipe.train.schedule)
