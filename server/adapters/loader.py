@@ -12,7 +12,7 @@ from typing import Protocol
 
 from safetensors.torch import load as load_safetensors
 
-from switchyard.registry.adapter_config import AdapterConfig
+from switchyard.registry.adapter_config import parse_adapter_config
 from switchyard.server.adapters.packing import HostAdapter, HostModule, host_modules
 from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.types import AdapterPart, AdapterSelection
@@ -56,11 +56,11 @@ class AdapterLoader:
 
     def _load_part(self, part: AdapterPart, timer: PhaseTimer) -> list[HostModule]:
         began_s = self._clock.now()
-        config = AdapterConfig.parse(self._source.read_blob(part.config_digest))
+        config = parse_adapter_config(self._source.read_blob(part.config_digest))
         content = self._source.read_blob(part.weights_digest)
         fetched_s = self._clock.now()
         tensors = load_safetensors(content)
-        modules = list(host_modules(tensors, self._layout, config.scaling, part.weight))
+        modules = list(host_modules(tensors, self._layout, config.scaling_of, part.weight))
         timer("fetch", fetched_s - began_s)
         timer("host", self._clock.now() - fetched_s)
         return modules

@@ -57,7 +57,7 @@ class HostAdapter:
 def host_modules(
     tensors: Mapping[str, torch.Tensor],
     layout: GroupLayout,
-    scaling_of: Callable[[str, int], float],
+    scaling_of: Callable[[str], float],
     weight: float,
 ) -> Iterable[HostModule]:
     """Pairs the A and B factors of one file.
@@ -65,7 +65,7 @@ def host_modules(
     Args:
         tensors: the file's tensors by name.
         layout: where projections sit.
-        scaling_of: scaling of a module path at a rank.
+        scaling_of: scaling of a module path.
         weight: factor of the whole adapter in its selection.
 
     Raises:
@@ -88,7 +88,7 @@ def host_modules(
             raise AdapterUnpackable(
                 f"module {module!r}: shapes {tuple(a.shape)} and {tuple(b.shape)}, expected {expected}"
             )
-        yield HostModule(place, a, b, scaling_of(module, rank) * weight)
+        yield HostModule(place, a, b, scaling_of(module) * weight)
 
 
 def group_factors(adapter: HostAdapter, dtype: torch.dtype) -> dict[int, LoraFactors]:

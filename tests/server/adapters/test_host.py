@@ -1,0 +1,133 @@
+"""Loads, copies and evictions carried out for real, on a tiny base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_adapter import make_adapter
+from tiny_base import make_tiny_llama
+from tiny_engine import TinyEngine, output
+
+from switchyard.server.adapters.residency import AdapterState
+from switchyard.server.engine.types import ErrorEvent, FinishedEvent
+from switchyard.server.errors import AdapterInUse
+from switchyard.server.model.loading import LoadedBase, load_base
+
+PROMPT = tuple(range(10, 40))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("host")
+
+
+@pytest.fixture(scope="module")
+def base_dir(root: Path) -> Path:
+    return make_tiny_llama(root / "base")
+
+
+@pytest.fixture(scope="module")
+def base(base_dir: Path) -> LoadedBase:
+    return load_base(str(base_dir))
+
+
+@pytest.fixture(scope="module")
+def adapters(root: Path, base_dir: Path) -> list[Path]:
+    return [make_adapter(base_dir, root / f"adapter-{seed}", seed=seed) for seed in range(5)]
+
+
+def test_more_adapters_than_slots_are_served_in_turn_and_right(base: LoadedBase, adapters: list[Path]) -> None:
+    expected = []
+    for directory in adapters:
+        engine = TinyEngine(base)
+        expected.append(engine.tokens(PROMPT, engine.adapter(directory)))
+    assert len(set(expected)) == len(adapters), "random adapters must answer differently"
+    crowded = TinyEngine(base, slots=2)
+    sinks = [crowded.submit(PROMPT, crowded.adapter(directory)) for directory in adapters * 2]
+    crowded.run()
+    assert [output(sink) for sink in sinks] == expected * 2
+    crowded.host.check_integrity()
+    resident = [s for s in crowded.host.statuses() if s.state is AdapterState.RESIDENT]
+    assert len(resident) == 2
+    assert all(status.pins == 0 for status in crowded.host.statuses())
+
+
+def test_an_adapter_is_read_once_however_many_ask(base: LoadedBase, adapters: list[Path]) -> None:
+    engine = TinyEngine(base)
+    selection = engine.adapter(adapters[0])
+    for _ in range(6):
+        engine.submit(PROMPT, selection)
+    engine.run()
+    assert len(engine.source.reads) == 2, "one configuration and one weights file"
+
+
+def test_host_budget_drops_the_least_recently_used(base: LoadedBase, adapters: list[Path]) -> None:
+    size = (adapters[0] / "adapter_model.safetensors").stat().st_size
+    engine = TinyEngine(base, slots=1, host_bytes=2 * size)
+    for directory in adapters:
+        engine.tokens(PROMPT, engine.adapter(directory))
+    assert len(engine.host.statuses()) <= 3
+    engine.host.check_integrity()
+
+
+def test_bytes_are_those_of_the_true_rank(base: LoadedBase, adapters: list[Path]) -> None:
+    engine = TinyEngine(base)
+    engine.tokens(PROMPT, engine.adapter(adapters[0]))
+    (status,) = engine.host.statuses()
+    file_bytes = (adapters[0] / "adapter_model.safetensors").stat().st_size
+    assert status.device_bytes <= file_bytes
+    assert status.host_bytes <= file_bytes
+
+
+def test_failed_load_ends_its_requests_and_leaves_nothing(base: LoadedBase, adapters: list[Path]) -> None:
+    engine = TinyEngine(base)
+    bad, good = engine.adapter(adapters[0]), engine.adapter(adapters[1])
+    engine.source.broken = {bad.parts[0].weights_digest}
+    sinks = [engine.submit(PROMPT, bad), engine.submit(PROMPT, good), engine.submit(PROMPT)]
+    engine.run()
+    end = sinks[0].events[-1]
+    assert isinstance(end, ErrorEvent)
+    assert end.error.reason == "ADAPTER_UNAVAILABLE"
+    assert "disk on fire" in str(end.error)
+    assert all(isinstance(sink.events[-1], FinishedEvent) for sink in sinks[1:])
+    status = engine.host.status(bad.key)
+    assert status is not None
+    assert (status.state, status.host_bytes, status.device_bytes) == (AdapterState.FAILED, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["base_model.model.lm_head.weight", "base_model.model.model.norm.lora_A.weight"])
+def test_tensor_without_a_place_is_an_error_and_the_base_keeps_its_bytes(
+    base: LoadedBase, adapters: list[Path], tmp_path: Path, name: str
+) -> None:
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
+    (hostile / "adapter_config.json").write_bytes((adapters[0] / "adapter_config.json").read_bytes())
+    tensors = load_file(adapters[0] / "adapter_model.safetensors")
+    save_file({**tensors, name: torch.full((8, 64), float("nan"))}, hostile / "adapter_model.safetensors")
+    before = base.fingerprint()
+    engine = TinyEngine(base)
+    expected = engine.tokens(PROMPT)
+    sink = engine.submit(PROMPT, engine.adapter(hostile))
+    engine.run()
+    end = sink.events[-1]
+    assert isinstance(end, ErrorEvent)
+    assert "ADAPTER_UNPACKABLE" in str(end.error) or end.error.reason == "ADAPTER_UNPACKABLE"
+    assert base.fingerprint() == before
+    assert engine.tokens(PROMPT) == expected
+
+
+def test_unload_frees_every_tier_and_refuses_while_in_use(base: LoadedBase, adapters: list[Path]) -> None:
+    engine = TinyEngine(base)
+    selection = engine.adapter(adapters[0])
+    engine.submit(PROMPT, selection, max_tokens=40)
+    while not engine.engine.step().slices:
+        pass
+    with pytest.raises(AdapterInUse):
+        engine.host.unload(selection.key)
+    engine.run()
+    engine.host.unload(selection.key)
+    assert engine.host.statuses() == []
+    assert all(not engine.slots.group(index) for index in range(base.decoder.layout.group_count))

@@ -1,0 +1,84 @@
+"""Random adapters for the tiny base, made by PEFT and saved as PEFT saves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def load_nf4(base: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The base through transformers in NF4 with double quantisation, as the trainer loads it."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=dtype,
+        device_map={"": "cpu"},
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        ),
+    )
+    for module in model.modules():
+        # On some processors the packed kernel rounds block constants; the oracle must not.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model.eval()
+
+
+def make_adapter(
+    base: Path,
+    directory: Path,
+    *,
+    seed: int = 0,
+    rank: int = 8,
+    targets: tuple[str, ...] = ALL_LINEAR,
+    magnitude: float = 0.1,
+    dtype: torch.dtype = torch.float32,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Saves an adapter with random A and B, so that it changes every answer.
+
+    Args:
+        base: directory of the tiny base.
+        directory: where to save.
+        seed: seed of the weights.
+        rank: `r`.
+        targets: `target_modules`.
+        magnitude: standard deviation of the weights.
+        dtype: dtype of the file.
+        options: further fields of `peft.LoraConfig`.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type="CAUSAL_LM", **dict(options or {})
+    )
+    wrapped = get_peft_model(model, config)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_" in name:
+            parameter.data = (torch.randn(parameter.shape, generator=generator) * magnitude).to(dtype)
+    wrapped.save_pretrained(str(directory))
+    return directory
+
+
+def peft_logits(base: Path, adapter: Path | None, tokens: tuple[int, ...]) -> torch.Tensor:
+    """[T, vocab] float32: plain PEFT on the same NF4 base; None for the base alone."""
+    from peft import PeftModel
+
+    model = load_nf4(base)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, str(adapter)).eval()
+    with torch.no_grad():
+        logits: torch.Tensor = model(torch.tensor([tokens])).logits[0].float()
+    return logits

@@ -1,0 +1,141 @@
+"""A whole engine on a tiny base, stepped by hand, with adapters read from directories."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import torch
+from fake_runner import ListSink
+
+from switchyard.server.adapters.composition import single, weighted_sum
+from switchyard.server.adapters.host import AdapterHost
+from switchyard.server.adapters.loader import AdapterLoader
+from switchyard.server.adapters.residency import ResidencyLimits
+from switchyard.server.adapters.slots import AdapterSlots
+from switchyard.server.engine.engine import Engine
+from switchyard.server.engine.scheduler import StepLimits
+from switchyard.server.engine.types import (
+    AdapterPart,
+    AdapterSelection,
+    Digest,
+    GenerateRequest,
+    SamplingParams,
+    StoppingParams,
+    TokenEvent,
+)
+from switchyard.server.lora.ops import BACKENDS
+from switchyard.server.model.kv_cache import KvCache
+from switchyard.server.model.loading import LoadedBase
+from switchyard.server.model.runner import ModelRunner
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+
+class DirectoryBlobs:
+    """A blob source over adapter directories; counts reads."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.reads: list[str] = []
+        self.broken: set[str] = set()
+
+    def add(self, path: Path) -> str:
+        content = path.read_bytes()
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.blobs[digest] = content
+        return digest
+
+    def read_blob(self, digest: str) -> bytes:
+        self.reads.append(digest)
+        if digest in self.broken:
+            raise OSError("disk on fire")
+        return self.blobs[digest]
+
+
+class TinyEngine:
+    """The real engine, host, slots and runner; `run` steps until everything has ended."""
+
+    def __init__(self, base: LoadedBase, *, slots: int = 4, host_bytes: int = 1 << 30, sequences: int = 8) -> None:
+        self.base = base
+        self.clock = SystemClock()
+        self.source = DirectoryBlobs()
+        decoder = base.decoder
+        self.slots = AdapterSlots(slots, decoder.layout.group_count, torch.float32)
+        loader = AdapterLoader(self.source, decoder.layout, self.clock)
+        self.host = AdapterHost(loader, self.slots, ResidencyLimits(slots, host_bytes), self.clock)
+        shape = decoder.shape
+        cache = KvCache(
+            len(decoder.weights.layers),
+            sequences,
+            shape.kv_heads,
+            base.max_context_tokens,
+            shape.head_dim,
+            base.dtype,
+        )
+        self.runner = ModelRunner(decoder, cache, self.slots, BACKENDS["torch"])
+        self.engine = Engine(
+            self.runner,
+            self.host,
+            base.tokenizer,
+            self.clock,
+            StepLimits(sequences, 64 + sequences, 32),
+            max_context_tokens=base.max_context_tokens,
+            max_queue=1000,
+        )
+        self._count = 0
+
+    def part(self, directory: Path, weight: float = 1.0) -> AdapterPart:
+        weights = self.source.add(directory / "adapter_model.safetensors")
+        config = self.source.add(directory / "adapter_config.json")
+        size = (directory / "adapter_model.safetensors").stat().st_size
+        return AdapterPart("default", directory.name, 1, Digest(weights), "", 0, weight, 8, weights, config, size)
+
+    def adapter(self, directory: Path) -> AdapterSelection:
+        return single(self.part(directory))
+
+    def composition(self, *parts: tuple[Path, float]) -> AdapterSelection:
+        return weighted_sum([self.part(directory, weight) for directory, weight in parts])
+
+    def submit(
+        self,
+        prompt: tuple[int, ...],
+        adapter: AdapterSelection | None = None,
+        *,
+        max_tokens: int = 12,
+        sampling: SamplingParams | None = None,
+    ) -> ListSink:
+        self._count += 1
+        sink = ListSink()
+        self.engine.submit_to(
+            GenerateRequest(
+                request_id=f"r{self._count}",
+                prompt_tokens=prompt,
+                adapter=adapter,
+                sampling=sampling or SamplingParams(),
+                stopping=StoppingParams(max_tokens, ignore_eos=True),
+            ),
+            sink,
+        )
+        return sink
+
+    def run(self) -> None:
+        """Steps until no request is left; waits for loader threads in between."""
+        while self.engine.load().running_sequences or self.engine.load().waiting_requests:
+            if not self.engine.step().slices:
+                time.sleep(0)
+            self.engine.check_integrity()
+
+    def tokens(self, *args: object, **kwargs: object) -> tuple[int, ...]:
+        sink = self.submit(*args, **kwargs)  # type: ignore[arg-type]
+        self.run()
+        return output(sink)
+
+
+def output(sink: ListSink) -> tuple[int, ...]:
+    """All tokens of an answer."""
+    return tuple(token for event in sink.events if isinstance(event, TokenEvent) for token in event.token_ids)
