@@ -55,7 +55,7 @@ def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
         matrix: float32 of shape (out, in).
     """
     is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if is_tall else matrix
+    x: torch.Tensor = matrix.T if is_tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(_ITERATIONS):
         square = x @ x.T

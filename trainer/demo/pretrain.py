@@ -24,6 +24,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from switchyard.trainer.demo import batches, tokenizer
+from switchyard.trainer.demo.alphabet import SPECIALS
 from switchyard.trainer.demo.architecture import Shape, build_model
 from switchyard.trainer.demo.muon import Muon
 from switchyard.trainer.demo.rows import replace_file
@@ -88,7 +89,7 @@ def train(plan: Plan, model: LlamaForCausalLM) -> Iterator[Progress]:
     """Trains `model` in place, one step per item."""
     model.train()
     rng = random.Random(plan.seed)  # noqa: S311 - synthetic data
-    ids = list(range(len(tokenizer.SPECIALS), len(tokenizer.VOCABULARY)))
+    ids = list(range(len(SPECIALS), len(tokenizer.VOCABULARY)))
     rng.shuffle(ids)
     curriculum = batches.Curriculum(total=len(ids))
     optimizers = _optimizers(plan, model)
@@ -146,17 +147,19 @@ def digest_of(folder: Path, names: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Makes the committed base again, or another one elsewhere."""
+    defaults = Plan()
     parser = argparse.ArgumentParser(description="Pre-train the demo base model.")
     parser.add_argument("--out", type=Path, default=BASE_DIR, help="folder for the base")
-    parser.add_argument("--seed", type=int, default=Plan.seed, help="seed of weights and text")
-    parser.add_argument("--steps", type=int, default=Plan.steps, help="optimizer steps")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="seed of weights and text")
+    parser.add_argument("--steps", type=int, default=defaults.steps, help="optimizer steps")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     make_base(Plan(seed=arguments.seed, steps=arguments.steps), arguments.out)
 
 
 def _optimizers(plan: Plan, model: LlamaForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed_tokens" not in name
         (matrices if is_matrix else others).append(parameter)
