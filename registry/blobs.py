@@ -1,0 +1,297 @@
+"""Blobs: files named by the digest of their bytes.
+
+Owns `blobs/sha256/` and `uploads/`. It knows nothing of versions and asks the
+index nothing; who may add a blob is the caller's business.
+
+A file under `blobs/` is complete from the moment its name exists: bytes are
+written to a part file, synced, linked to the final name, and the directory is
+synced before anybody is told. `link` rather than `rename`, because a name that
+is already taken must not be replaced by a second writer. Blobs are never
+mapped into memory: truncating a mapped file kills the process that reads it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from switchyard.registry.digest import DigestWriter, hex_of
+from switchyard.registry.errors import (
+    BlobCorrupt,
+    DigestMismatch,
+    SessionClosed,
+    StorageFailed,
+    StorageFull,
+    UploadBusy,
+    UploadOffset,
+)
+from switchyard.registry.steps import OnStep, Step, ignore_step
+
+CHUNK_BYTES = 1 << 20
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_READ_ONLY = 0o444
+
+
+@contextmanager
+def mapped_os_errors(what: str) -> Iterator[None]:
+    """Turns what the operating system refuses into the registry's errors.
+
+    Raises:
+        StorageFull: no space or quota is left.
+        StorageFailed: anything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise StorageFull(f"{what}: no space is left; free some and try again") from error
+        raise StorageFailed(f"{what}: {error.strerror or error}") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class Blobs:
+    """The blob files of one registry; safe for several threads and processes.
+
+    Args:
+        root: the registry's directory; the two folders are made in it.
+        on_step: told of each point of the protocol.
+    """
+
+    def __init__(self, root: Path, on_step: OnStep = ignore_step) -> None:
+        self._directory = root / "blobs" / "sha256"
+        self._uploads = root / "uploads"
+        self._on_step = on_step
+        for directory in (self._directory, self._uploads):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def path(self, digest: str) -> Path:
+        """Where the blob is, or would be."""
+        return self._directory / hex_of(digest)
+
+    def has(self, digest: str, size_bytes: int) -> bool:
+        """Tells whether a file of that name and size is there; the bytes are not read."""
+        try:
+            return self.path(digest).stat().st_size == size_bytes
+        except FileNotFoundError:
+            return False
+
+    # -- writing ---------------------------------------------------------
+
+    def put(self, session_id: str, digest: str, size_bytes: int, chunks: Iterable[bytes]) -> None:
+        """Adds a blob from bytes that are at hand; the file is complete and durable on return.
+
+        Several calls for one digest do not disturb each other: each has its own part file.
+
+        Raises:
+            DigestMismatch: the bytes are others; nothing is added.
+            SessionClosed: another process cleaned the session up meanwhile.
+            StorageFull, StorageFailed: nothing is acknowledged.
+        """
+        with mapped_os_errors("storing a blob"):
+            part = self._session_directory(session_id) / f"{hex_of(digest)}.{uuid.uuid4().hex}.part"
+            try:
+                fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                raise _session_gone() from None
+            try:
+                self._on_step(Step.PART_CREATED)
+                for chunk in chunks:
+                    _write_all(fd, chunk)
+                self._on_step(Step.PART_WRITTEN)
+                self._finish(fd, part, digest, size_bytes)
+            finally:
+                os.close(fd)
+
+    def append(self, session_id: str, digest: str, size_bytes: int, offset: int, chunks: Iterable[bytes]) -> int:
+        """Continues the upload of a blob; when the last byte arrives the blob is added.
+
+        Args:
+            session_id: whose part file it is.
+            digest: of the whole blob.
+            size_bytes: of the whole blob.
+            offset: where `chunks` begin; must be what has arrived so far.
+            chunks: the bytes; what arrives before an exception stays.
+
+        Returns:
+            Bytes that have arrived; `size_bytes` means the blob is complete and durable.
+
+        Raises:
+            UploadOffset: `offset` is not where the blob stands, or the bytes run past its end.
+            UploadBusy: another call is sending this blob.
+            DigestMismatch: all bytes are there and wrong; the part is dropped, begin again at 0.
+            StorageFull, StorageFailed: what has arrived stays.
+        """
+        with mapped_os_errors("storing a blob"):
+            part = self._part(session_id, digest)
+            fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                self._lock(fd, part)
+                arrived = os.fstat(fd).st_size
+                if arrived != offset:
+                    message = f"bytes begin at {offset}, but {arrived} have arrived; continue there"
+                    raise UploadOffset(message, committed_bytes=arrived)
+                os.lseek(fd, arrived, os.SEEK_SET)
+                for chunk in chunks:
+                    arrived += len(chunk)
+                    if arrived > size_bytes:
+                        at = arrived - len(chunk)
+                        message = f"bytes run past the declared size of {size_bytes} bytes"
+                        raise UploadOffset(message, committed_bytes=at)
+                    _write_all(fd, chunk)
+                    self._on_step(Step.PART_WRITTEN)
+                if arrived == size_bytes:
+                    self._finish(fd, part, digest, size_bytes)
+                return arrived
+            finally:
+                os.close(fd)
+
+    def arrived_bytes(self, session_id: str, digest: str) -> int:
+        """Bytes of an unfinished upload that have arrived."""
+        try:
+            return self._part(session_id, digest).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def forget_session(self, session_id: str) -> None:
+        """Removes the part files of a session that has ended; blobs stay."""
+        shutil.rmtree(self._uploads / session_id, ignore_errors=True)
+
+    def _part(self, session_id: str, digest: str) -> Path:
+        return self._session_directory(session_id) / f"{hex_of(digest)}.part"
+
+    def _session_directory(self, session_id: str) -> Path:
+        directory = self._uploads / session_id
+        directory.mkdir(exist_ok=True)
+        return directory
+
+    def _lock(self, fd: int, part: Path) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UploadBusy("another call is sending this blob in this session; query and retry") from None
+        # The former holder may have completed the blob and unlinked the part while this call waited to open it.
+        try:
+            current = part.stat().st_ino == os.fstat(fd).st_ino
+        except FileNotFoundError:
+            current = False
+        if not current:
+            raise UploadBusy("another call has just finished with this blob; query and retry")
+
+    def _finish(self, fd: int, part: Path, digest: str, size_bytes: int) -> None:
+        """Verifies a part file and gives it its final name."""
+        found, found_bytes = _digest_of(fd)
+        if found != digest or found_bytes != size_bytes:
+            part.unlink(missing_ok=True)
+            raise DigestMismatch(
+                f"{found_bytes} bytes with digest {found} arrived; expected {size_bytes} with {digest}; "
+                "send them again from the beginning"
+            )
+        os.fchmod(fd, _READ_ONLY)
+        os.fsync(fd)
+        self._on_step(Step.PART_SYNCED)
+        final = self.path(digest)
+        try:
+            os.link(part, final)
+        except FileExistsError:
+            if not self._is_sound(digest):
+                part.replace(final)
+        except FileNotFoundError:
+            raise _session_gone() from None
+        self._on_step(Step.BLOB_LINKED)
+        sync_directory(self._directory)
+        self._on_step(Step.BLOB_DIRECTORY_SYNCED)
+        part.unlink(missing_ok=True)
+        self._on_step(Step.PART_REMOVED)
+
+    def _is_sound(self, digest: str) -> bool:
+        try:
+            fd = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            return _digest_of(fd)[0] == digest
+        finally:
+            os.close(fd)
+
+    # -- reading ---------------------------------------------------------
+
+    def read(self, digest: str) -> bytes:
+        """Returns a blob's bytes from private memory; exactly these bytes were verified.
+
+        Raises:
+            BlobCorrupt: missing or changed.
+            StorageFailed: it cannot be read.
+        """
+        return b"".join(self.stream(digest))
+
+    def stream(self, digest: str, offset: int = 0) -> Iterator[bytes]:
+        """Yields a blob's bytes from `offset` on, in chunks of at most 1 MiB.
+
+        The last chunk is held back until the digest of all bytes is verified, so that nobody
+        receives the whole of a corrupt blob without the error.
+
+        Raises:
+            BlobCorrupt: missing or changed.
+            StorageFailed: it cannot be read.
+        """
+        try:
+            fd = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise BlobCorrupt(f"blob {digest} is missing; publish the same bytes again to heal it") from None
+        try:
+            yield from _verified(fd, digest, offset)
+        finally:
+            os.close(fd)
+
+
+def _verified(fd: int, digest: str, offset: int) -> Iterator[bytes]:
+    writer, held = DigestWriter(), b""
+    while True:
+        position = writer.size_bytes
+        with mapped_os_errors(f"reading blob {digest}"):
+            chunk = os.read(fd, CHUNK_BYTES)
+        if not chunk:
+            break
+        writer.write(chunk)
+        if held:
+            yield held
+        held = chunk[max(0, offset - position) :]
+    if writer.digest != digest:
+        raise BlobCorrupt(
+            f"blob {digest} has {writer.size_bytes} bytes with digest {writer.digest}; "
+            "publish the same bytes again to heal it"
+        )
+    if held:
+        yield held
+
+
+def _session_gone() -> SessionClosed:
+    return SessionClosed("the session ended while its files were being written; begin again")
+
+
+def _digest_of(fd: int) -> tuple[str, int]:
+    """Digest and size of an open file, read from its beginning through this descriptor."""
+    writer = DigestWriter()
+    while chunk := os.pread(fd, CHUNK_BYTES, writer.size_bytes):
+        writer.write(chunk)
+    return writer.digest, writer.size_bytes
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]

@@ -1,0 +1,81 @@
+"""Content identity: `sha256:<64 hex>` and the canonical form of JSON.
+
+The canonical form is part of the stored contract: keys sorted by code point,
+no spaces, UTF-8 without escapes beyond what JSON demands. Changing it would
+change the identity of every version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+PREFIX = "sha256:"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_READ_BYTES = 1 << 20
+
+
+def sha256_digest(data: bytes | bytearray | memoryview) -> str:
+    """Returns the digest of `data` as `sha256:<64 hex>`."""
+    return PREFIX + hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """Returns the one encoding of `value` that digests are taken of.
+
+    Raises:
+        ValueError: a float is not finite.
+        TypeError: something is not a JSON value.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def is_digest(text: object) -> bool:
+    """Tells whether `text` is a well-formed digest."""
+    return isinstance(text, str) and _DIGEST.match(text) is not None
+
+
+def hex_of(digest: str) -> str:
+    """Returns the 64 hexadecimal characters of a digest.
+
+    Raises:
+        ValueError: `digest` is not a well-formed digest, so it must not become part of a path.
+    """
+    if not is_digest(digest):
+        raise ValueError(f"not a digest: {digest!a}")
+    return digest[len(PREFIX) :]
+
+
+def file_digest(path: Path) -> str:
+    """Returns the digest of a file's bytes, read in pieces of 1 MiB."""
+    writer = DigestWriter()
+    with path.open("rb") as file:
+        while piece := file.read(_READ_BYTES):
+            writer.write(piece)
+    return writer.digest
+
+
+class DigestWriter:
+    """Takes the digest of bytes that arrive in pieces."""
+
+    def __init__(self) -> None:
+        self._state = hashlib.sha256()
+        self._size_bytes = 0
+
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
+        """Adds a piece."""
+        self._state.update(piece)
+        self._size_bytes += len(piece)
+
+    @property
+    def digest(self) -> str:
+        """Digest of all pieces so far."""
+        return PREFIX + self._state.hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes so far."""
+        return self._size_bytes

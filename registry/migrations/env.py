@@ -1,0 +1,18 @@
+"""Runs the migrations on the connection that `switchyard.registry.index` hands over.
+
+The caller has begun the transaction and holds the write lock; nothing is committed here.
+"""
+
+from __future__ import annotations
+
+from alembic import context
+
+from switchyard.registry.schema import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transactional_ddl=True,
+)
+context.run_migrations()

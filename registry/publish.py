@@ -1,0 +1,322 @@
+"""The publish protocol: pin, then bytes, then rows, then one commit.
+
+1. `begin` opens a session that pins every digest, before any byte.
+2. Each missing blob is written, synced and linked; then its row is written
+   while the session still pins it (`sessions`).
+3. `commit` validates the stored bytes and writes the registry's own documents.
+4. One transaction makes the version visible: number, rows, alias, session.
+
+A crash anywhere leaves either the whole version or none, and the same
+idempotency key goes on from there. This is the only module that writes a version.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from switchyard.registry import schema
+from switchyard.registry.adapter_files import check_entries, collect_files, read_chunks
+from switchyard.registry.aliases import Aliases
+from switchyard.registry.bases import BaseModels
+from switchyard.registry.blobs import Blobs, mapped_os_errors
+from switchyard.registry.digest import sha256_digest
+from switchyard.registry.errors import (
+    ArgumentInvalid,
+    IdempotencyConflict,
+    SessionClosed,
+    UploadIncomplete,
+    VersionRefused,
+)
+from switchyard.registry.index import Index
+from switchyard.registry.lineage import Lineage, check_lineage
+from switchyard.registry.manifest import FileEntry, Manifest
+from switchyard.registry.records import AdapterShape, PublishResult, UploadSession, VersionRecord
+from switchyard.registry.refs import AdapterName, check_alias
+from switchyard.registry.schema import SessionState
+from switchyard.registry.sessions import Session, SessionRequest, Sessions, present_digests
+from switchyard.registry.steps import OnStep, Step, ignore_step
+from switchyard.registry.validation import ValidationOutcome, ValidationRequest, Validator
+from switchyard.registry.verdicts import Findings, Reason, Verdict
+from switchyard.registry.versions import Versions
+
+_KEY_CHARACTERS = 256
+_NOTE_CHARACTERS = 10_000
+_namespace, _adapter, _version = schema.namespace, schema.adapter, schema.version
+
+
+class Publisher:
+    """Makes versions.
+
+    Args:
+        index: where rows go.
+        blobs: where bytes go.
+        sessions: opens and feeds uploads.
+        bases: base models that a version can be made for.
+        versions: reads back what was made.
+        aliases: moved together with a commit when asked.
+        validate: decides whether files can be a version.
+        on_step: told of each point of the protocol.
+    """
+
+    def __init__(
+        self,
+        *,
+        index: Index,
+        blobs: Blobs,
+        sessions: Sessions,
+        bases: BaseModels,
+        versions: Versions,
+        aliases: Aliases,
+        validate: Validator,
+        on_step: OnStep = ignore_step,
+    ) -> None:
+        self._index = index
+        self._blobs = blobs
+        self._sessions = sessions
+        self._bases = bases
+        self._versions = versions
+        self._aliases = aliases
+        self._validate = validate
+        self._on_step = on_step
+
+    def begin(
+        self,
+        name: AdapterName,
+        files: Sequence[FileEntry],
+        *,
+        base_digest: str,
+        lineage: Lineage,
+        idempotency_key: str,
+        publisher: str,
+        note: str,
+    ) -> UploadSession:
+        """Opens or continues a session; see `Registry.begin_publish`."""
+        _check_text("idempotency_key", idempotency_key, 1, _KEY_CHARACTERS)
+        _check_text("publisher", publisher, 1, _KEY_CHARACTERS)
+        _check_text("note", note, 0, _NOTE_CHARACTERS, multiline=True)
+        findings = Findings()
+        check_entries(files, findings)
+        check_lineage(lineage, findings)
+        if findings.faults:
+            raise VersionRefused(findings.faults)
+        with self._index.read() as connection:
+            self._bases.get(connection, base_digest)
+        manifest = Manifest.of(files, base_digest, lineage)
+        session = self._sessions.open(SessionRequest(name, manifest, idempotency_key, publisher, note))
+        if session.version_id is not None:
+            committed = self._record(session.version_id)
+            return UploadSession(session.session_id, (), session.expires_at_s, committed)
+        missing = self._sessions.missing(manifest.files)
+        return UploadSession(session.session_id, missing, session.expires_at_s, None)
+
+    def commit(
+        self,
+        session_id: str,
+        *,
+        validate_only: bool,
+        set_alias: str | None,
+        expected_generation: int | None,
+        actor: str,
+    ) -> PublishResult:
+        """Verifies and makes the version visible; see `Registry.commit_publish`."""
+        _check_text("actor", actor, 1, _KEY_CHARACTERS)
+        if set_alias is not None:
+            check_alias(set_alias)
+        session = self._sessions.get(session_id)
+        if session.state is SessionState.COMMITTED:
+            return self._committed(session, set_alias)
+        self._sessions.require_open(session)
+        outcome = self._validated(session)
+        self._on_step(Step.VALIDATED)
+        if validate_only:
+            return PublishResult(None, _texts(outcome.warnings))
+        # Another caller with the same key may commit at any time; the transaction finds out.
+        with suppress(SessionClosed):
+            for document in session.manifest.documents:
+                self._sessions.store(session_id, sha256_digest(document), len(document), [document])
+        notes: tuple[Verdict, ...] = ()
+        with self._index.write() as connection:
+            session = self._sessions.load(connection, session_id)
+            if session.state is SessionState.COMMITTED:
+                return self._committed(session, set_alias)
+            self._sessions.require_open(session)
+            version_id, notes = self._write_version(connection, session, outcome)
+            self._sessions.mark_committed(connection, session_id, version_id, set_alias)
+            if set_alias is not None:
+                self._aliases.move_within(
+                    connection,
+                    session.name,
+                    set_alias,
+                    version_id,
+                    expected_generation=expected_generation,
+                    actor=actor,
+                    reason="set by publish",
+                )
+            self._on_step(Step.COMMIT_BEFORE_COMMIT)
+        self._on_step(Step.COMMIT_AFTER_COMMIT)
+        self._blobs.forget_session(session_id)
+        return PublishResult(self._record(version_id), _texts((*outcome.warnings, *notes)))
+
+    def publish_directory(
+        self,
+        name: AdapterName,
+        directory: Path,
+        *,
+        base_digest: str,
+        lineage: Lineage,
+        idempotency_key: str | None,
+        publisher: str,
+        note: str,
+        set_alias: str | None,
+        expected_generation: int | None,
+    ) -> PublishResult:
+        """Runs the whole protocol on a directory; see `Registry.publish`."""
+        findings = Findings()
+        source = collect_files(directory, findings)
+        check_lineage(lineage, findings)
+        if findings.faults:
+            raise VersionRefused(findings.faults)
+        session = self.begin(
+            name,
+            source.files,
+            base_digest=base_digest,
+            lineage=lineage,
+            idempotency_key=idempotency_key or uuid.uuid4().hex,
+            publisher=publisher,
+            note=note,
+        )
+        sources = {entry.digest: entry for entry in source.files}
+        # Another caller with the same key may commit at any time; `commit` then returns its version.
+        with suppress(SessionClosed):
+            for digest in session.missing:
+                entry = sources[digest]
+                with mapped_os_errors(f"reading {entry.path}"):
+                    chunks = read_chunks(directory / entry.path)
+                    self._sessions.store(session.session_id, digest, entry.size_bytes, chunks)
+        result = self.commit(
+            session.session_id,
+            validate_only=False,
+            set_alias=set_alias,
+            expected_generation=expected_generation,
+            actor=publisher,
+        )
+        return PublishResult(result.version, (*_texts(source.warnings), *result.warnings))
+
+    def _validated(self, session: Session) -> ValidationOutcome:
+        files = session.manifest.files
+        missing = self._sessions.missing(files)
+        if missing:
+            message = f"{len(missing)} blob(s) have not arrived: {', '.join(missing)}; upload them, then commit"
+            raise UploadIncomplete(message, missing=missing)
+        with self._index.read() as connection:
+            base = self._bases.get(connection, session.manifest.base_digest)
+        located = tuple((entry, self._blobs.path(entry.digest)) for entry in files)
+        outcome = self._validate(ValidationRequest(located, base.modules))
+        if outcome.faults:
+            raise VersionRefused(outcome.faults)
+        return outcome
+
+    def _write_version(
+        self, connection: Connection, session: Session, outcome: ValidationOutcome
+    ) -> tuple[int, tuple[Verdict, ...]]:
+        """Inserts the version, or finds the one with the same content; returns its row and notes."""
+        manifest = session.manifest
+        entries = [(entry.path, entry.digest) for entry in manifest.files]
+        entries += [("", sha256_digest(document)) for document in manifest.documents]
+        present = present_digests(connection, [digest for _, digest in entries])
+        gone = tuple(digest for _, digest in entries if digest not in present)
+        if gone:
+            raise UploadIncomplete(f"{len(gone)} blob(s) went missing; upload them again", missing=gone)
+        now = self._index.now()
+        adapter_id = _adapter_row(connection, session.name, now)
+        same = sa.select(_version.c.id, _version.c.version).where(
+            _version.c.adapter_id == adapter_id, _version.c.manifest_digest == manifest.digest
+        )
+        known = connection.execute(same).one_or_none()
+        if known is not None:
+            message = f"the same content is version {known.version} already; no new version was made"
+            return known.id, (Verdict(Reason.ALREADY_PUBLISHED, str(session.name), message),)
+        number = connection.execute(
+            sa.update(_adapter)
+            .where(_adapter.c.id == adapter_id)
+            .values(next_version=_adapter.c.next_version + 1, updated_at_s=now)
+            .returning(_adapter.c.next_version - 1)
+        ).scalar_one()
+        version_id: int = connection.execute(
+            sa.insert(_version)
+            .values(
+                adapter_id=adapter_id,
+                version=number,
+                manifest_digest=manifest.digest,
+                base_digest=manifest.base_digest,
+                shape=asdict(_shape(outcome)),
+                lineage=manifest.lineage.document(manifest.base_digest),
+                publisher=session.publisher,
+                note=session.note,
+                warnings=list(_texts(outcome.warnings)),
+                created_at_s=now,
+            )
+            .returning(_version.c.id)
+        ).scalar_one()
+        rows = [{"version_id": version_id, "path": path, "digest": digest} for path, digest in entries]
+        connection.execute(sa.insert(schema.version_blob), rows)
+        self._on_step(Step.VERSION_ROW_WRITTEN)
+        created = {"version": number, "digest": manifest.digest}
+        self._index.announce(connection, "version.created", session.name.namespace, session.name.adapter, created)
+        return version_id, ()
+
+    def _committed(self, session: Session, set_alias: str | None) -> PublishResult:
+        """Returns the version that a session has already become."""
+        if session.version_id is None:
+            self._sessions.require_open(session)
+            raise SessionClosed(f"upload session {session.session_id} has no version; begin again")
+        if set_alias is not None and set_alias != session.alias_set:
+            raise IdempotencyConflict(
+                f"upload session {session.session_id} was committed with alias {session.alias_set}, "
+                f"now {set_alias} is asked for; move the alias in a call of its own"
+            )
+        record = self._record(session.version_id)
+        return PublishResult(record, record.warnings)
+
+    def _record(self, version_id: int) -> VersionRecord:
+        with self._index.read() as connection:
+            return self._versions.by_id(connection, version_id)
+
+
+def _adapter_row(connection: Connection, name: AdapterName, now: float) -> int:
+    """Returns the row of an adapter, made in this transaction if it is new."""
+    query = sa.select(_namespace.c.id).where(_namespace.c.name == name.namespace)
+    namespace_id = connection.execute(query).scalar_one_or_none()
+    if namespace_id is None:
+        made = sa.insert(_namespace).values(name=name.namespace, created_at_s=now)
+        namespace_id = connection.execute(made.returning(_namespace.c.id)).scalar_one()
+    own = sa.and_(_adapter.c.namespace_id == namespace_id, _adapter.c.name == name.adapter)
+    adapter_id: int | None = connection.execute(sa.select(_adapter.c.id).where(own)).scalar_one_or_none()
+    if adapter_id is None:
+        row = {"name": name.adapter, "next_version": 1, "created_at_s": now, "updated_at_s": now}
+        added = sa.insert(_adapter).values(namespace_id=namespace_id, **row)
+        adapter_id = connection.execute(added.returning(_adapter.c.id)).scalar_one()
+    return adapter_id
+
+
+def _shape(outcome: ValidationOutcome) -> AdapterShape:
+    if outcome.shape is None:
+        raise TypeError("a validation without faults gives a shape")
+    return outcome.shape
+
+
+def _texts(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    return tuple(str(verdict) for verdict in verdicts)
+
+
+def _check_text(name: str, text: str, least: int, most: int, *, multiline: bool = False) -> None:
+    printable = text.replace("\n", " ").isprintable() if multiline else text.isprintable()
+    if not least <= len(text) <= most or not (text == "" or printable):
+        raise ArgumentInvalid(f"{name} has {len(text)} characters; expected {least} to {most}, all printable")

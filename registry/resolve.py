@@ -1,0 +1,33 @@
+"""From a ref to the one version it names now."""
+
+from __future__ import annotations
+
+from switchyard.registry.errors import BaseMismatch
+from switchyard.registry.index import Index
+from switchyard.registry.records import ResolvedAdapter
+from switchyard.registry.refs import AdapterRef
+from switchyard.registry.versions import Versions
+
+
+def resolve(index: Index, versions: Versions, ref: AdapterRef, base_digest: str | None) -> ResolvedAdapter:
+    """Reads a ref in one transaction, so that alias, generation and version belong together.
+
+    Args:
+        index: where to read.
+        versions: how to read.
+        ref: what was asked for.
+        base_digest: the base model that will serve it, or None to take any.
+
+    Raises:
+        AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
+        BaseMismatch: the version was made for another base model.
+    """
+    with index.read() as connection:
+        version_id, generation = versions.find(connection, ref)
+        version = versions.by_id(connection, version_id)
+    if base_digest is not None and version.base.digest != base_digest:
+        raise BaseMismatch(
+            f"{ref} was made for base model {version.base.name} ({version.base.digest}), "
+            f"expected {base_digest}; serve that base or publish the adapter for this one"
+        )
+    return ResolvedAdapter(version, ref.alias or "", generation)

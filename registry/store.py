@@ -1,0 +1,392 @@
+"""`Registry`: the object everyone opens. Wires the parts together and holds no rules of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from switchyard.registry.aliases import Aliases
+from switchyard.registry.base_model import BaseModelSpec
+from switchyard.registry.bases import BaseModels
+from switchyard.registry.blobs import Blobs, mapped_os_errors, sync_directory
+from switchyard.registry.downloads import Downloads
+from switchyard.registry.index import Index
+from switchyard.registry.lineage import Lineage
+from switchyard.registry.manifest import FileEntry
+from switchyard.registry.publish import Publisher
+from switchyard.registry.records import (
+    AdapterSummary,
+    AliasEvent,
+    AliasMove,
+    PublishResult,
+    ResolvedAdapter,
+    UploadProgress,
+    UploadSession,
+    VersionRecord,
+)
+from switchyard.registry.refs import AdapterName, AdapterRef
+from switchyard.registry.resolve import resolve
+from switchyard.registry.sessions import LEASE_S, Sessions
+from switchyard.registry.steps import OnStep, ignore_step
+from switchyard.registry.validation import Validator, validate_files
+from switchyard.registry.versions import Versions
+
+DEFAULT_PAGE = 100
+_DATABASE = "registry.db"
+_OPENING_LOCK = "opening.lock"
+
+
+class Registry:
+    """Adapters, their versions and aliases, in one directory.
+
+    Several processes and threads may use one directory at once; it must be on
+    a local file system. Open it with `Registry.open`.
+
+    Args:
+        root: the directory; it exists.
+        clock: seconds since the epoch.
+        lease_s: seconds an upload session lives without bytes arriving.
+        validate: decides whether files can be a version.
+        on_step: told of each point of the publish and promote protocols.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], float],
+        lease_s: float,
+        validate: Validator,
+        on_step: OnStep,
+    ) -> None:
+        self._root = root
+        self._index = Index(root / _DATABASE, clock)
+        self._blobs = Blobs(root, on_step)
+        self._bases = BaseModels(self._index)
+        self._versions = Versions(self._index, self._bases)
+        self._aliases = Aliases(self._index, self._versions, on_step)
+        self._downloads = Downloads(self._index, self._blobs)
+        self._sessions = Sessions(self._index, self._blobs, on_step, lease_s)
+        self._publisher = Publisher(
+            index=self._index,
+            blobs=self._blobs,
+            sessions=self._sessions,
+            bases=self._bases,
+            versions=self._versions,
+            aliases=self._aliases,
+            validate=validate,
+            on_step=on_step,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        lease_s: float = LEASE_S,
+        validate: Validator = validate_files,
+        on_step: OnStep = ignore_step,
+    ) -> Registry:
+        """Opens the registry in a directory, made if it is not there, and brings its tables up to date.
+
+        Raises:
+            SchemaUnknown: a newer release has written it.
+            StorageFull, StorageFailed, StoreBusy: the disk or the database refused.
+        """
+        with mapped_os_errors(f"opening {root}"):
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _one_at_a_time(root / _OPENING_LOCK):
+                registry = cls(root, clock=clock, lease_s=lease_s, validate=validate, on_step=on_step)
+                registry._index.migrate()
+                sync_directory(root)
+        return registry
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- base models -----------------------------------------------------
+
+    def register_base(self, spec: BaseModelSpec) -> BaseModelSpec:
+        """Registers a base model; one that is known already is returned as it was registered first."""
+        return self._bases.register(spec)
+
+    def base_models(self) -> list[BaseModelSpec]:
+        """Returns every registered base model, in the order of registration."""
+        return self._bases.all()
+
+    def base_model(self, digest: str) -> BaseModelSpec:
+        """Returns one registered base model.
+
+        Raises:
+            BaseNotFound: it is not registered.
+        """
+        with self._index.read() as connection:
+            return self._bases.get(connection, digest)
+
+    # -- publishing ------------------------------------------------------
+
+    def begin_publish(
+        self,
+        name: AdapterName,
+        files: Sequence[FileEntry],
+        *,
+        base_digest: str,
+        lineage: Lineage,
+        idempotency_key: str,
+        publisher: str,
+        note: str = "",
+    ) -> UploadSession:
+        """Opens an upload session, or continues the one of the same key.
+
+        Raises:
+            VersionRefused: faults in the list of files or the lineage, all of them.
+            ArgumentInvalid: the key, the publisher or the note.
+            BaseNotFound: the base model is not registered.
+            IdempotencyConflict: the key was used for other content.
+        """
+        return self._publisher.begin(
+            name,
+            files,
+            base_digest=base_digest,
+            lineage=lineage,
+            idempotency_key=idempotency_key,
+            publisher=publisher,
+            note=note,
+        )
+
+    def upload(self, session_id: str, digest: str, offset: int, chunks: Iterable[bytes]) -> UploadProgress:
+        """Sends bytes of one blob, from where it stands; what arrives before an exception stays.
+
+        Raises:
+            SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
+            BlobNotFound: the session has no such digest.
+            UploadOffset: `offset` is not where the blob stands, or the bytes run past its end.
+            UploadBusy: another call is sending this blob.
+            DigestMismatch: all bytes are there and wrong; begin again at 0.
+            StorageFull, StorageFailed: what has arrived stays.
+        """
+        return self._sessions.upload(session_id, digest, offset, chunks)
+
+    def query_upload(self, session_id: str, digest: str) -> UploadProgress:
+        """Tells how far the upload of one blob is.
+
+        Raises:
+            SessionNotFound, BlobNotFound: there is no such session, or it has no such digest.
+        """
+        return self._sessions.progress(session_id, digest)
+
+    def commit_publish(
+        self,
+        session_id: str,
+        *,
+        validate_only: bool = False,
+        set_alias: str | None = None,
+        expected_generation: int | None = None,
+        actor: str,
+    ) -> PublishResult:
+        """Checks everything and makes the version visible, with the alias moved in the same transaction.
+
+        A session that was committed before returns the same version again.
+
+        Args:
+            session_id: from `begin_publish`.
+            validate_only: run every check, change nothing.
+            set_alias: alias to point at the version.
+            expected_generation: generation that alias must have now; 0 means it must not exist.
+            actor: who commits.
+
+        Raises:
+            SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
+            UploadIncomplete: not every blob has arrived.
+            VersionRefused: faults in the files, all of them.
+            GenerationMismatch: the alias has moved; nothing has changed.
+            IdempotencyConflict: committed before with another alias.
+        """
+        return self._publisher.commit(
+            session_id,
+            validate_only=validate_only,
+            set_alias=set_alias,
+            expected_generation=expected_generation,
+            actor=actor,
+        )
+
+    def abort_publish(self, session_id: str) -> None:
+        """Gives a session up; one that has ended already stays as it is.
+
+        Raises:
+            SessionNotFound: there is no such session.
+        """
+        self._sessions.abort(session_id)
+
+    def publish(
+        self,
+        name: AdapterName,
+        source_dir: Path,
+        *,
+        base_digest: str,
+        lineage: Lineage | None = None,
+        idempotency_key: str | None = None,
+        publisher: str,
+        note: str = "",
+        set_alias: str | None = None,
+        expected_generation: int | None = None,
+    ) -> PublishResult:
+        """Publishes a directory in PEFT's layout: begin, upload and commit in this process.
+
+        Files that training leaves beside an adapter are left out with a warning; pickles, code and
+        unknown files are refused.
+
+        Raises:
+            VersionRefused: faults in the files or the lineage, all of them.
+            BaseNotFound, IdempotencyConflict, GenerationMismatch, StorageError: see the single steps.
+        """
+        return self._publisher.publish_directory(
+            name,
+            source_dir,
+            base_digest=base_digest,
+            lineage=lineage or Lineage(),
+            idempotency_key=idempotency_key,
+            publisher=publisher,
+            note=note,
+            set_alias=set_alias,
+            expected_generation=expected_generation,
+        )
+
+    # -- reading ---------------------------------------------------------
+
+    def resolve(self, ref: AdapterRef, *, base_digest: str | None = None) -> ResolvedAdapter:
+        """Turns a ref into the one version it names now.
+
+        Raises:
+            AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
+            BaseMismatch: the version was made for another base model.
+        """
+        return resolve(self._index, self._versions, ref, base_digest)
+
+    def get_version(self, ref: AdapterRef) -> VersionRecord:
+        """Returns the version that a ref names now.
+
+        Raises:
+            AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
+        """
+        return self.resolve(ref).version
+
+    def list_adapters(
+        self, namespace: str | None = None, limit: int = DEFAULT_PAGE, page_token: str = ""
+    ) -> tuple[list[AdapterSummary], str]:
+        """Returns adapters by name, of one namespace or of all, and the token of the next page or ''.
+
+        Raises:
+            ArgumentInvalid, RefSyntax: the limit or the token.
+        """
+        return self._versions.adapters_page(namespace, limit, page_token)
+
+    def list_versions(
+        self, name: AdapterName, limit: int = DEFAULT_PAGE, page_token: str = ""
+    ) -> tuple[list[VersionRecord], str]:
+        """Returns versions of one adapter, newest first, and the token of the next page or ''.
+
+        Raises:
+            AdapterNotFound: it has no version.
+            ArgumentInvalid: the limit or the token.
+        """
+        return self._versions.page(name, limit, page_token)
+
+    def read_blob(self, digest: str) -> bytes:
+        """Returns a blob's bytes from private memory; exactly these bytes were verified.
+
+        Raises:
+            BlobNotFound: no committed version has it.
+            BlobCorrupt: missing or changed; the same bytes published again heal it.
+        """
+        return b"".join(self._downloads.open(digest, 0))
+
+    def open_blob(self, digest: str, offset: int = 0) -> Iterator[bytes]:
+        """Returns a blob's bytes from `offset` on, in chunks of at most 1 MiB.
+
+        The last chunk comes only after all bytes were verified.
+
+        Raises:
+            BlobNotFound: no committed version has it.
+            BlobCorrupt: while reading; missing or changed.
+        """
+        return self._downloads.open(digest, offset)
+
+    def pull(self, ref: AdapterRef, dest: Path) -> VersionRecord:
+        """Writes the files of a version into a new directory that appears complete or not at all.
+
+        Raises:
+            AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
+            DestinationExists: `dest` holds something already.
+            BlobCorrupt: bytes are missing or changed; nothing is written.
+            StorageFull, StorageFailed: nothing is written.
+        """
+        version = self.get_version(ref)
+        self._downloads.write_files(version, dest)
+        return version
+
+    # -- aliases ---------------------------------------------------------
+
+    def set_alias(
+        self,
+        name: AdapterName,
+        alias: str,
+        version: int,
+        *,
+        expected_generation: int | None = None,
+        actor: str,
+        reason: str = "",
+    ) -> AliasMove:
+        """Points an alias at a version.
+
+        Args:
+            name: the adapter.
+            alias: the alias, made if it is new.
+            version: number of the version.
+            expected_generation: generation it must have now; 0 means it must not exist, None takes any.
+            actor: who moves it.
+            reason: why.
+
+        Raises:
+            RefSyntax: the alias is no name.
+            AdapterNotFound, VersionNotFound: nothing to point to.
+            GenerationMismatch: it has moved meanwhile; nothing has changed.
+        """
+        return self._aliases.move(
+            name, alias, version, expected_generation=expected_generation, actor=actor, reason=reason
+        )
+
+    def alias_history(self, name: AdapterName, alias: str) -> list[AliasEvent]:
+        """Returns every move of an alias, newest first.
+
+        Raises:
+            AdapterNotFound, AliasNotFound: nothing of that name.
+        """
+        return self._aliases.history(name, alias)
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Keeps other processes from making or migrating the same registry meanwhile."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

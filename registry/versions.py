@@ -1,0 +1,255 @@
+"""Committed versions: looking them up and turning rows into records. Never writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from switchyard.registry import schema
+from switchyard.registry.bases import BaseModels
+from switchyard.registry.errors import AdapterNotFound, AliasNotFound, ArgumentInvalid, VersionNotFound
+from switchyard.registry.index import Index
+from switchyard.registry.lineage import lineage_from_document
+from switchyard.registry.manifest import FileEntry
+from switchyard.registry.records import AdapterShape, AdapterSummary, AliasRecord, VersionRecord
+from switchyard.registry.refs import AdapterName, AdapterRef
+
+PAGE_LIMIT = 1000
+_version, _adapter, _namespace, _alias = schema.version, schema.adapter, schema.namespace, schema.alias
+
+
+class Versions:
+    """Reads versions, adapters and where aliases point.
+
+    Args:
+        index: where they are kept.
+        bases: base models that versions name.
+    """
+
+    def __init__(self, index: Index, bases: BaseModels) -> None:
+        self._index = index
+        self._bases = bases
+
+    def adapter_id(self, connection: Connection, name: AdapterName) -> int:
+        """Returns the row of an adapter.
+
+        Raises:
+            AdapterNotFound: it has no version.
+        """
+        query = (
+            sa.select(_adapter.c.id)
+            .join(_namespace)
+            .where(_namespace.c.name == name.namespace, _adapter.c.name == name.adapter)
+        )
+        found: int | None = connection.execute(query).scalar_one_or_none()
+        if found is None:
+            raise AdapterNotFound(f"there is no adapter {name}; publish a version of it first")
+        return found
+
+    def version_id(self, connection: Connection, adapter_id: int, name: AdapterName, number: int) -> int:
+        """Returns the row of a version by its number.
+
+        Raises:
+            VersionNotFound: the adapter has no such version.
+        """
+        query = sa.select(_version.c.id).where(_version.c.adapter_id == adapter_id, _version.c.version == number)
+        found: int | None = connection.execute(query).scalar_one_or_none()
+        if found is None:
+            raise VersionNotFound(f"{name} has no version {number}; list its versions to see which it has")
+        return found
+
+    def find(self, connection: Connection, ref: AdapterRef) -> tuple[int, int]:
+        """Returns the row of the version that a ref names, and the alias generation or 0.
+
+        Raises:
+            AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
+        """
+        adapter_id = self.adapter_id(connection, ref.name)
+        if ref.version is not None:
+            return self.version_id(connection, adapter_id, ref.name, ref.version), 0
+        if ref.alias is not None:
+            query = sa.select(_alias.c.version_id, _alias.c.generation).where(
+                _alias.c.adapter_id == adapter_id, _alias.c.name == ref.alias
+            )
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                raise AliasNotFound(f"{ref.name} has no alias {ref.alias}; set it, or name a version")
+            return int(row.version_id), int(row.generation)
+        by_digest = sa.select(_version.c.id).where(
+            _version.c.adapter_id == adapter_id, _version.c.manifest_digest == ref.digest
+        )
+        found: int | None = connection.execute(by_digest).scalar_one_or_none()
+        if found is None:
+            raise VersionNotFound(f"{ref.name} has no version with digest {ref.digest}")
+        return found, 0
+
+    def by_id(self, connection: Connection, version_id: int) -> VersionRecord:
+        """Returns the record of a version row that exists."""
+        return self._records(connection, _version.c.id == version_id, 1)[0]
+
+    def page(self, name: AdapterName, limit: int, page_token: str) -> tuple[list[VersionRecord], str]:
+        """Returns versions of one adapter, newest first, and the token of the next page or ''.
+
+        Raises:
+            AdapterNotFound: it has no version.
+            ArgumentInvalid: the limit or the token.
+        """
+        _check_limit(limit)
+        if page_token and not (page_token.isascii() and page_token.isdecimal() and len(page_token) < 19):
+            raise ArgumentInvalid("page_token is not one that this call gave out; begin again without it")
+        with self._index.read() as connection:
+            condition = _version.c.adapter_id == self.adapter_id(connection, name)
+            if page_token:
+                condition = sa.and_(condition, _version.c.version < int(page_token))
+            records = self._records(connection, condition, limit + 1)
+        more = len(records) > limit
+        return records[:limit], str(records[limit - 1].version) if more else ""
+
+    def adapters_page(self, namespace: str | None, limit: int, page_token: str) -> tuple[list[AdapterSummary], str]:
+        """Returns adapters by name, of one namespace or of all, and the token of the next page or ''.
+
+        Raises:
+            ArgumentInvalid: the limit.
+            RefSyntax: the token is not one that this call gave out.
+        """
+        _check_limit(limit)
+        query = (
+            sa.select(
+                _adapter.c.id,
+                _namespace.c.name.label("namespace"),
+                _adapter.c.name,
+                _adapter.c.updated_at_s,
+                _version.c.version,
+                _version.c.base_digest,
+            )
+            .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
+            .join(_version, _version.c.adapter_id == _adapter.c.id)
+            .where(_version.c.version == _adapter.c.next_version - 1)
+            .order_by(_namespace.c.name, _adapter.c.name)
+            .limit(limit + 1)
+        )
+        if namespace:
+            query = query.where(_namespace.c.name == namespace)
+        if page_token:
+            after = AdapterName.parse(page_token)
+            query = query.where(
+                sa.tuple_(_namespace.c.name, _adapter.c.name) > sa.tuple_(after.namespace, after.adapter)
+            )
+        with self._index.read() as connection:
+            rows = connection.execute(query).mappings().all()
+            aliases = self._aliases_of(connection, [row["id"] for row in rows])
+        summaries = [_summary(row, aliases.get(row["id"], [])) for row in rows[:limit]]
+        more = len(rows) > limit
+        return summaries, f"{summaries[-1].namespace}/{summaries[-1].adapter}" if more else ""
+
+    def _records(self, connection: Connection, condition: sa.ColumnElement[bool], limit: int) -> list[VersionRecord]:
+        query = (
+            sa.select(_version, _namespace.c.name.label("namespace"), _adapter.c.name.label("adapter"))
+            .join(_adapter, _adapter.c.id == _version.c.adapter_id)
+            .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
+            .where(condition)
+            .order_by(_version.c.version.desc())
+            .limit(limit)
+        )
+        rows = connection.execute(query).mappings().all()
+        ids = [row["id"] for row in rows]
+        files, aliases = _files(connection, ids), _alias_names(connection, ids)
+        return [self._record(connection, row, files[row["id"]], aliases.get(row["id"], [])) for row in rows]
+
+    def _record(
+        self, connection: Connection, row: RowMapping, files: list[FileEntry], aliases: list[str]
+    ) -> VersionRecord:
+        shape = dict(row["shape"])
+        for name in ("target_modules", "features"):
+            shape[name] = tuple(shape[name])
+        return VersionRecord(
+            namespace=row["namespace"],
+            adapter=row["adapter"],
+            version=row["version"],
+            digest=row["manifest_digest"],
+            base=self._bases.get(connection, row["base_digest"]),
+            shape=AdapterShape(**shape),
+            lineage=lineage_from_document(row["lineage"]),
+            files=tuple(sorted(files)),
+            publisher=row["publisher"],
+            note=row["note"],
+            created_at_s=row["created_at_s"],
+            aliases=tuple(sorted(aliases)),
+            warnings=tuple(row["warnings"]),
+        )
+
+    def _aliases_of(self, connection: Connection, adapter_ids: Sequence[int]) -> dict[int, list[AliasRecord]]:
+        found: dict[int, list[AliasRecord]] = {}
+        query = alias_query().where(_alias.c.adapter_id.in_(adapter_ids)).order_by(_alias.c.name)
+        for row in connection.execute(query).mappings():
+            found.setdefault(row["adapter_id"], []).append(alias_record(row))
+        return found
+
+
+def alias_query() -> sa.Select[tuple[object, ...]]:
+    """Selects what `alias_record` needs."""
+    return (
+        sa.select(
+            _alias,
+            _namespace.c.name.label("namespace"),
+            _adapter.c.name.label("adapter"),
+            _version.c.version,
+            _version.c.manifest_digest,
+        )
+        .join(_adapter, _adapter.c.id == _alias.c.adapter_id)
+        .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
+        .join(_version, _version.c.id == _alias.c.version_id)
+    )
+
+
+def alias_record(row: RowMapping) -> AliasRecord:
+    """Turns a row of `alias_query` into a record."""
+    return AliasRecord(
+        namespace=row["namespace"],
+        adapter=row["adapter"],
+        name=row["name"],
+        version=row["version"],
+        digest=row["manifest_digest"],
+        generation=row["generation"],
+        updated_by=row["updated_by"],
+        updated_at_s=row["updated_at_s"],
+    )
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= PAGE_LIMIT:
+        raise ArgumentInvalid(f"limit {limit} is out of range; expected 1 to {PAGE_LIMIT}")
+
+
+def _summary(row: RowMapping, aliases: list[AliasRecord]) -> AdapterSummary:
+    return AdapterSummary(
+        namespace=row["namespace"],
+        adapter=row["name"],
+        latest_version=row["version"],
+        aliases=tuple(aliases),
+        base_digest=row["base_digest"],
+        updated_at_s=row["updated_at_s"],
+    )
+
+
+def _files(connection: Connection, version_ids: Sequence[int]) -> dict[int, list[FileEntry]]:
+    table, blob = schema.version_blob, schema.blob
+    query = (
+        sa.select(table.c.version_id, table.c.path, table.c.digest, blob.c.size_bytes)
+        .join(blob, blob.c.digest == table.c.digest)
+        .where(table.c.version_id.in_(version_ids), table.c.path != "")
+    )
+    found: dict[int, list[FileEntry]] = {version_id: [] for version_id in version_ids}
+    for row in connection.execute(query):
+        found[row.version_id].append(FileEntry(row.path, row.digest, row.size_bytes))
+    return found
+
+
+def _alias_names(connection: Connection, version_ids: Sequence[int]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    query = sa.select(_alias.c.version_id, _alias.c.name).where(_alias.c.version_id.in_(version_ids))
+    for row in connection.execute(query):
+        found.setdefault(row.version_id, []).append(row.name)
+    return found
