@@ -34,8 +34,9 @@ from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.resolve import resolve
 from switchyard.registry.sessions import LEASE_S, Sessions
 from switchyard.registry.steps import OnStep, ignore_step
-from switchyard.registry.validation import Validator, validate_files
+from switchyard.registry.validation import Validator
 from switchyard.registry.versions import Versions
+from switchyard.registry.worker import validate_in_worker
 
 DEFAULT_PAGE = 100
 _DATABASE = "registry.db"
@@ -91,7 +92,7 @@ class Registry:
         *,
         clock: Callable[[], float] = time.time,
         lease_s: float = LEASE_S,
-        validate: Validator = validate_files,
+        validate: Validator = validate_in_worker,
         on_step: OnStep = ignore_step,
     ) -> Registry:
         """Opens the registry in a directory, made if it is not there, and brings its tables up to date.

@@ -15,6 +15,7 @@ def upgrade() -> None:
     """Creates every table and sets the revision counter to 0."""
     _create_content()
     _create_log()
+    _create_names()
     _create_versions()
     _create_aliases()
     _create_sessions()
@@ -86,8 +87,8 @@ def _create_log() -> None:
     )
 
 
-def _create_versions() -> None:
-    """Names and immutable versions."""
+def _create_names() -> None:
+    """Who owns which adapter name."""
     op.create_table(
         "namespace",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -108,6 +109,10 @@ def _create_versions() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_adapter"),
         sa.UniqueConstraint("namespace_id", "name", name="uq_adapter_namespace_id_name"),
     )
+
+
+def _create_versions() -> None:
+    """Immutable versions and the blobs they keep alive."""
     op.create_table(
         "version",
         sa.Column("id", sa.Integer(), nullable=False),
