@@ -7,7 +7,6 @@ token, masks and truncation belong to TRL; `truncation_report` says what that di
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from switchyard.registry.digest import DigestWriter, canonical_json
+from switchyard.registry.strict_json import JsonRefused, parse_json
 from switchyard.trainer.errors import DataInvalid, DataUnreadable, Fault
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def read_split(name: str, path: Path) -> Split:
 
     Args:
         name: What the split is called in messages and manifests.
-        path: UTF-8 file with one JSON object per line; empty lines are allowed.
+        path: File in UTF-8 with one JSON object per line; empty lines are allowed.
 
     Raises:
-        DataUnreadable: If the file is missing or not UTF-8.
+        DataUnreadable: If the file cannot be read.
         DataInvalid: If a line is not an object of exactly two strings, or if there is no row; lists every fault.
     """
     rows: list[Row] = []
@@ -81,48 +81,36 @@ def read_split(name: str, path: Path) -> Split:
     return Split(name, tuple(rows), _digest(rows))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yields line numbers from 1 with the lines that are not empty."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, line
     except OSError as error:
         raise DataUnreadable(f"cannot read the data file {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataUnreadable(
-            f"the data file {path} is not UTF-8 text: byte {error.object[error.start]:#04x}; convert it first"
-        ) from error
 
 
-def _row(line: str) -> Row | list[str]:
+def _row(line: bytes) -> Row | list[str]:
     """Returns the row of one line, or all that is wrong with it."""
     try:
-        document = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        return [f"not JSON: {error}"]
+        document = parse_json(line)
+    except JsonRefused as error:
+        return [f"not JSON in UTF-8: {error}"]
     if not isinstance(document, dict):
         return [f"found {type(document).__name__}, expected an object with the keys prompt and completion"]
     faults = [f"`{key}` is missing" for key in COLUMNS if key not in document]
     faults += [f"unknown key `{key}`; the keys are prompt and completion" for key in document if key not in COLUMNS]
-    for key in COLUMNS:
-        value = document.get(key, "")
-        if not isinstance(value, str):
-            faults.append(f"`{key}` is {type(value).__name__}, expected text")
-        elif not _is_unicode(value):
-            faults.append(f"`{key}` holds half of a surrogate pair, which is not text")
-    if document.get("completion") == "":
+    prompt, completion = document.get("prompt", ""), document.get("completion", "")
+    faults += [
+        f"`{key}` is {type(value).__name__}, expected text"
+        for key, value in (("prompt", prompt), ("completion", completion))
+        if not isinstance(value, str)
+    ]
+    if completion == "" and "completion" in document:
         faults.append("`completion` is empty, so there is nothing to learn")
-    return faults or Row(document["prompt"], document["completion"])
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return faults or Row(str(prompt), str(completion))
 
 
 def _digest(rows: list[Row]) -> str:

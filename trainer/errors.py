@@ -5,7 +5,7 @@
     │   ├── RecipeUnreadable       the recipe file is missing, not text, or not YAML
     │   └── RecipeInvalid          keys or values are wrong; lists every fault
     ├── DataError
-    │   ├── DataUnreadable         a data file is missing or not UTF-8
+    │   ├── DataUnreadable         a data file is missing or cannot be read
     │   ├── DataInvalid            rows are wrong; lists every fault with its line
     │   └── NothingToLearn         no row keeps a trained token within max_length
     ├── BaseError
@@ -97,7 +97,7 @@ class DataError(TrainerError):
 
 
 class DataUnreadable(DataError):
-    """A data file is missing or not UTF-8 text."""
+    """A data file is missing or cannot be read."""
 
     reason = "DATA_UNREADABLE"
 

@@ -10,11 +10,21 @@ on every machine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from switchyard.registry.digest import canonical_json, sha256_digest
 
@@ -56,6 +66,38 @@ class Schedule(StrEnum):
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    @classmethod
+    def conflicts(cls, given: Mapping[str, object]) -> list[str]:
+        """Returns what is wrong between keys, from the values as given."""
+        return []
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_conflicts(cls, given: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        # An "after" validator would stay silent until every key is right by itself.
+        conflicts = cls.conflicts(given) if isinstance(given, Mapping) else []
+        details = [_detail("conflict", message, (), given) for message in conflicts]
+        try:
+            section = validate(given)
+        except ValidationError as error:
+            single = [_detail(one["type"], one["msg"], one["loc"], one["input"]) for one in error.errors()]
+            raise ValidationError.from_exception_data(cls.__name__, single + details) from error
+        if details:
+            raise ValidationError.from_exception_data(cls.__name__, details)
+        return section
+
+
+def _detail(kind: str, message: str, place: tuple[int | str, ...], found: object) -> InitErrorDetails:
+    error = PydanticCustomError(kind, "{message}", {"message": message})
+    return InitErrorDetails(type=error, loc=place, input=found)
+
+
+def _value(given: object, *keys: str) -> object:
+    """Returns a nested value of mappings or sections as given, or None."""
+    for key in keys:
+        given = given.get(key) if isinstance(given, Mapping) else getattr(given, key, None)
+    return given
+
 
 class BaseSection(_Section):
     """Which base model the adapter is trained on: exactly one of `path` and `hub`."""
@@ -72,13 +114,15 @@ class BaseSection(_Section):
     name: str | None = None
     """What the base is called in manifests; the directory's or repository's name by default."""
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give exactly one of `path` (a directory) and `hub` (a repository)")
-        if self.revision is not None and self.hub is None:
-            raise ValueError("`revision` belongs to `hub`; a directory has none")
-        return self
+    @classmethod
+    def conflicts(cls, given: Mapping[str, object]) -> list[str]:
+        """Exactly one source, and a revision only of a repository."""
+        found = []
+        if (given.get("path") is None) == (given.get("hub") is None):
+            found.append("give exactly one of `path` (a directory) and `hub` (a repository)")
+        if given.get("revision") is not None and given.get("hub") is None:
+            found.append("`revision` belongs to `hub`; a directory has none")
+        return found
 
 
 class DataSection(_Section):
@@ -131,6 +175,12 @@ class LoraSection(_Section):
     """Rank-stabilised scaling."""
 
 
+def _steps_or_share(value: float) -> float:
+    if value >= 1 and value != int(value):
+        raise ValueError(f"is {value}: give a whole number of steps, or a share below 1")
+    return value
+
+
 class TrainSection(_Section):
     """The optimisation: AdamW on the completion tokens of each row."""
 
@@ -149,7 +199,7 @@ class TrainSection(_Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     """Peak rate. LoRA wants about ten times the rate of full fine-tuning."""
 
-    warmup_steps: Annotated[float, Field(ge=0)] = 0
+    warmup_steps: Annotated[float, Field(ge=0), AfterValidator(_steps_or_share)] = 0
     """Linear warm-up: optimizer steps, or a share of all steps when below 1."""
 
     schedule: Annotated[Schedule, Field(strict=False)] = Schedule.COSINE
@@ -179,13 +229,11 @@ class TrainSection(_Section):
     log_steps: Annotated[int, Field(ge=1)] = 10
     """Optimizer steps between entries of the metrics log."""
 
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.epochs is None) == (self.max_steps is None):
-            raise ValueError("give exactly one of `epochs` and `max_steps`")
-        if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
-            raise ValueError(f"`warmup_steps` is {self.warmup_steps}: a whole number, or a share below 1")
-        return self
+    @classmethod
+    def conflicts(cls, given: Mapping[str, object]) -> list[str]:
+        """Exactly one length."""
+        is_clear = (given.get("epochs") is None) != (given.get("max_steps") is None)
+        return [] if is_clear else ["give exactly one of `epochs` and `max_steps`"]
 
 
 class PublishSection(_Section):
@@ -211,15 +259,17 @@ class Recipe(_Section):
     train: TrainSection
     publish: PublishSection = PublishSection()
 
-    @model_validator(mode="after")
-    def _sections_agree(self) -> Self:
-        if self.train.eval_steps is not None and self.data.dev is None:
-            raise ValueError("`train.eval_steps` needs `data.dev`")
-        half = self.quantization.compute_dtype is DType.FLOAT16
-        if half and self.train.adapter_dtype is not AdapterDType.FLOAT32:
+    @classmethod
+    def conflicts(cls, given: Mapping[str, object]) -> list[str]:
+        """Evaluations need rows, and half precision needs a float32 adapter."""
+        found = []
+        if _value(given, "train", "eval_steps") is not None and _value(given, "data", "dev") is None:
+            found.append("`train.eval_steps` needs `data.dev`")
+        is_half = _value(given, "quantization", "compute_dtype") == DType.FLOAT16
+        if is_half and _value(given, "train", "adapter_dtype") == AdapterDType.BFLOAT16:
             # torch's gradient scaler has no kernel for bfloat16 gradients.
-            raise ValueError("`quantization.compute_dtype: float16` needs `train.adapter_dtype: float32`")
-        return self
+            found.append("`quantization.compute_dtype: float16` needs `train.adapter_dtype: float32`")
+        return found
 
     def document(self) -> dict[str, object]:
         """Returns the resolved recipe without its name and the places of things: what `digest` covers."""

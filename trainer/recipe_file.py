@@ -84,14 +84,15 @@ def parse_recipe(document: dict[object, object], *, source: str = "recipe") -> R
 
 
 def _fault(detail: ErrorDetails) -> Fault:
-    subject = ".".join(str(part) for part in detail["loc"]) or "recipe"
+    # Parts with brackets are pydantic's names for the alternatives of a union.
+    subject = ".".join(str(part) for part in detail["loc"] if "[" not in str(part)) or "recipe"
     match detail["type"]:
         case "extra_forbidden":
             message = "unknown key"
         case "missing":
             message = "is missing"
-        case "value_error":
-            message = str(detail["ctx"]["error"])
+        case "conflict" | "value_error":
+            message = detail["msg"].removeprefix("Value error, ")
         case _:
             message = f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, found {detail['input']!r}"
     return Fault(subject, message)

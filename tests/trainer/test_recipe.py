@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from switchyard.registry.digest import canonical_json, sha256_digest
+from switchyard.trainer.errors import RecipeInvalid, RecipeUnreadable
+from switchyard.trainer.recipe import BaseSection, DataSection, Recipe, Schedule, TrainSection
+from switchyard.trainer.recipe_file import load_recipe, parse_recipe
+
+GOOD = """
+name: address
+base: {path: ../base}
+data: {train: rows/train.jsonl}
+train: {epochs: 3, learning_rate: 2e-4, schedule: linear}
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults(document: dict[object, object]) -> dict[str, list[str]]:
+    with pytest.raises(RecipeInvalid) as caught:
+        parse_recipe(document)
+    found: dict[str, list[str]] = {}
+    for fault in caught.value.faults:
+        found.setdefault(fault.subject, []).append(fault.message)
+    return found
+
+
+def test_paths_are_resolved_against_the_file(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path / "recipes" / "r.yaml", GOOD))
+    assert recipe.base.path is not None
+    assert recipe.base.path.resolve() == (tmp_path / "base").resolve()
+    assert recipe.data.train == tmp_path / "recipes" / "rows" / "train.jsonl"
+
+
+def test_an_exponent_without_a_dot_is_a_number(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path / "r.yaml", GOOD)).train.learning_rate == 2e-4
+
+
+def test_every_fault_is_reported_at_once() -> None:
+    found = faults(
+        {
+            "name": "Not A Name",
+            "base": {"path": "a", "hub": "b/c"},
+            "data": {"train": "t"},
+            "lora": {"r": 0, "rank": 8, "targets": ["q_proj", 3]},
+            "train": {"learning_rate": "fast", "warmup_steps": 1.5, "eval_steps": 5, "adapter_dtype": "bfloat16"},
+            "quantization": {"method": "nf5", "compute_dtype": "float16"},
+            "colour": "blue",
+        }
+    )
+    assert set(found) == {
+        "name",
+        "base",
+        "lora.r",
+        "lora.rank",
+        "lora.targets",
+        "lora.targets.1",
+        "train.learning_rate",
+        "train.warmup_steps",
+        "train",
+        "quantization.method",
+        "colour",
+        "recipe",
+    }
+    assert found["colour"] == ["unknown key"]
+    assert found["train"] == ["give exactly one of `epochs` and `max_steps`"]
+    assert len(found["recipe"]) == 2
+
+
+@pytest.mark.parametrize("length", [{}, {"epochs": 1, "max_steps": 5}])
+def test_the_length_is_given_exactly_once(length: dict[str, int]) -> None:
+    document: dict[object, object] = {"name": "x", "base": {"path": "b"}, "data": {"train": "t"}, "train": length}
+    assert faults(document) == {"train": ["give exactly one of `epochs` and `max_steps`"]}
+
+
+def test_a_number_is_not_taken_for_a_switch() -> None:
+    document: dict[object, object] = {
+        "name": "x",
+        "base": {"path": "b"},
+        "data": {"train": "t"},
+        "train": {"epochs": 1, "gradient_checkpointing": 1, "batch_size": "8"},
+    }
+    assert set(faults(document)) == {"train.gradient_checkpointing", "train.batch_size"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "- a\n- b\n", "name: [", GOOD + "name: twice\n", "name: !!python/object:os.system {}\n"],
+    ids=["empty", "list", "broken", "key twice", "python tag"],
+)
+def test_text_that_is_not_a_recipe_is_unreadable(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeUnreadable):
+        load_recipe(write(tmp_path / "r.yaml", text))
+
+
+def test_a_missing_file_and_foreign_bytes_are_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(RecipeUnreadable, match=r"none\.yaml"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
+    with pytest.raises(RecipeUnreadable, match="UTF-8"):
+        load_recipe(tmp_path / "latin.yaml")
+
+
+def test_the_digest_covers_what_decides_the_run_and_no_places(tmp_path: Path) -> None:
+    here = load_recipe(write(tmp_path / "here" / "r.yaml", GOOD))
+    there = load_recipe(write(tmp_path / "there" / "r.yaml", GOOD))
+    other = load_recipe(write(tmp_path / "r.yaml", GOOD.replace("2e-4", "3e-4")))
+    assert here.digest == there.digest == here.with_base(tmp_path).digest
+    assert here.digest != other.digest
+    assert here.digest == sha256_digest(canonical_json(here.document()))
+
+
+def test_defaults_written_out_do_not_change_the_digest(tmp_path: Path) -> None:
+    implicit = load_recipe(write(tmp_path / "a.yaml", GOOD))
+    explicit = load_recipe(write(tmp_path / "b.yaml", GOOD + "quantization: {method: nf4, double: true}\n"))
+    assert implicit.digest == explicit.digest
+
+
+def test_python_and_yaml_make_the_same_recipe(tmp_path: Path) -> None:
+    built = Recipe(
+        name="address",
+        base=BaseSection(path=Path("base")),
+        data=DataSection(train=Path("train.jsonl")),
+        train=TrainSection(epochs=3, learning_rate=2e-4, schedule=Schedule.LINEAR),
+    )
+    assert built.digest == load_recipe(write(tmp_path / "r.yaml", GOOD)).digest
