@@ -1,0 +1,150 @@
+"""Everything that can be set about a server: parsed once, validated, frozen.
+
+Values come from a YAML file and from flags; flags win. Unknown keys are errors,
+because a misspelt limit that is ignored is no limit.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from switchyard.server.observe.log import LogFormat
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Quantization(StrEnum):
+    """How the resident base is quantised."""
+
+    NF4 = "nf4"
+    NONE = "none"
+
+
+class Dtype(StrEnum):
+    """dtype of activations, KV cache and weights that are not quantised."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class ServerConfig(BaseModel):
+    """One server.
+
+    Attributes:
+        base: directory or hub id of the base model.
+        registry: directory of the registry.
+        revision: branch, tag or commit of a hub id.
+        host: address to listen on; loopback only, because there is no TLS and no authentication yet.
+        port: of gRPC; 0 takes a free one.
+        health_port: of gRPC health checks; 0 takes a free one.
+        http_port: of `/metrics` and `/health`; 0 takes a free one.
+        max_sequences: sequences in one batch, each with a row of the KV cache.
+        max_context_tokens: tokens that prompt and answer may have together; None for what the model allows.
+        prefill_chunk_tokens: prompt tokens of one request in one step.
+        max_queue: accepted requests that may wait.
+        default_max_tokens: answer length when the caller names none.
+        max_prompt_bytes: largest prompt text, in UTF-8 bytes.
+        max_request_s: longest life of a request, in seconds.
+        adapter_slots: adapters that can be resident at once.
+        max_rank: largest rank of an adapter or composition.
+        host_cache_bytes: host memory for adapters.
+        quantization: of the base.
+        dtype: see `Dtype`.
+        threads: threads of torch; None leaves its default.
+        drain_grace_s: seconds that running answers get when the server stops.
+        write_stall_s: seconds that one message may wait for its reader.
+        adapter_series: adapters with metric series of their own.
+        reflection: whether callers may ask for the schema.
+        log_format: see `LogFormat`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    base: str = Field(min_length=1)
+    registry: Path
+    revision: str | None = None
+    host: str = "127.0.0.1"
+    port: Port = 50051
+    health_port: Port = 50052
+    http_port: Port = 9464
+    max_sequences: Count = 16
+    max_context_tokens: Count | None = None
+    prefill_chunk_tokens: Count = 256
+    max_queue: Annotated[int, Field(ge=0)] = 256
+    default_max_tokens: Count = 256
+    max_prompt_bytes: Count = 256 * 1024
+    max_request_s: Seconds = 600.0
+    adapter_slots: Count = 8
+    max_rank: Annotated[int, Field(ge=1, le=256)] = 64
+    host_cache_bytes: Count = 1 << 30
+    quantization: Quantization = Quantization.NF4
+    dtype: Dtype = Dtype.AUTO
+    threads: Count | None = None
+    drain_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    write_stall_s: Seconds = 30.0
+    adapter_series: Count = 32
+    reflection: bool = True
+    log_format: LogFormat = LogFormat.HUMAN
+
+    @field_validator("host")
+    @classmethod
+    def _loopback_only(cls, host: str) -> str:
+        """Refuses addresses that other machines reach."""
+        if host == "localhost":
+            return "127.0.0.1"
+        try:
+            loopback = ip_address(host).is_loopback
+        except ValueError:
+            raise ValueError(f"{host!r} is not an IP address; use 127.0.0.1") from None
+        if not loopback:
+            raise ValueError(
+                f"{host} can be reached from other machines, and this server has neither TLS nor "
+                "authentication yet; use 127.0.0.1 and put a proxy with both in front"
+            )
+        return host
+
+    @model_validator(mode="after")
+    def _distinct_ports(self) -> ServerConfig:
+        """Refuses one port for two listeners."""
+        fixed = [port for port in (self.port, self.health_port, self.http_port) if port]
+        if len(set(fixed)) != len(fixed):
+            raise ValueError(
+                f"port {self.port}, health_port {self.health_port} and http_port {self.http_port} must differ"
+            )
+        return self
+
+    def address(self, port: int) -> str:
+        """`host:port` in the form that listeners take."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+
+def read_config(file: Path | None, flags: dict[str, object]) -> ServerConfig:
+    """Reads a file and lays flags over it.
+
+    Args:
+        file: YAML mapping of the attributes of `ServerConfig`; None for flags alone.
+        flags: values by attribute; None means that the flag was not given.
+
+    Raises:
+        ValueError: the file is no mapping, or pydantic's ValidationError, which lists every fault.
+        OSError: the file cannot be read.
+    """
+    values: object = {}
+    if file is not None:
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"{file} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} holds {type(values).__name__}, expected a mapping of settings")
+    return ServerConfig.model_validate(values | {key: value for key, value in flags.items() if value is not None})

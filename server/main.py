@@ -1,0 +1,322 @@
+"""The composition root: the one module that sees every room of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+import torch
+
+from switchyard.proto.admin.v1 import admin_pb2_grpc
+from switchyard.proto.inference.v1 import inference_pb2_grpc
+from switchyard.proto.registry.v1 import registry_pb2_grpc
+from switchyard.registry.store import Registry
+from switchyard.server.adapters.host import AdapterHost
+from switchyard.server.adapters.loader import AdapterLoader
+from switchyard.server.adapters.residency import ResidencyLimits
+from switchyard.server.adapters.slots import AdapterSlots
+from switchyard.server.config import ServerConfig
+from switchyard.server.engine.engine import Engine
+from switchyard.server.engine.scheduler import StepLimits
+from switchyard.server.engine.types import ErrorEvent, GenerateRequest, SamplingParams, StoppingParams
+from switchyard.server.http.observability import ObservabilityServer
+from switchyard.server.lifecycle import StopSwitch
+from switchyard.server.lora.ops import BACKENDS
+from switchyard.server.model.kv_cache import KvCache
+from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
+from switchyard.server.model.runner import ModelRunner
+from switchyard.server.observe.memory import resident_bytes
+from switchyard.server.observe.metrics import Metrics
+from switchyard.server.observe.readiness import Readiness
+from switchyard.server.rpc.admin import AdminServicer, ServerFacts
+from switchyard.server.rpc.admission import Admission, AdmissionPolicy
+from switchyard.server.rpc.app import GrpcApp, Service
+from switchyard.server.rpc.catalog import RegistryResolver, ServableCatalog
+from switchyard.server.rpc.inference import InferenceServicer
+from switchyard.server.rpc.live import LiveWork
+from switchyard.server.rpc.registry import RegistryServicer
+from switchyard.server.rpc.residents import ResidentAdapters
+
+INFERENCE: Final = "switchyard.inference.v1.InferenceService"
+REGISTRY: Final = "switchyard.registry.v1.RegistryService"
+ADMIN: Final = "switchyard.admin.v1.AdminService"
+
+_REGISTRY_THREADS: Final = 8
+_TOKENIZER_THREADS: Final = 1
+_WARM_UP_TOKENS: Final = 2
+
+_log = logging.getLogger(__name__)
+
+
+class MonotonicClock:
+    """The clock that everything in one server shares."""
+
+    def now(self) -> float:
+        """Seconds since an arbitrary start."""
+        return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a server listens.
+
+    Attributes:
+        grpc: the service.
+        health: gRPC health checks.
+        http: `/metrics` and `/health`.
+        pid: the process.
+    """
+
+    grpc: str
+    health: str
+    http: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all parts of one server process share.
+
+    Attributes:
+        config: everything that can be set.
+        registry: where versions come from.
+        metrics: hears everything.
+        clock: the one clock.
+        live: counts calls under way.
+        switch: stops the process.
+        registry_pool: threads that may wait for the registry.
+        tokenizer_pool: threads that may encode long prompts.
+    """
+
+    config: ServerConfig
+    registry: Registry
+    metrics: Metrics
+    clock: MonotonicClock
+    live: LiveWork
+    switch: StopSwitch
+    registry_pool: Executor
+    tokenizer_pool: Executor
+
+
+@dataclass(frozen=True, slots=True)
+class ServingCore:
+    """The part of a server that holds the model: everything but its faces.
+
+    Attributes:
+        base: the resident base model.
+        engine: the step loop on it.
+        host: adapters in memory.
+    """
+
+    base: LoadedBase
+    engine: Engine
+    host: AdapterHost
+
+
+def build_core(around: Surroundings) -> ServingCore:
+    """Loads the base, registers it, and puts an engine on it that is not started yet.
+
+    Raises:
+        BaseModelError: the base cannot be served.
+        RegistryError: the registry failed.
+    """
+    config, clock = around.config, around.clock
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    base = load_base(
+        config.base,
+        LoadOptions(
+            quantization=config.quantization.value,
+            dtype=config.dtype.value,
+            revision=config.revision,
+            max_context_tokens=config.max_context_tokens,
+        ),
+    )
+    around.registry.register_base(base.spec)
+    layout = base.decoder.layout
+    slots = AdapterSlots(config.adapter_slots, layout.group_count, base.dtype)
+    loader = AdapterLoader(around.registry, layout, clock)
+    residency = ResidencyLimits(slots=config.adapter_slots, host_bytes=config.host_cache_bytes)
+    host = AdapterHost(loader, slots, residency, clock, observer=around.metrics)
+    engine = Engine(
+        ModelRunner(base.decoder, _kv_cache(config, base), slots, BACKENDS["torch"]),
+        host,
+        base.tokenizer,
+        clock,
+        StepLimits(
+            max_sequences=config.max_sequences,
+            max_step_tokens=config.max_sequences + config.prefill_chunk_tokens,
+            prefill_chunk_tokens=config.prefill_chunk_tokens,
+        ),
+        max_context_tokens=base.max_context_tokens,
+        max_queue=config.max_queue,
+        observer=around.metrics,
+        on_failure=around.switch.fail_from_thread,
+    )
+    host.wake = engine.wake
+    return ServingCore(base, engine, host)
+
+
+def build_services(around: Surroundings, core: ServingCore) -> list[Service]:
+    """Puts the gRPC faces on a core."""
+    facts = _facts(around.config, core.base)
+    around.metrics.describe_build(
+        version=facts.version,
+        base_name=facts.base_name,
+        base_digest=facts.base_digest,
+        quantization=facts.quantization,
+    )
+    around.metrics.describe_memory(base_bytes=core.base.nbytes, adapter_slots=facts.adapter_slots)
+    around.metrics.watch_load(core.engine.load)
+    memory = ResidentAdapters(core.engine, core.host, around.clock)
+    admission = _admission(around, core.base)
+    catalog = ServableCatalog(
+        around.registry,
+        memory,
+        around.registry_pool,
+        base_digest=facts.base_digest,
+        quantization=facts.quantization,
+    )
+    inference = InferenceServicer(
+        admission,
+        core.engine,
+        catalog,
+        around.live,
+        around.metrics,
+        write_stall_s=around.config.write_stall_s,
+    )
+    registry = RegistryServicer(around.registry, around.registry_pool)
+    admin = AdminServicer(
+        facts, admission, core.engine, memory, rss_bytes=resident_bytes, begin_drain=around.switch.drain
+    )
+    return [
+        Service(INFERENCE, inference, inference_pb2_grpc.add_InferenceServiceServicer_to_server),
+        Service(REGISTRY, registry, registry_pb2_grpc.add_RegistryServiceServicer_to_server),
+        Service(ADMIN, admin, admin_pb2_grpc.add_AdminServiceServicer_to_server),
+    ]
+
+
+async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> int:
+    """Runs a server until it is told to stop.
+
+    Ports are bound first, so that a taken one is found before minutes of
+    loading, and answer NOT_SERVING until a warm-up generation has ended.
+
+    Args:
+        config: everything that can be set.
+        on_ready: called once, when the server takes requests.
+
+    Returns:
+        Exit status: 0 after an orderly stop, 1 when the engine died.
+
+    Raises:
+        OSError: a port is taken or the registry cannot be opened.
+        ServerError: the base cannot be served.
+        RegistryError: the registry cannot be used.
+    """
+    switch = StopSwitch(config.drain_grace_s)
+    readiness, metrics, live = Readiness(), Metrics(adapter_series=config.adapter_series), LiveWork()
+    app = GrpcApp([INFERENCE, REGISTRY, ADMIN], live, readiness, observer=metrics)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(switch.listening_to_signals())
+        around = Surroundings(
+            config=config,
+            registry=stack.enter_context(Registry.open(config.registry)),
+            metrics=metrics,
+            clock=MonotonicClock(),
+            live=live,
+            switch=switch,
+            registry_pool=stack.enter_context(ThreadPoolExecutor(_REGISTRY_THREADS, "registry")),
+            tokenizer_pool=stack.enter_context(ThreadPoolExecutor(_TOKENIZER_THREADS, "tokenizer")),
+        )
+        http = ObservabilityServer(config.host, config.http_port, metrics.exposition, readiness)
+        stack.callback(http.stop)
+        stack.push_async_callback(app.stop)
+        grpc_address, health_address = await app.bind(config.address(config.port), config.address(config.health_port))
+        http.start()
+        core = await asyncio.to_thread(build_core, around)
+        stack.callback(core.host.close)
+        core.engine.start()
+        stack.push_async_callback(asyncio.to_thread, core.engine.stop)
+        await _warm_up(core)
+        await app.serve(build_services(around, core), reflect=config.reflection)
+        on_ready(Addresses(grpc_address, health_address, http.address, os.getpid()))
+        await _run_until_stopped(app, switch, core.engine)
+    return 1 if switch.failed else 0
+
+
+async def _run_until_stopped(app: GrpcApp, switch: StopSwitch, engine: Engine) -> None:
+    grace_s = await switch.pressed()
+    draining = asyncio.create_task(app.drain(grace_s, engine.begin_drain))
+    hurried = asyncio.create_task(switch.hurried())
+    await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        app.hurry()
+    hurried.cancel()
+    await draining
+
+
+async def _warm_up(core: ServingCore) -> None:
+    """Answers one request, so that the first caller does not pay for first-time work or meet a broken model."""
+    prompt = tuple(core.base.tokenizer.encode("warm up"))[: core.base.max_context_tokens - _WARM_UP_TOKENS]
+    request = GenerateRequest(
+        request_id="warm-up",
+        prompt_tokens=prompt,
+        adapter=None,
+        sampling=SamplingParams(),
+        stopping=StoppingParams(max_tokens=_WARM_UP_TOKENS, ignore_eos=True),
+    )
+    async with core.engine.submit(request) as stream:
+        async for event in stream:
+            if isinstance(event, ErrorEvent):
+                raise event.error
+
+
+def _kv_cache(config: ServerConfig, base: LoadedBase) -> KvCache:
+    shape = base.decoder.shape
+    return KvCache(
+        len(base.decoder.weights.layers),
+        config.max_sequences,
+        shape.kv_heads,
+        base.max_context_tokens,
+        shape.head_dim,
+        base.dtype,
+    )
+
+
+def _admission(around: Surroundings, base: LoadedBase) -> Admission:
+    config = around.config
+    policy = AdmissionPolicy(
+        base_digest=base.spec.digest,
+        quantization=base.quantization_label,
+        max_context_tokens=base.max_context_tokens,
+        max_rank=config.max_rank,
+        default_max_tokens=config.default_max_tokens,
+        max_prompt_bytes=config.max_prompt_bytes,
+        max_request_s=config.max_request_s,
+    )
+    resolver = RegistryResolver(around.registry, around.registry_pool)
+    return Admission(policy, resolver, base.tokenizer, around.clock, around.tokenizer_pool)
+
+
+def _facts(config: ServerConfig, base: LoadedBase) -> ServerFacts:
+    return ServerFacts(
+        version=version("switchyard"),
+        base_name=base.spec.name,
+        base_digest=base.spec.digest,
+        quantization=base.quantization_label,
+        max_sequences=config.max_sequences,
+        max_context_tokens=base.max_context_tokens,
+        max_rank=config.max_rank,
+        adapter_slots=config.adapter_slots,
+        host_cache_bytes=config.host_cache_bytes,
+        base_fingerprint=base.fingerprint(),
+    )

@@ -1,0 +1,291 @@
+"""From what a caller asked for to a request the engine may run, or the reason why not.
+
+Checks run from cheap to dear: fields, then names, then text. Everything about
+the answer's weights is fixed here: an alias that moves later changes nothing
+for a request that was admitted. No gRPC: every face admits through this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from switchyard.registry.records import ResolvedAdapter, VersionRecord
+from switchyard.registry.refs import AdapterRef
+from switchyard.server.adapters import composition
+from switchyard.server.engine.ports import Clock
+from switchyard.server.engine.types import (
+    AdapterPart,
+    AdapterSelection,
+    Digest,
+    GenerateRequest,
+    SamplingParams,
+    StoppingParams,
+)
+from switchyard.server.errors import (
+    BaseMismatch,
+    CompositionInvalid,
+    ContextLength,
+    DeadlineExceeded,
+    FieldFault,
+    InvalidField,
+    PromptEmpty,
+    QuantizationMismatch,
+    RankTooLarge,
+    ServerError,
+    TargetRequired,
+)
+from switchyard.server.rpc.bounds import FieldLimits, field_faults
+from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft, Target, WeightedRef
+from switchyard.server.rpc.ports import Resolver, Tokenizer
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+
+_INLINE_CHARACTERS = 2048
+"""Text up to here is tokenised on the event loop: it costs less than the way to a thread and back."""
+
+_ALONE: dict[str, type[ServerError]] = {"TARGET_REQUIRED": TargetRequired, "PROMPT_EMPTY": PromptEmpty}
+"""Faults that have a class of their own when nothing else is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionPolicy:
+    """What this server can answer.
+
+    Attributes:
+        base_digest: identity of the resident base model.
+        quantization: its label, e.g. `nf4+double/float32`.
+        max_context_tokens: tokens that prompt and answer may have together.
+        max_rank: largest rank, summed over a composition, that an adapter slot holds.
+        default_max_tokens: answer length when the caller names none and the context allows it.
+        max_prompt_bytes: largest prompt text that is tokenised, in UTF-8 bytes.
+        max_request_s: longest life of a request, in seconds; also for callers without a deadline.
+    """
+
+    base_digest: str
+    quantization: str
+    max_context_tokens: int
+    max_rank: int
+    default_max_tokens: int
+    max_prompt_bytes: int = 256 * 1024
+    max_request_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """Exactly what will produce an answer.
+
+    Attributes:
+        adapters: the versions that take part; empty for the base model.
+        base_digest: identity of the base model.
+        quantization: label of its quantisation.
+        recipe_digest: digest of the composition; empty without one.
+    """
+
+    adapters: tuple[AdapterPart, ...]
+    base_digest: str
+    quantization: str
+    recipe_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may be submitted.
+
+    Attributes:
+        request: what the engine gets.
+        served_by: what the caller is told.
+    """
+
+    request: GenerateRequest
+    served_by: ServedBy
+
+
+class Admission:
+    """Admits requests; used from one event loop."""
+
+    def __init__(
+        self,
+        policy: AdmissionPolicy,
+        resolver: Resolver,
+        tokenizer: Tokenizer,
+        clock: Clock,
+        executor: Executor,
+    ) -> None:
+        """Wires the parts.
+
+        Args:
+            policy: what this server can answer.
+            resolver: finds versions.
+            tokenizer: of the resident base model.
+            clock: the engine's clock.
+            executor: a bounded pool for long prompts.
+        """
+        self.policy = policy
+        self._resolver = resolver
+        self._tokenizer = tokenizer
+        self._clock = clock
+        self._executor = executor
+        self._limits = FieldLimits(policy.max_context_tokens, policy.max_prompt_bytes, tokenizer.vocab_size)
+
+    async def admit(self, draft: RequestDraft, *, remaining_s: float | None = None) -> Admitted:
+        """Checks a draft and fixes everything about its answer.
+
+        Args:
+            draft: what the caller asked for.
+            remaining_s: seconds until the caller's deadline; None when it has none.
+
+        Raises:
+            RequestError: the request is wrong.
+            AdapterError: the adapter cannot answer on this server.
+            RegistryError: the ref names nothing, or the registry failed.
+            DeadlineExceeded: the deadline has passed already.
+        """
+        began_s = self._clock.now()
+        _refuse_faults(field_faults(draft, self._limits))
+        if remaining_s is not None and remaining_s <= 0:
+            raise DeadlineExceeded("the deadline had passed when the request arrived")
+        allowed_s = min(self.policy.max_request_s, remaining_s if remaining_s is not None else float("inf"))
+        selection = await self.select(draft.target)
+        prompt_tokens = await self._tokens(draft)
+        request = GenerateRequest(
+            request_id=draft.request_id or f"req-{secrets.token_hex(8)}",
+            prompt_tokens=prompt_tokens,
+            adapter=selection,
+            sampling=_sampling(draft),
+            stopping=self._stopping(draft, len(prompt_tokens)),
+            deadline_s=began_s + allowed_s,
+        )
+        return Admitted(request, self.served_by(selection))
+
+    def served_by(self, selection: AdapterSelection | None) -> ServedBy:
+        """What a caller is told about a selection; None is the base model."""
+        parts = selection.parts if selection else ()
+        recipe = selection.recipe_digest if selection else ""
+        return ServedBy(parts, self.policy.base_digest, self.policy.quantization, recipe)
+
+    async def select(self, target: Target | None) -> AdapterSelection | None:
+        """Resolves a target whose fields are in range; None for the base model.
+
+        Raises:
+            TargetRequired: nobody was asked.
+            AdapterError: an adapter cannot answer on this server.
+            CompositionInvalid: two refs of a composition name the same version.
+            RegistryError: a ref names nothing, or the registry failed.
+        """
+        if target is None:
+            raise TargetRequired("nobody was asked; set one of base, adapter or composition")
+        if isinstance(target, BaseTarget):
+            return None
+        if isinstance(target, AdapterTarget):
+            return self._fitting(composition.single(await self._part(WeightedRef(target.ref, 1.0))))
+        parts = [await self._part(weighted) for weighted in target.adapters]
+        for index, part in enumerate(parts):
+            first = next(i for i, other in enumerate(parts) if other.digest == part.digest)
+            if first != index:
+                raise CompositionInvalid(
+                    f"composition.adapters[{index}] and [{first}] are both {_ref(part)} ({part.digest}); "
+                    "name it once, with the sum of the weights"
+                )
+        return self._fitting(composition.weighted_sum(parts))
+
+    async def _part(self, weighted: WeightedRef) -> AdapterPart:
+        resolved = await self._resolver.resolve(AdapterRef.parse(weighted.ref))
+        self._check_version(resolved.version)
+        return _part_of(resolved, weighted.weight)
+
+    def _check_version(self, version: VersionRecord) -> None:
+        name = f"{version.name}:{version.version}"
+        if version.base.digest != self.policy.base_digest:
+            raise BaseMismatch(
+                f"{name} was made for base {version.base.name} ({version.base.digest}); "
+                f"this server holds {self.policy.base_digest}; train it on that base or ask another server"
+            )
+        trained = version.lineage.training_quantization
+        if trained is not None and _weights_of(trained.label()) != _weights_of(self.policy.quantization):
+            raise QuantizationMismatch(
+                f"{name} was trained on a base quantised as {trained.label()}; this server holds "
+                f"{self.policy.quantization}, whose weights differ; serve the base as it was trained on"
+            )
+
+    def _fitting(self, selection: AdapterSelection) -> AdapterSelection:
+        if selection.rank > self.policy.max_rank:
+            parts = " + ".join(f"{_ref(part)} (rank {part.rank})" for part in selection.parts)
+            raise RankTooLarge(
+                f"{parts} takes rank {selection.rank}; an adapter slot of this server holds "
+                f"{self.policy.max_rank}; start it with a larger max_rank"
+            )
+        return selection
+
+    async def _tokens(self, draft: RequestDraft) -> tuple[int, ...]:
+        if draft.prompt_tokens is not None:
+            return draft.prompt_tokens
+        text = draft.prompt or ""
+        if len(text) <= _INLINE_CHARACTERS:
+            tokens: Sequence[int] = self._tokenizer.encode(text)
+        else:
+            loop = asyncio.get_running_loop()
+            tokens = await loop.run_in_executor(self._executor, self._tokenizer.encode, text)
+        if not tokens:
+            raise PromptEmpty(f"the prompt's {len(text)} characters give no tokens; send other text")
+        return tuple(tokens)
+
+    def _stopping(self, draft: RequestDraft, prompt_tokens: int) -> StoppingParams:
+        context = self.policy.max_context_tokens
+        room = context - prompt_tokens
+        wanted = draft.max_tokens
+        if room < 1 or (wanted is not None and wanted > room):
+            answer = f" and max_tokens {wanted}" if wanted is not None else " and at least 1 for the answer"
+            raise ContextLength(
+                f"the prompt has {prompt_tokens} tokens{answer}; the context of this server holds {context}, "
+                f"so {max(0, room)} are left for the answer; shorten the prompt or ask for fewer"
+            )
+        max_tokens = wanted if wanted is not None else min(self.policy.default_max_tokens, room)
+        return StoppingParams(max_tokens, draft.stop, draft.ignore_eos)
+
+
+def _refuse_faults(faults: tuple[FieldFault, ...]) -> None:
+    if not faults:
+        return
+    if len(faults) == 1 and faults[0].reason in _ALONE:
+        raise _ALONE[faults[0].reason](faults[0].message)
+    raise InvalidField(faults)
+
+
+def _sampling(draft: RequestDraft) -> SamplingParams:
+    return SamplingParams(
+        temperature=draft.temperature if draft.temperature is not None else 0.0,
+        top_p=draft.top_p if draft.top_p is not None else 1.0,
+        top_k=draft.top_k if draft.top_k is not None else 0,
+        seed=draft.seed if draft.seed is not None else secrets.randbits(64),
+    )
+
+
+def _part_of(resolved: ResolvedAdapter, weight: float) -> AdapterPart:
+    version = resolved.version
+    return AdapterPart(
+        namespace=version.namespace,
+        adapter=version.adapter,
+        version=version.version,
+        digest=Digest(version.digest),
+        alias=resolved.alias,
+        alias_generation=resolved.alias_generation,
+        weight=weight,
+        rank=version.shape.rank,
+        weights_digest=version.file(WEIGHTS_FILE).digest,
+        config_digest=version.file(CONFIG_FILE).digest,
+        weights_bytes=version.file(WEIGHTS_FILE).size_bytes,
+    )
+
+
+def _ref(part: AdapterPart) -> str:
+    return f"{part.namespace}/{part.adapter}:{part.version}"
+
+
+def _weights_of(quantization: str) -> str:
+    """The part of a quantisation label that decides the weights; the compute dtype only rounds."""
+    return quantization.partition("/")[0]

@@ -1,0 +1,104 @@
+"""What the faces need from the rooms behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from switchyard.registry.records import ResolvedAdapter
+from switchyard.registry.refs import AdapterRef
+from switchyard.server.adapters.residency import AdapterStatus
+from switchyard.server.engine.streams import TokenStream
+from switchyard.server.engine.types import AdapterSelection, Digest, EngineLoad, GenerateRequest
+
+
+class GenerationEngine(Protocol):
+    """Accepts requests and answers them; `engine.Engine` in the server, a fake in tests."""
+
+    def submit(self, request: GenerateRequest) -> TokenStream:
+        """Accepts a request on the running event loop.
+
+        Raises:
+            QueueFull: too many requests are alive.
+            Draining: the server is stopping.
+            RequestIdInUse: another live request has this id.
+            EngineFailed: the step loop has died.
+        """
+        ...
+
+    def abort(self, request_id: str) -> None:
+        """Ends a request before its next step; unknown ids are ignored."""
+        ...
+
+    def load(self) -> EngineLoad:
+        """A snapshot for operators."""
+        ...
+
+    def begin_drain(self) -> None:
+        """Refuses new requests from now on."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Turns text into token ids of the base model; safe to call from several threads."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below it."""
+        ...
+
+    def encode(self, text: str) -> Sequence[int]:
+        """Token ids of `text`, with the tokens that the base wants in front."""
+        ...
+
+
+class Resolver(Protocol):
+    """Turns a ref into the one version it names now."""
+
+    async def resolve(self, ref: AdapterRef) -> ResolvedAdapter:
+        """Asks the registry.
+
+        Raises:
+            RegistryError: the adapter, version or alias does not exist, or the registry failed.
+        """
+        ...
+
+
+class AdapterMemory(Protocol):
+    """The adapters in memory, for operators."""
+
+    async def statuses(self) -> Sequence[AdapterStatus]:
+        """Every adapter in memory or on its way."""
+        ...
+
+    async def load(self, selection: AdapterSelection) -> AdapterStatus:
+        """Brings an adapter to host memory and waits for it.
+
+        Raises:
+            AdapterUnavailable: it could not be loaded.
+        """
+        ...
+
+    async def unload(self, key: Digest) -> AdapterStatus | None:
+        """Takes an adapter out of memory; returns what it was, None when it was not there.
+
+        Raises:
+            AdapterInUse: sequences use it.
+        """
+        ...
+
+
+class RefusalObserver(Protocol):
+    """Hears what the faces decide; used for metrics."""
+
+    def introduce(self, selection: AdapterSelection) -> None:
+        """A request was admitted with this selection."""
+        ...
+
+    def refused(self, reason: str) -> None:
+        """A request was refused before acceptance."""
+        ...
+
+    def rpc(self, method: str, code: str) -> None:
+        """A call ended."""
+        ...
