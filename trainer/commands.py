@@ -29,12 +29,20 @@ _INTERRUPTED = 130
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML).")],
     publish: Annotated[
-        str | None, typer.Option(metavar="REF", help="Publish as ns/name, or ns/name@alias to move the alias too.")
+        str | None,
+        typer.Option(metavar="REF", help="Publish as ns/name, or ns/name@alias to move the alias too."),
     ] = None,
-    registry: Annotated[Path | None, typer.Option(metavar="DIR", help="Publish to this registry directory.")] = None,
-    server: Annotated[str | None, typer.Option(metavar="ADDR", help="Publish to the server at host:port.")] = None,
+    registry: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", envvar="SWITCHYARD_REGISTRY", help="Publish to this registry directory."),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="ADDR", envvar="SWITCHYARD_SERVER", help="Publish to the server at this address."),
+    ] = None,
     base: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Base model to use instead of the recipe's.")
     ] = None,
@@ -44,7 +52,11 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
-    """Train an adapter from a recipe, and publish it."""
+    """Train an adapter from a recipe.
+
+    It is published when --publish, --registry or --server is given; the recipe's `publish` section says under
+    which name where --publish does not.
+    """
     from rich.console import Console
 
     from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid, TrainerError
@@ -55,6 +67,7 @@ def train(
     try:
         what = load_recipe(recipe)
         what = what if base is None else what.with_base(base)
+        registry, server = _chosen_place(context, publish, registry, server)
         target = publish_target(what, ref=publish, registry=registry, server=server)
         result = _train(what, out or _default_output(what), threads, console)
         published = _publish(result, target, console, as_json=as_json)
@@ -88,6 +101,17 @@ def demo_data(
         raise typer.Exit(_FAILED) from error
     for path in recipes:
         typer.echo(path)
+
+
+def _chosen_place(
+    context: typer.Context, publish: str | None, registry: Path | None, server: str | None
+) -> tuple[Path | None, str | None]:
+    """Returns the places that count: the environment says where to publish, never whether to."""
+    sources = {name: context.get_parameter_source(name) for name in ("registry", "server")}
+    by_hand = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if by_hand or publish is None:
+        return (registry if "registry" in by_hand else None), (server if "server" in by_hand else None)
+    return registry, server
 
 
 def _default_output(recipe: Recipe) -> Path:
