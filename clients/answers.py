@@ -164,6 +164,11 @@ class AnswerBuilder:
         return "".join(self._texts)
 
     @property
+    def tokens(self) -> int:
+        """Tokens so far."""
+        return len(self._token_ids)
+
+    @property
     def served_by(self) -> ServedBy:
         """What is answering.
 
@@ -229,9 +234,7 @@ class AnswerBuilder:
         if self.finished:
             raise StreamBroken(f"an event after the terminal one: found {found}.", accepted=True)
         if kind is None or (self._started is not None and kind == "started"):
-            raise StreamBroken(
-                f"expected a chunk or a terminal event, found {found}.", accepted=self.accepted
-            )
+            raise StreamBroken(f"expected a chunk or a terminal event, found {found}.", accepted=self.accepted)
         if self._started is None and kind not in {"started", "error"}:
             raise StreamBroken(f"expected `started` first, found {found}.")
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import grpc
 
 from switchyard.clients import retry
+from switchyard.clients.actor import call_metadata
 from switchyard.clients.channel import ChannelOptions, open_async_channel, open_channel
 from switchyard.clients.errors import from_call
 
@@ -20,11 +21,10 @@ ResponseT = TypeVar("ResponseT")
 class _Settings:
     """What the synchronous and the asyncio connection have in common."""
 
-    def __init__(
-        self, address: str, options: ChannelOptions | None, policy: retry.RetryPolicy | None
-    ) -> None:
+    def __init__(self, address: str, options: ChannelOptions | None, policy: retry.RetryPolicy | None) -> None:
         self.address = address
         self.options = options or ChannelOptions()
+        self.metadata = call_metadata()
         self._policy = policy or retry.RetryPolicy()
         self._budget = retry.RetryBudget()
 
@@ -73,7 +73,7 @@ class Connection(_Settings):
 
         def send(left_s: float) -> ResponseT:
             try:
-                return method(request, timeout=left_s)
+                return method(request, timeout=left_s, metadata=self.metadata)
             except grpc.RpcError as error:
                 raise from_call(error, address=self.address) from error
 
@@ -117,7 +117,7 @@ class AsyncConnection(_Settings):
 
         async def send(left_s: float) -> ResponseT:
             try:
-                return await method(request, timeout=left_s)
+                return await method(request, timeout=left_s, metadata=self.metadata)
             except grpc.RpcError as error:
                 raise from_call(error, address=self.address) from error
 

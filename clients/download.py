@@ -49,8 +49,7 @@ class Downloader:
         """
         if destination.exists() or destination.is_symlink():
             raise DestinationExists(
-                f"{destination} exists, and pull never writes over anything; "
-                "name a directory that is not there yet."
+                f"{destination} exists, and pull never writes over anything; name a directory that is not there yet."
             )
         _check_names(version)
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +92,7 @@ class Downloader:
 
     def _chunks(self, request: pb.DownloadBlobRequest, left_s: float) -> Iterable[bytes]:
         try:
-            for response in self._stub.DownloadBlob(request, timeout=left_s):
+            for response in self._stub.DownloadBlob(request, timeout=left_s, metadata=self._connection.metadata):
                 yield response.data
         except grpc.RpcError as error:
             raise from_call(error, address=self._connection.address) from error
@@ -112,8 +111,7 @@ def _check_names(version: Version) -> None:
     )
     if faults:
         raise BytesMismatch(
-            f"{version.ref} names files outside of its directory; nothing was fetched. "
-            "Do not trust this registry.",
+            f"{version.ref} names files outside of its directory; nothing was fetched. Do not trust this registry.",
             reason="FILE_NAME",
             faults=faults,
         )
@@ -132,9 +130,7 @@ def _appear(staging: Path, destination: Path) -> None:
             raise DestinationExists(
                 f"{destination} appeared while its files were fetched; nothing was written over it."
             ) from error
-        raise LocalError(
-            f"{destination} cannot be made: {error}.", reason="DESTINATION_UNWRITABLE"
-        ) from error
+        raise LocalError(f"{destination} cannot be made: {error}.", reason="DESTINATION_UNWRITABLE") from error
     _sync_directory(destination.parent)
 
 

@@ -8,7 +8,9 @@
     │   ├── BaseAmbiguous             the base model of a push cannot be told
     │   ├── DestinationExists         pull never writes over something
     │   ├── BytesMismatch             downloaded bytes are not those of their digest
-    │   └── EmbeddedFailed            the child process of embedded mode did not come up
+    │   ├── EmbeddedFailed            the child process of embedded mode did not come up
+    │   ├── CommandUnavailable        a command of another room cannot be imported here
+    │   └── DemoFailed                a step of the demo did not do what it is for
     ├── Refused                   the server said no; sending the same again does not help
     │   ├── RequestInvalid            a field or a file is wrong; `faults` lists all of them
     │   ├── NotFound                  no such adapter, version, alias or blob
@@ -144,6 +146,18 @@ class EmbeddedFailed(LocalError):
     """The child process of embedded mode did not come up."""
 
     reason = "EMBEDDED_FAILED"
+
+
+class CommandUnavailable(LocalError):
+    """A command of another room cannot be imported here."""
+
+    reason = "COMMAND_UNAVAILABLE"
+
+
+class DemoFailed(LocalError):
+    """A step of the demo did not do what it is for."""
+
+    reason = "DEMO_FAILED"
 
 
 class Refused(ClientError):
@@ -358,8 +372,7 @@ def _read_one(packed: object, details: _Details) -> None:
         details.retryable = {"true": True, "false": False}.get(said)
     elif unpack(request):
         details.faults.extend(
-            Fault(violation.field, violation.reason, violation.description)
-            for violation in request.field_violations
+            Fault(violation.field, violation.reason, violation.description) for violation in request.field_violations
         )
     elif unpack(retry):
         details.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()

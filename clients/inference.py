@@ -80,7 +80,7 @@ class InferenceClient:
         request = request_for(prompt, asking)
 
         def send(left_s: float) -> AnswerStream:
-            call = self._stub.Generate(request, timeout=left_s)
+            call = self._stub.Generate(request, timeout=left_s, metadata=self._connection.metadata)
             return AnswerStream(call, self._connection.address).wait_until_accepted()
 
         return retry.call(send, self._connection.attempts(asking.get("deadline_s")))
@@ -135,9 +135,7 @@ class AsyncInferenceClient:
         """
         request = pb.GenerateOnceRequest(request=request_for(prompt, asking))
         return answer_from(
-            await self._connection.unary(
-                self._stub.GenerateOnce, request, deadline_s=asking.get("deadline_s")
-            )
+            await self._connection.unary(self._stub.GenerateOnce, request, deadline_s=asking.get("deadline_s"))
         )
 
     async def stream(self, prompt: str | Sequence[int], **asking: Unpack[Asking]) -> AsyncAnswerStream:
@@ -149,7 +147,7 @@ class AsyncInferenceClient:
         request = request_for(prompt, asking)
 
         async def send(left_s: float) -> AsyncAnswerStream:
-            call = self._stub.Generate(request, timeout=left_s)
+            call = self._stub.Generate(request, timeout=left_s, metadata=self._connection.metadata)
             return await AsyncAnswerStream(call, self._connection.address).wait_until_accepted()
 
         return await retry.call_async(send, self._connection.attempts(asking.get("deadline_s")))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from switchyard.clients import records, retry
+from switchyard.clients.actor import user_name
 from switchyard.clients.calls import Connection
 from switchyard.clients.channel import DEFAULT_ADDRESS, ChannelOptions
 from switchyard.clients.download import Downloader
@@ -112,9 +112,7 @@ class RegistryClient:
 
         return retry.call(once, self._connection.attempts())
 
-    def pull(
-        self, ref: str, destination: Path, *, progress: ProgressCallback | None = None
-    ) -> records.Version:
+    def pull(self, ref: str, destination: Path, *, progress: ProgressCallback | None = None) -> records.Version:
         """Makes `destination` a directory with the files of one version, verified by digest.
 
         Args:
@@ -217,7 +215,7 @@ class RegistryClient:
             alias=alias,
             version=version,
             expected_generation=expected_generation,
-            actor=actor or getpass.getuser(),
+            actor=actor or user_name(),
             reason=reason,
         )
         moved = self._connection.unary(self._stub.SetAlias, request, repeatable=False)

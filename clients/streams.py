@@ -35,6 +35,11 @@ class _Progress(ABC):
         return self._builder.text
 
     @property
+    def tokens(self) -> int:
+        """Tokens so far."""
+        return self._builder.tokens
+
+    @property
     def answer(self) -> Answer:
         """The whole answer.
 

@@ -88,12 +88,14 @@ class Uploader:
     def _send_rest(self, source: SourceFile, left_s: float) -> pb.UploadBlobResponse:
         query = pb.QueryUploadRequest(session_id=self._session_id, digest=source.digest)
         try:
-            state = self._stub.QueryUpload(query, timeout=left_s)
+            state = self._stub.QueryUpload(query, timeout=left_s, metadata=self._connection.metadata)
             if state.complete:
                 self._tell(source, source.size_bytes)
                 return pb.UploadBlobResponse(committed_bytes=source.size_bytes, complete=True)
             response: pb.UploadBlobResponse = self._stub.UploadBlob(
-                self._messages(source, state.committed_bytes), timeout=left_s
+                self._messages(source, state.committed_bytes),
+                timeout=left_s,
+                metadata=self._connection.metadata,
             )
         except grpc.RpcError as error:
             raise from_call(error, address=self._connection.address) from error

@@ -1,0 +1,133 @@
+"""`push`, `pull` and `promote`: what changes a registry, and what brings a version home."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+from switchyard.clients.answers import short_digest
+from switchyard.clients.commands.options import (
+    AdapterArgument,
+    ExpectGenerationOption,
+    JsonOption,
+    RefArgument,
+)
+from switchyard.clients.render import console, print_json, safe, version_table
+from switchyard.clients.upload import ProgressCallback, TransferProgress
+from switchyard.clients.where import RegistryOption, ServerOption, choose, open_registry
+
+
+def push(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="Directory of the adapter, or the output of `switchyard train`.")],
+    adapter: AdapterArgument,
+    alias: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Alias to move to the new version.", show_default=False)
+    ] = None,
+    expect_generation: ExpectGenerationOption = None,
+    base_digest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIGEST",
+            help="Base model it was trained on; else the training manifest's, else the only registered one.",
+            show_default=False,
+        ),
+    ] = None,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Words kept with the version.")] = "",
+    server: ServerOption = None,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish an adapter as its next version.
+
+    The registry verifies every file and lists all faults at once. Pushing the same files twice makes one
+    version; a broken push goes on where it stopped.
+    """
+    with open_registry(choose(context, server, registry)) as client, _transfer_bars("pushing") as progress:
+        version = client.push(
+            directory,
+            adapter,
+            base_digest=base_digest,
+            alias=alias,
+            expected_generation=expect_generation,
+            note=note,
+            progress=progress,
+        )
+    print_json(version) if as_json else console().print(version_table(version))
+
+
+def pull(
+    context: typer.Context,
+    ref: RefArgument,
+    destination: Annotated[Path, typer.Argument(help="Directory to make; it must not be there yet.")],
+    server: ServerOption = None,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the files of one version, verified.
+
+    Every file is checked against its digest; the directory appears whole or not at all.
+    """
+    with open_registry(choose(context, server, registry)) as client, _transfer_bars("pulling") as progress:
+        version = client.pull(ref, destination, progress=progress)
+    if as_json:
+        print_json(version)
+    else:
+        console().print(f"{safe(version.ref)} {short_digest(version.digest)} is in {destination}", markup=False)
+
+
+def promote(
+    context: typer.Context,
+    version: Annotated[str, typer.Argument(metavar="REF", help="Version to point at: ns/name:7.")],
+    alias: Annotated[str, typer.Option(metavar="NAME", help="Alias to move; made when new.")],
+    expect_generation: ExpectGenerationOption = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Words kept in the alias's history.")] = "",
+    server: ServerOption = None,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move an alias to a version.
+
+    Requests that are running end on the version they began with; the next one gets the new version.
+    """
+    name, number = _name_and_number(version, context)
+    with open_registry(choose(context, server, registry)) as client:
+        move = client.promote(name, alias, number, expected_generation=expect_generation, reason=reason)
+    if as_json:
+        print_json(move)
+        return
+    at = move.alias
+    before = f"version {move.previous_version}" if move.previous_version else "nothing"
+    line = f"{at.namespace}/{at.adapter}@{at.name}: {before} → version {at.version}"
+    console().print(safe(f"{line} {short_digest(at.digest)}, generation {at.generation}"), markup=False)
+
+
+def _name_and_number(ref: str, context: typer.Context) -> tuple[str, int]:
+    match = re.fullmatch(r"([^:@]+):([0-9]{1,18})", ref)
+    if match is None:
+        raise typer.BadParameter(
+            f"found {ref!r}, expected a version by its number, like ns/name:7.", ctx=context, param_hint="REF"
+        )
+    return match[1], int(match[2])
+
+
+@contextmanager
+def _transfer_bars(verb: str) -> Iterator[ProgressCallback]:
+    """One bar per file on standard error; nothing when that is no terminal."""
+    output = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=output, transient=True, disable=not output.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(step: TransferProgress) -> None:
+            if step.path not in tasks:
+                tasks[step.path] = bars.add_task(f"{verb} {safe(step.path)}", total=step.total_bytes)
+            bars.update(tasks[step.path], completed=step.done_bytes)
+
+        yield advance

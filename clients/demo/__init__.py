@@ -1,0 +1,1 @@
+"""`switchyard demo`: every room, driven through the commands that anybody can type."""

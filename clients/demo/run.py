@@ -1,0 +1,266 @@
+"""The demo: train two adapters at once, publish them into a running server, ask, measure, judge.
+
+Everything goes through the public commands and clients; the server is never
+restarted, and adapters appear in it because they are published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from switchyard.clients.asking import Asking
+from switchyard.clients.demo import report as reporting
+from switchyard.clients.demo import scenes, scoring
+from switchyard.clients.demo.children import Child, Children, wait_for_facts, wait_until_all_end
+from switchyard.clients.demo.material import (
+    TaskMaterial,
+    base_directory,
+    claim_directory,
+    weakened_copy,
+    write_tasks,
+)
+from switchyard.clients.demo.report import Report, TaskResult
+from switchyard.clients.demo.scrape import highlights, scrape
+from switchyard.clients.demo.training import METRICS_NAME, RunWatch
+from switchyard.clients.embedded import PROGRAM
+from switchyard.clients.errors import DemoFailed
+from switchyard.clients.inference import InferenceClient
+from switchyard.clients.records import Version
+from switchyard.clients.registry import RegistryClient
+from switchyard.clients.render import console, print_json
+
+ALIAS: Final = "prod"
+_BASE_ROWS: Final = 100
+_CONCURRENCY: Final = 16
+_PROMPTS_PER_TASK: Final = 2
+_READY_S: Final = 600.0
+
+
+def run_demo(
+    *,
+    base: str | None,
+    directory: Path | None,
+    serve: bool,
+    as_json: bool,
+    program: Sequence[str] = PROGRAM,
+) -> int:
+    """Runs the whole demo and prints what it found.
+
+    Args:
+        base: directory or Hub repository of the base model; None takes the recipes' own.
+        directory: where everything goes; None makes a new one here.
+        serve: whether to leave the server running until Ctrl-C.
+        as_json: whether to print one JSON document instead of tables.
+        program: command line of `switchyard` for the child processes.
+
+    Returns:
+        0 when every check passed, else 1.
+
+    Raises:
+        DemoFailed: a step failed.
+        ClientError: the server refused or failed.
+    """
+    output = console(stderr=as_json)
+    place = claim_directory(directory)
+    output.print(Text(f"switchyard demo in {place}"), soft_wrap=True)
+    (place / "logs").mkdir()
+    with Children(place / "logs", program) as children:
+        demo = _Demo(place, children, output)
+        report = demo.run(base)
+        if as_json:
+            print_json(report.document())
+        else:
+            reporting.show(report, output)
+        output.print()
+        output.print(Text(reporting.summary_line(report), style="bold"), soft_wrap=True)
+        if serve:
+            demo.wait_for_interrupt()
+    return int(not all(check.passed for check in report.checks()))
+
+
+class _Demo:
+    """The steps, and what one leaves for the next."""
+
+    def __init__(self, place: Path, children: Children, output: Console) -> None:
+        self._place = place
+        self._children = children
+        self._output = output
+        self._report = Report()
+        self._tasks: list[TaskMaterial] = []
+        self._versions: dict[str, Version] = {}
+        self._losses: dict[str, float | None] = {}
+        self._address = ""
+
+    def run(self, base: str | None) -> Report:
+        """Every step in order."""
+        with self._step("data"):
+            self._tasks = write_tasks(self._children, self._place / "tasks")
+            base_place = base_directory(base, self._tasks[0].recipe, self._children)
+        ready = self._place / "server.json"
+        server = self._start_server(base_place, ready)
+        with self._step("training"):
+            runs = self._train(base_place if base is not None else None)
+        with self._step("publishing"):
+            facts = wait_for_facts(server, ready, _READY_S)
+            self._address = str(facts["grpc"])
+            self._publish()
+        with self._step("measuring"):
+            self._measure(runs)
+        with self._step("scenes"):
+            self._play()
+            self._report.metrics = highlights(scrape(str(facts["http"])))
+        return self._report
+
+    def wait_for_interrupt(self) -> None:
+        """Keeps the server up and tells three things to do with it."""
+        first = self._tasks[0]
+        prompt = first.rows[0].prompt
+        quoted = "$" + shlex.quote(prompt.replace("\\", "\\\\").replace("\n", "\\n"))
+        self._output.print(Text(f"\nthe server runs at {self._address} until Ctrl-C; try:"))
+        for command in (
+            f"switchyard generate {first.adapter}@{ALIAS} {quoted} --server {self._address}",
+            f"switchyard ls {first.adapter} --server {self._address}",
+            f"switchyard status --server {self._address}",
+        ):
+            self._output.print(Text(f"  {command}"), soft_wrap=True)
+        try:
+            while True:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            self._output.print("stopping the server")
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        start_s = time.monotonic()
+        yield
+        seconds = time.monotonic() - start_s
+        self._report.seconds[name] = seconds
+        self._output.print(Text(f"{name} took {seconds:.1f} s", style="dim"))
+
+    def _start_server(self, base: Path, ready: Path) -> Child:
+        registry = self._place / "registry"
+        arguments = ["--base", str(base), "--registry", str(registry), "--ready-file", str(ready)]
+        ports = ["--port", "0", "--health-port", "0", "--http-port", "0"]
+        return self._children.start("server", ["serve", *arguments, *ports])
+
+    def _train(self, base: Path | None) -> dict[str, float]:
+        """Trains every task at once, a share of the cores each; returns wall seconds by task."""
+        threads = str(max(1, len(os.sched_getaffinity(0)) // len(self._tasks)))
+        chosen = ["--base", str(base)] if base is not None else []
+        with self._bars() as bars:
+            watches, runs = [], {}
+            for task in self._tasks:
+                out = self._place / "runs" / task.name
+                arguments = ["train", str(task.recipe), *chosen, "--out", str(out), "--threads", threads]
+                runs[task.name] = self._children.start(
+                    f"train-{task.name}", arguments, environment={"OMP_NUM_THREADS": threads}
+                )
+                bar = bars.add_task(f"training {task.name}", total=None, note="loading")
+                watches.append(RunWatch(out / METRICS_NAME, bar))
+            ended: dict[str, float] = {}
+
+            def watch() -> None:
+                for task, seen in zip(self._tasks, watches, strict=True):
+                    seen.update(bars)
+                    if task.name not in ended and runs[task.name].process.poll() == 0:
+                        ended[task.name] = time.monotonic() - runs[task.name].started_s
+                        bars.update(seen.task, note="done")
+
+            wait_until_all_end(list(runs.values()), watch)
+        self._losses = {task.name: seen.last_loss for task, seen in zip(self._tasks, watches, strict=True)}
+        return ended
+
+    def _publish(self) -> None:
+        """Pushes every adapter into the running server, and the first one weakened as its second version."""
+        for task in self._tasks:
+            self._push(task, self._place / "runs" / task.name, ["--alias", ALIAS, "--expect-generation", "0"])
+        first = self._tasks[0]
+        weak = weakened_copy(
+            self._place / "runs" / first.name / "adapter", self._place / "runs" / f"{first.name}-weak"
+        )
+        self._push(first, weak, ["--note", "the same weights at half strength", *self._base_digest(first)])
+        with RegistryClient(self._address) as client:
+            self._versions = {task.name: client.show(f"{task.adapter}@{ALIAS}") for task in self._tasks}
+
+    def _base_digest(self, task: TaskMaterial) -> list[str]:
+        with RegistryClient(self._address) as client:
+            return ["--base-digest", client.show(f"{task.adapter}@{ALIAS}").base_model.digest]
+
+    def _push(self, task: TaskMaterial, directory: Path, options: list[str]) -> None:
+        name = f"push-{directory.name}"
+        self._children.run(name, ["push", str(directory), task.adapter, *options, "--server", self._address])
+
+    def _measure(self, runs: dict[str, float]) -> None:
+        """Held-out accuracy of base and adapter on every task, through the server."""
+        with self._bars() as bars:
+            for task in self._tasks:
+                before = self._score(bars, task, Asking(base=True), f"{task.name}: base", _BASE_ROWS)
+                chosen = Asking(adapter=f"{task.adapter}@{ALIAS}")
+                after = self._score(bars, task, chosen, f"{task.name}: adapter", len(task.rows))
+                self._report.tasks.append(
+                    TaskResult(
+                        name=task.name,
+                        version=self._versions[task.name],
+                        train_s=runs[task.name],
+                        loss=self._losses[task.name],
+                        before=before,
+                        after=after,
+                    )
+                )
+
+    def _score(self, bars: Progress, task: TaskMaterial, chosen: Asking, label: str, count: int) -> scoring.Score:
+        rows = task.rows[:count]
+        bar = bars.add_task(label, total=len(rows), note="")
+        asking = Asking(temperature=0.0, max_tokens=scoring.longest_answer_tokens(rows), stop=["\n"]) | chosen
+        start_s = time.monotonic()
+        answers = asyncio.run(
+            scoring.ask_all(self._address, rows, asking, concurrency=_CONCURRENCY, done=lambda: bars.advance(bar))
+        )
+        score = scoring.count_right(rows, answers, time.monotonic() - start_s)
+        note = f"{reporting.score_text(score)}  {score.tokens / score.seconds:,.0f} tok/s"
+        bars.update(bar, note=note)
+        return score
+
+    def _play(self) -> None:
+        """The scenes: one mixed batch, a promote under a stream, a composition."""
+        rows = [row for task in self._tasks for row in task.rows[:_PROMPTS_PER_TASK]]
+        targets = [scenes.Target("base", Asking(base=True), "")]
+        for task in self._tasks:
+            ref = f"{task.adapter}@{ALIAS}"
+            targets.append(scenes.Target(ref, Asking(adapter=ref), self._versions[task.name].digest))
+        limit = scoring.longest_answer_tokens(rows)
+        self._report.batch = asyncio.run(scenes.ask_mixed(self._address, targets, rows, limit))
+        first = self._tasks[0]
+        with InferenceClient(self._address) as client, RegistryClient(self._address) as registry:
+            second = registry.show(f"{first.adapter}:{self._versions[first.name].version + 1}")
+            pair = (self._versions[first.name], second)
+            prompt = first.rows[0].prompt
+            self._report.promote = scenes.promote_under_stream(client, registry, prompt, ALIAS, pair)
+            parts = [(f"{task.adapter}@{ALIAS}", 1.0 / len(self._tasks)) for task in self._tasks]
+            self._report.composed = client.generate(
+                prompt, composition=parts, temperature=0.0, max_tokens=limit, stop=["\n"]
+            )
+        if not self._report.composed.served_by.recipe_digest:
+            raise DemoFailed("the composition came back without the digest of its recipe.")
+
+    def _bars(self) -> Progress:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+        )
+        return Progress(*columns, console=self._output)

@@ -1,0 +1,125 @@
+"""Held-out rows, who answers them, and how many answers are right.
+
+An answer is right when it is the row's completion: as JSON objects where the
+completion is one, otherwise as text without the white space around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from switchyard.clients.answers import Answer
+from switchyard.clients.asking import Asking
+from switchyard.clients.errors import DemoFailed
+from switchyard.clients.inference import AsyncInferenceClient
+
+_Z_95: Final = 1.959963984540054
+"""Two-sided 95 % point of the normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One held-out example."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Right answers out of those asked.
+
+    Attributes:
+        right: answers that were right.
+        asked: rows that were asked.
+        tokens: tokens of all answers.
+        seconds: wall time of all of them together.
+    """
+
+    right: int
+    asked: int
+    tokens: int
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """Right answers, between 0 and 1."""
+        return self.right / self.asked
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the share (Wilson's score interval, 1927, JASA 22:209)."""
+        return wilson(self.right, self.asked)
+
+
+def wilson(right: int, asked: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion; stays inside [0, 1] at both ends."""
+    share, z2 = right / asked, _Z_95**2
+    middle = (share + z2 / (2 * asked)) / (1 + z2 / asked)
+    half = _Z_95 / (1 + z2 / asked) * math.sqrt(share * (1 - share) / asked + z2 / (4 * asked**2))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Reads a JSONL file of prompts and completions.
+
+    Raises:
+        DemoFailed: a line is not such a row.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            found = json.loads(line)
+            rows.append(Row(str(found["prompt"]), str(found["completion"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DemoFailed(f"{path} line {number} is not a row with prompt and completion: {error}.") from error
+    return rows
+
+
+def is_right(answer: str, completion: str) -> bool:
+    """Whether `answer` is `completion`."""
+    wanted = _json_object(completion)
+    return answer.strip() == completion.strip() if wanted is None else _json_object(answer) == wanted
+
+
+def longest_answer_tokens(rows: Sequence[Row]) -> int:
+    """Tokens that suffice for any right answer: no tokenizer needs more than one per byte, plus the end."""
+    return max(len(row.completion.encode()) for row in rows) + 1
+
+
+async def ask_all(
+    address: str, rows: Sequence[Row], asking: Asking, *, concurrency: int, done: Callable[[], None]
+) -> list[Answer]:
+    """Asks every row, at most `concurrency` at a time, and returns the answers in the order of the rows."""
+    lanes = asyncio.Semaphore(concurrency)
+    async with AsyncInferenceClient(address) as client:
+
+        async def ask(row: Row) -> Answer:
+            async with lanes:
+                answer = await client.generate(row.prompt, **asking)
+            done()
+            return answer
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask(row)) for row in rows]
+        return [task.result() for task in tasks]
+
+
+def count_right(rows: Sequence[Row], answers: Sequence[Answer], seconds: float) -> Score:
+    """Judges the answers of one task."""
+    right = sum(is_right(answer.text, row.completion) for row, answer in zip(rows, answers, strict=True))
+    return Score(right, len(rows), sum(answer.usage.completion_tokens for answer in answers), seconds)
+
+
+def _json_object(text: str) -> dict[str, object] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

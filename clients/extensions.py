@@ -1,0 +1,96 @@
+"""Commands that other rooms bring to the command line.
+
+`serve`, `train` and the like live with what they run, and this package may not
+import those rooms. They are found through the entry-point group
+`switchyard.commands` and imported only when the command itself runs: listing
+commands must not load torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from switchyard.clients.errors import CommandUnavailable
+
+GROUP: Final = "switchyard.commands"
+
+SERVING_PANEL: Final = "Serving"
+TRAINING_PANEL: Final = "Training"
+DEMO_PANEL: Final = "Demo"
+
+_SUMMARIES: Final[Mapping[str, tuple[str, str]]] = {
+    "serve": (SERVING_PANEL, "Serve a 4-bit base with every adapter published."),
+    "registry-service": (SERVING_PANEL, "Serve a registry alone, without a model."),
+    "train": (TRAINING_PANEL, "Train an adapter from a recipe (QLoRA)."),
+    "demo-data": (DEMO_PANEL, "Write the demo tasks' data and recipes."),
+}
+"""Panel and one line for the listing; the command's own help has the rest."""
+
+
+class LazyCommand(TyperCommand):
+    """Stands for a command until it runs; its own options and help are those of the command itself."""
+
+    def __init__(self, entry_point: EntryPoint) -> None:
+        """Knows the command by its entry point only."""
+        panel, summary = _SUMMARIES.get(entry_point.name, ("Extensions", f"From {entry_point.value}."))
+        super().__init__(entry_point.name, help=summary, rich_help_panel=panel)
+        self._entry_point = entry_point
+
+    def make_context(  # type: ignore[override]  # typer names its own context class only
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: typer.Context | None = None,
+        **extra: object,
+    ) -> typer.Context:
+        """Imports the command and lets it parse its own arguments.
+
+        Raises:
+            CommandUnavailable: it cannot be imported.
+        """
+        made: typer.Context = self._load().make_context(info_name, args, parent, **extra)  # type: ignore[assignment]
+        return made
+
+    def _load(self) -> TyperCommand | TyperGroup:
+        try:
+            found = self._entry_point.load()
+        except (ImportError, AttributeError) as error:
+            raise CommandUnavailable(
+                f"`switchyard {self.name}` cannot be loaded from {self._entry_point.value}: {error}. "
+                "Install the whole package, dependencies included (`make setup`)."
+            ) from error
+        return command_of(found)
+
+
+def command_of(found: object) -> TyperCommand | TyperGroup:
+    """Makes a command of what an entry point names: a `typer.Typer`, a command or a plain function.
+
+    Raises:
+        CommandUnavailable: it is none of these.
+    """
+    if isinstance(found, TyperCommand | TyperGroup):
+        return found
+    if isinstance(found, typer.Typer):
+        return get_command(found)  # type: ignore[return-value]
+    if callable(found):
+        return _command_of_function(found)
+    raise CommandUnavailable(f"an entry point of {GROUP} names {type(found).__name__}, expected a function.")
+
+
+def add_commands(group: TyperGroup) -> None:
+    """Adds every command found in `GROUP` that `group` does not have itself, in the order of names."""
+    for entry_point in sorted(entry_points(group=GROUP), key=lambda one: one.name):
+        if entry_point.name not in group.commands:
+            group.add_command(LazyCommand(entry_point))
+
+
+def _command_of_function(function: Callable[..., object]) -> TyperCommand | TyperGroup:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(function)
+    return get_command(app)  # type: ignore[return-value]
