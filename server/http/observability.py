@@ -42,7 +42,9 @@ class ObservabilityServer:
             "/health": lambda _: _health(readiness),
         }
         self._server = _Server((host, port), _handler(pages))
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="http", daemon=True
+        )
 
     @property
     def address(self) -> str:

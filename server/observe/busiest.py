@@ -67,5 +67,6 @@ class BusiestKeys:
     def _age(self) -> None:
         self._seen += 1
         if self._seen % _HALVE_EVERY == 0:
-            self._owners = {key: count // 2 for key, count in self._owners.items()}
-            self._candidates = {key: count // 2 for key, count in self._candidates.items()}
+            # An owner keeps at least 1: a single sighting of a stranger must not displace it.
+            self._owners = {key: max(1, count // 2) for key, count in self._owners.items()}
+            self._candidates = {key: count // 2 for key, count in self._candidates.items() if count > 1}

@@ -9,7 +9,7 @@ pieces, and a download reads its next piece when the last one is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,6 +19,7 @@ from switchyard.registry.errors import ArgumentInvalid, UploadOffset
 from switchyard.registry.records import UploadProgress
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
+from switchyard.server.errors import Cancelled
 from switchyard.server.rpc import registry_messages as convert
 from switchyard.server.rpc.catalog import page_limit
 
@@ -45,9 +46,17 @@ _T = TypeVar("_T")
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     """Converts, calls, converts; every decision is the library's."""
 
-    def __init__(self, registry: Registry, executor: Executor) -> None:
+    def __init__(self, registry: Registry, executor: Executor, *, stall_s: float = 60.0) -> None:
+        """Wires the parts.
+
+        Args:
+            registry: the library.
+            executor: a bounded pool; calls wait on it for disk and locks.
+            stall_s: seconds that a caller may send or take nothing.
+        """
         self._registry = registry
         self._executor = executor
+        self._stall_s = stall_s
 
     async def BeginPublish(self, request: pb.BeginPublishRequest, context: Context) -> pb.BeginPublishResponse:
         """Opens or resumes a publish."""
@@ -76,7 +85,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         """Writes the bytes of one blob from where it stands."""
         del context
         upload: _Upload | None = None
-        async for message in request_iterator:
+        while (message := await self._patiently(anext(request_iterator, None))) is not None:
             if upload is None:
                 upload = _Upload(message.session_id, message.digest, message.offset)
             upload.add(message)
@@ -157,13 +166,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def DownloadBlob(self, request: pb.DownloadBlobRequest, context: Context) -> None:
         """Streams the bytes of one blob."""
-        pieces = await self._run(lambda: self._registry.open_blob(request.digest))
-        to_skip_bytes = request.offset
+        pieces = await self._run(lambda: self._registry.open_blob(request.digest, request.offset))
         while (piece := await self._run(lambda: next(pieces, None))) is not None:
-            skipped_bytes = min(to_skip_bytes, len(piece))
-            to_skip_bytes -= skipped_bytes
-            for start in range(skipped_bytes, len(piece), CHUNK_BYTES):
-                await context.write(pb.DownloadBlobResponse(data=piece[start : start + CHUNK_BYTES]))
+            await self._patiently(context.write(pb.DownloadBlobResponse(data=piece)))
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.SetAliasResponse:
         """Moves an alias."""
@@ -198,6 +203,13 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def _patiently(self, transfer: Awaitable[_T]) -> _T:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                return await transfer
+        except TimeoutError:
+            raise Cancelled(f"the caller sent or took nothing for {self._stall_s:g} s; resume later") from None
 
     async def _write(self, upload: _Upload) -> UploadProgress:
         offset, pieces = upload.take()
