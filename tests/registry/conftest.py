@@ -1,0 +1,58 @@
+"""A registry with one registered base model, and adapters to publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from handmade import write_adapter, write_base
+
+from switchyard.registry.base_model import BaseModelSpec, describe_base
+from switchyard.registry.refs import AdapterName
+from switchyard.registry.store import Registry
+from switchyard.registry.validation import validate_files
+
+
+class ManualClock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        self.now_s += 1.0
+        return self.now_s
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModelSpec:
+    return describe_base(write_base(tmp_path_factory.mktemp("base")), "tiny")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "registry"
+
+
+@pytest.fixture
+def registry(root: Path, clock: ManualClock, base: BaseModelSpec) -> Iterator[Registry]:
+    with Registry.open(root, clock=clock, validate=validate_files) as opened:
+        opened.register_base(base)
+        yield opened
+
+
+@pytest.fixture
+def name() -> AdapterName:
+    return AdapterName("team", "addresses")
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Callable[[int], Path]:
+    """Makes adapter directories; the same seed gives the same content."""
+    return lambda seed=0: write_adapter(tmp_path / f"adapter-{seed}", seed=seed)
