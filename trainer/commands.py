@@ -97,7 +97,8 @@ def demo_data(
     try:
         recipes = write_material(directory, seed=seed)
     except OSError as error:
-        console.print(f"[red]cannot write the demo's data to {directory}: {error.strerror or error}", highlight=False)
+        message = f"cannot write the demo's data to {directory}: {error.strerror or error}"
+        console.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_FAILED) from error
     for path in recipes:
         typer.echo(path)
@@ -155,14 +156,17 @@ def _report(result: TrainResult, published: Published | None, *, as_json: bool) 
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
     for key, value in _summary(result, published).items():
-        table.add_row(f"[bold]{key}", value)
+        table.add_row(key, Text(value))
     console = Console()
     console.print(table, highlight=False)
     for warning in [*result.warnings, *(published.warnings if published is not None else ())]:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
 
 
 def _summary(result: TrainResult, published: Published | None) -> dict[str, str]:

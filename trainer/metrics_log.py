@@ -1,7 +1,8 @@
 """The metrics log: one JSON object per line, written while the run goes on.
 
 Owns the file `metrics.jsonl`. Each line has a `kind` (`train`, `dev`, `test`) and the fields of the event
-(`switchyard.trainer.events`). Lines are flushed one by one, so a killed run leaves what it measured.
+(`switchyard.trainer.events`); a `train` line also has `total_steps` and `tokens_per_s`, so that a watcher can
+draw a bar from the latest line alone. Lines are flushed one by one, so a killed run leaves what it measured.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from switchyard.trainer.events import Evaluated, RunEvent, StepLogged
+from switchyard.trainer.events import Evaluated, RunEvent, RunStarted, StepLogged
 
 
 class MetricsLog:
@@ -21,11 +22,15 @@ class MetricsLog:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", buffering=1)
+        self._total_steps = 0
 
     def receive(self, event: RunEvent) -> None:
         """Writes a line for a log entry or an evaluation; other events are no metrics."""
-        if isinstance(event, StepLogged):
-            self._write({"kind": "train", **asdict(event)})
+        if isinstance(event, RunStarted):
+            self._total_steps = event.total_steps
+        elif isinstance(event, StepLogged):
+            more = {"total_steps": self._total_steps, "tokens_per_s": event.tokens_per_s}
+            self._write({"kind": "train", **asdict(event), **more})
         elif isinstance(event, Evaluated):
             fields = asdict(event)
             self._write({"kind": fields.pop("split"), **fields})

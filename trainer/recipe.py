@@ -64,7 +64,9 @@ class Schedule(StrEnum):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @classmethod
     def conflicts(cls, given: Mapping[str, object]) -> list[str]:
@@ -148,7 +150,7 @@ class QuantizationSection(_Section):
     """Quantise the blocks' constants too: 4.127 bits per weight instead of 4.5."""
 
     compute_dtype: Annotated[DType, Field(strict=False)] = DType.FLOAT32
-    """Type of the arithmetic, and of everything that is not quantised."""
+    """Type of the arithmetic, and of everything that is not quantised: `float32`, `bfloat16` or `float16`."""
 
     @property
     def is_quantized(self) -> bool:
@@ -203,7 +205,7 @@ class TrainSection(_Section):
     """Linear warm-up: optimizer steps, or a share of all steps when below 1."""
 
     schedule: Annotated[Schedule, Field(strict=False)] = Schedule.COSINE
-    """Course of the rate after warm-up; `cosine` and `linear` end at zero."""
+    """Course of the rate after warm-up: `cosine` or `linear` down to zero, or `constant`."""
 
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """AdamW's decoupled weight decay."""
@@ -214,14 +216,14 @@ class TrainSection(_Section):
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Tokens per row; longer rows are cut at the end, and the cut rows are counted and reported."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
     """Seed of the adapter's initial weights, the order of rows, and dropout."""
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a fifth slower."""
 
     adapter_dtype: Annotated[AdapterDType, Field(strict=False)] = AdapterDType.FLOAT32
-    """Type of the adapter while training and in its file."""
+    """Type of the adapter while training and in its file: `float32` or `bfloat16`."""
 
     eval_steps: Annotated[int | None, Field(ge=1)] = None
     """Optimizer steps between evaluations on `data.dev`."""

@@ -24,6 +24,12 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_llama(tmp_path_factory.mktemp("base") / "tiny")
 
 
+@pytest.fixture(autouse=True)
+def _outside_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit of the current directory is part of an adapter's lineage, and others may commit meanwhile."""
+    monkeypatch.chdir(tmp_path)
+
+
 def rows(start: int, count: int) -> list[dict[str, str]]:
     """Rows with a short answer that depends on the prompt; different starts share none."""
     return [

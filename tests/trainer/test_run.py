@@ -46,6 +46,7 @@ def test_a_run_lowers_the_loss_and_writes_everything(make_recipe: MakeRecipe, tm
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines].count("train") == 20
+    assert {line["total_steps"] for line in lines if line["kind"] == "train"} == {20}
     assert lines[-1]["kind"] == "test"
     assert lines[-1]["loss"] == figures.evaluations[-1].loss
 

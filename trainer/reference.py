@@ -1,0 +1,54 @@
+"""The recipe's reference: every key with its values, default and meaning, as Markdown.
+
+Owns nothing but the rendering; the words are those of `switchyard.trainer.recipe`. `docs/training.md` holds
+the result, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from switchyard.trainer.recipe import Recipe
+
+_BOUNDS = (
+    (annotated_types.Ge, "≥", "ge"),
+    (annotated_types.Gt, ">", "gt"),
+    (annotated_types.Le, "≤", "le"),
+    (annotated_types.Lt, "<", "lt"),
+)
+
+
+def recipe_reference() -> str:
+    """Returns one Markdown table with all keys of a recipe."""
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for name, field in Recipe.model_fields.items():
+        lines += _rows(name, field)
+    return "\n".join(lines) + "\n"
+
+
+def _rows(path: str, field: FieldInfo) -> list[str]:
+    section = field.annotation
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        return [row for name, inner in section.model_fields.items() for row in _rows(f"{path}.{name}", inner)]
+    meaning = " ".join((field.description or "").split())
+    bounds = _bounds(field)
+    return [f"| `{path}` | {_default(field)} | {meaning}{f' ({bounds})' if bounds else ''} |"]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is None:
+        return "–"
+    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+
+
+def _bounds(field: FieldInfo) -> str:
+    return ", ".join(
+        f"{sign} {getattr(constraint, attribute)}"
+        for kind, sign, attribute in _BOUNDS
+        for constraint in field.metadata
+        if isinstance(constraint, kind)
+    )
