@@ -52,6 +52,8 @@ ADMIN: Final = "switchyard.admin.v1.AdminService"
 _REGISTRY_THREADS: Final = 8
 _TOKENIZER_THREADS: Final = 1
 _WARM_UP_TOKENS: Final = 2
+_LORA_DTYPE: Final = torch.float32
+"""PEFT computes the low-rank products in float32 whatever the base computes in; so does the server."""
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +144,7 @@ def build_core(around: Surroundings) -> ServingCore:
     )
     around.registry.register_base(base.spec)
     layout = base.decoder.layout
-    slots = AdapterSlots(config.adapter_slots, layout.group_count, base.dtype)
+    slots = AdapterSlots(config.adapter_slots, layout.group_count, _LORA_DTYPE)
     loader = AdapterLoader(around.registry, layout, clock)
     residency = ResidencyLimits(slots=config.adapter_slots, host_bytes=config.host_cache_bytes)
     host = AdapterHost(loader, slots, residency, clock, observer=around.metrics)
@@ -195,7 +197,13 @@ def build_services(around: Surroundings, core: ServingCore) -> list[Service]:
     )
     registry = RegistryServicer(around.registry, around.registry_pool)
     admin = AdminServicer(
-        facts, admission, core.engine, memory, rss_bytes=resident_bytes, begin_drain=around.switch.drain
+        facts,
+        admission,
+        core.engine,
+        memory,
+        rss_bytes=resident_bytes,
+        fingerprint=core.base.fingerprint,
+        begin_drain=around.switch.drain,
     )
     return [
         Service(INFERENCE, inference, inference_pb2_grpc.add_InferenceServiceServicer_to_server),
@@ -318,5 +326,4 @@ def _facts(config: ServerConfig, base: LoadedBase) -> ServerFacts:
         max_rank=config.max_rank,
         adapter_slots=config.adapter_slots,
         host_cache_bytes=config.host_cache_bytes,
-        base_fingerprint=base.fingerprint(),
     )

@@ -3,6 +3,7 @@
 # ruff: noqa: N802 - methods are named as the service names them.
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,6 @@ class ServerFacts:
         max_rank: largest rank that an adapter slot holds.
         adapter_slots: adapters that can be resident at once.
         host_cache_bytes: memory for adapters that are not resident.
-        base_fingerprint: digest over a sample of the resident weights.
     """
 
     version: str
@@ -51,7 +51,6 @@ class ServerFacts:
     max_rank: int
     adapter_slots: int
     host_cache_bytes: int
-    base_fingerprint: str
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -65,6 +64,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         memory: AdapterMemory,
         *,
         rss_bytes: Callable[[], int],
+        fingerprint: Callable[[], str],
         begin_drain: Callable[[float | None], None],
     ) -> None:
         """Wires the parts.
@@ -75,6 +75,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             engine: how busy it is.
             memory: the adapters in memory.
             rss_bytes: measures this process.
+            fingerprint: digest over the base weights as they are in memory now; may take a while.
             begin_drain: starts to stop the server, with a grace in seconds or the default.
         """
         self._facts = facts
@@ -82,6 +83,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._engine = engine
         self._memory = memory
         self._rss_bytes = rss_bytes
+        self._fingerprint = fingerprint
         self._begin_drain = begin_drain
 
     async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:
@@ -98,7 +100,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             max_rank=facts.max_rank,
             adapter_slots=facts.adapter_slots,
             host_cache_bytes=facts.host_cache_bytes,
-            base_fingerprint=facts.base_fingerprint,
+            base_fingerprint=await asyncio.to_thread(self._fingerprint),
         )
 
     async def GetLoad(self, request: pb.GetLoadRequest, context: Context) -> pb.GetLoadResponse:

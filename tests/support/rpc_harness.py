@@ -68,7 +68,7 @@ POLICY = AdmissionPolicy(
     max_prompt_bytes=1000,
     max_request_s=60.0,
 )
-FACTS = ServerFacts("0.0.0", BASE.name, BASE.digest, QUANTIZATION.label(), 4, 64, 16, 2, 1 << 20, "sha256:00")
+FACTS = ServerFacts("0.0.0", BASE.name, BASE.digest, QUANTIZATION.label(), 4, 64, 16, 2, 1 << 20)
 
 
 def version(
@@ -200,7 +200,15 @@ async def running(
         admission = Admission(POLICY, resolver, ByteTokenizer(), clock, pool)
         catalog: Any = NothingServable()
         inference = InferenceServicer(admission, engine, catalog, live, metrics, write_stall_s=write_stall_s)
-        admin = AdminServicer(FACTS, admission, engine, memory, rss_bytes=lambda: 1 << 20, begin_drain=drains.append)
+        admin = AdminServicer(
+            FACTS,
+            admission,
+            engine,
+            memory,
+            rss_bytes=lambda: 1 << 20,
+            fingerprint=lambda: "sha256:00",
+            begin_drain=drains.append,
+        )
         app = GrpcApp([INFERENCE, ADMIN], live, Readiness(), observer=metrics)
         address, health_address = await app.bind("127.0.0.1:0", "127.0.0.1:0")
         await app.serve(
