@@ -39,12 +39,21 @@ class Curriculum:
         """Takes one step's loss and widens the pool when the current one is copied well."""
         self.loss = 0.9 * self.loss + 0.1 * loss
         if self.loss < 0.9 and step % 3 == 0:
-            self.pool = min(self.total, self.pool + self.pool // 10)
+            self.pool = min(self.total, self.pool + self.pool // 6)
 
 
-def repeat_row(rng: random.Random, ids: list[int], length: int) -> tuple[list[int], list[int]]:
-    """Returns (tokens, labels) of a random string repeated to `length`; its first round has no labels."""
-    period = rng.sample(ids, rng.randint(5, 12))
+def repeat_row(
+    rng: random.Random, ids: list[int], length: int, *, is_tangled: bool = False
+) -> tuple[list[int], list[int]]:
+    """Returns (tokens, labels) of a random string repeated to `length`; its first round has no labels.
+
+    A tangled string uses few distinct tokens several times each, so that one token before does not tell the
+    next one and a longer match is needed.
+    """
+    if is_tangled:
+        period = rng.choices(rng.sample(ids, rng.randint(4, 8)), k=rng.randint(8, 16))
+    else:
+        period = rng.sample(ids, rng.randint(5, 12))
     tokens = (period * (length // len(period) + 1))[:length]
     return tokens, [IGNORED] * len(period) + tokens[len(period) :]
 
@@ -70,7 +79,7 @@ def drill_batch(rng: random.Random, ids: list[int], rows: int, length: int) -> t
     """Returns (tokens, labels) of drills with some repeats, each int64 of shape (rows, length)."""
     return _stack(
         [
-            repeat_row(rng, ids, length) if rng.random() < _REPEAT_SHARE else drill_row(rng, length)
+            repeat_row(rng, ids, length, is_tangled=True) if rng.random() < _REPEAT_SHARE else drill_row(rng, length)
             for _ in range(rows)
         ]
     )

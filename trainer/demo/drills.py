@@ -24,7 +24,7 @@ MARKERS: Final = "縣市區鄉鎮路街道村里國省山河站店"
 
 _DRILL_KEYS: Final = ("name", "item", "price", "color", "id", "tag", "note", "a", "b", "c", "x", "y", "kind")
 _FULL_WIDTH: Final = str.maketrans("0123456789", "０１２３４５６７８９")
-_BODY: Final = "".join(char for char in HAN if char not in MARKERS + HAN_DIGITS + "段號")
+_BODY: Final = "".join(char for char in HAN if char not in MARKERS + HAN_DIGITS + "段號巷弄樓之")
 _ITEMS: Final = tuple(HAN) + tuple("abcdefghijklmnopqrstuvwxyz")
 
 
@@ -63,9 +63,15 @@ def _pairs(rng: random.Random) -> Drill:
     return Drill(f"{shown}\n>", json.dumps(dict(zip(keys, values, strict=True)), ensure_ascii=False))
 
 
+def _body(rng: random.Random) -> str:
+    """Returns one to four characters, sometimes repeating one, so that a single character is no address."""
+    body = "".join(rng.choices(_BODY, k=rng.choices((1, 2, 3, 4), (0.15, 0.5, 0.28, 0.07))[0]))
+    return body[0] + body if rng.random() < 0.06 else body
+
+
 def _segment(rng: random.Random, is_official: bool) -> tuple[str, str]:
     """Returns a random segment as written and as the answer has it."""
-    body = _word(rng, 1, 3)
+    body = _body(rng)
     written = answer = body
     if is_official and rng.random() < 0.5:
         index = rng.randint(1, 9)
@@ -89,13 +95,17 @@ def _cut(rng: random.Random) -> Drill:
     is_official = rng.random() < 0.6
     parts = [_segment(rng, is_official) for _ in range(rng.randint(2, 4))]
     head = _digits(rng, 3, 5) + rng.choice(("", " ")) if rng.random() < 0.35 else ""
-    tail = f"{_digits(rng, 1, 3)}號" if rng.random() < 0.7 else ""
+    tail = "".join(_digits(rng, 1, 3) + rng.choice("號巷弄樓之") for _ in range(rng.randint(0, 3)))
     text = head + "".join(written for written, _ in parts) + tail
     if is_official and rng.random() < 0.15:
         text = text.translate(_FULL_WIDTH)
     values = [answer for _, answer in parts]
-    if rng.random() < 0.3:
+    form = rng.random()
+    if form < 0.3:
         answer = "|".join(values)
+    elif form < 0.65:
+        answer = json.dumps(values, ensure_ascii=False)
+        text = f"{text}\n["
     else:
         keys = rng.sample(_DRILL_KEYS, len(values))
         text = f"{text}\n{','.join(keys)}"
@@ -111,12 +121,6 @@ def _digit_forms(rng: random.Random) -> Drill:
         ((number, spelled, "寫"), (spelled, number, "讀"), (wide, number, "讀"), (number, wide, "寬"))
     )
     return Drill(f"{command}{source}=", target)
-
-
-def _sieve(rng: random.Random) -> Drill:
-    chars = rng.choices(_BODY, k=rng.randint(2, 6)) + list(_digits(rng, 2, 5))
-    rng.shuffle(chars)
-    return Drill(f"篩{''.join(chars)}=", "".join(char for char in chars if char.isdigit()))
 
 
 def _move_items(rng: random.Random) -> Drill:
@@ -153,15 +157,14 @@ def _raw_address(rng: random.Random) -> Drill:
 
 
 _DRILLS: Final[dict[Callable[[random.Random], Drill], float]] = {
-    _copy: 0.10,
-    _pairs: 0.18,
-    _cut: 0.36,
+    _copy: 0.05,
+    _pairs: 0.12,
+    _cut: 0.47,
     _digit_forms: 0.05,
-    _sieve: 0.05,
-    _move_items: 0.13,
-    _years: 0.02,
-    _pad_number: 0.02,
-    _raw_address: 0.09,
+    _move_items: 0.18,
+    _years: 0.04,
+    _pad_number: 0.04,
+    _raw_address: 0.05,
 }
 _DRAWERS: Final = tuple(_DRILLS)
 _WEIGHTS: Final = tuple(_DRILLS.values())

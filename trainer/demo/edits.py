@@ -1,7 +1,7 @@
 """The edits task: an instruction and an input, answered by editing the input.
 
-Owns seven kinds of instruction in the alpaca layout (instruction, input, output), each phrased in several
-ways, and the scoring of answers. Inputs are lists of real place names, mixed text, or dates in the
+Owns six kinds of instruction in the alpaca layout (instruction, input, output), each phrased in several
+ways, and the scoring of answers. Inputs are lists of real place names, numbers, or dates in the
 Minguo calendar (year 1 is 1912, so the common era is the year plus 1911).
 
 | kind    | the instruction asks to                        | 斗六、西螺、虎尾 becomes |
@@ -10,7 +10,6 @@ Minguo calendar (year 1 is 1912, so the common era is the year plus 1911).
 | last    | give the last item                             | 虎尾                     |
 | reverse | put the items in reverse order                 | 虎尾、西螺、斗六         |
 | join    | join the items with a sign that it names       | 斗六-西螺-虎尾           |
-| digits  | keep only the digits (竹3山07 becomes 307)     |                          |
 | spell   | write each digit in Chinese (305 to 三〇五)    |                          |
 | date    | turn a Minguo date into ISO 8601               |                          |
 
@@ -86,14 +85,6 @@ def _draw_items(rng: random.Random) -> str:
     return _ITEM_SEPARATOR.join(rng.sample(places.TOWN_STEMS, rng.randint(2, 4)))
 
 
-def _draw_mixed(rng: random.Random) -> str:
-    text = "".join(rng.sample(places.TOWN_STEMS, rng.randint(1, 3)))
-    places_for_digits = sorted(rng.choices(range(len(text) + 1), k=rng.randint(2, 5)), reverse=True)
-    for index in places_for_digits:
-        text = text[:index] + str(rng.randint(0, 9)) + text[index:]
-    return text
-
-
 def _draw_number(rng: random.Random) -> str:
     return "".join(rng.choice("0123456789") for _ in range(rng.randint(3, 8)))
 
@@ -115,11 +106,6 @@ EDITS: Final[dict[str, Edit]] = {
         lambda text, _: _ITEM_SEPARATOR.join(reversed(_items(text))),
     ),
     "join": Edit(("用{}連接各項", "各項之間改用{}"), _draw_items, lambda text, sign: sign.join(_items(text))),
-    "digits": Edit(
-        ("只留下數字", "把數字挑出來"),
-        _draw_mixed,
-        lambda text, _: "".join(char for char in text if char.isdigit()),
-    ),
     "spell": Edit(("數字改成國字", "用國字寫出數字"), _draw_number, lambda text, _: text.translate(_SPELLED)),
     "date": Edit(("改成西元日期", "換算成西元"), _draw_date, lambda text, _: iso_date(text)),
 }

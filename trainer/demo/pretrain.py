@@ -15,6 +15,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Final
 import torch
 from transformers import LlamaForCausalLM
 
-from switchyard.trainer.demo import batches, tokenizer
+from switchyard.trainer.demo import batches, nf4, tokenizer
 from switchyard.trainer.demo.alphabet import SPECIALS
 from switchyard.trainer.demo.architecture import Shape, build_model
 from switchyard.trainer.demo.muon import Muon
@@ -62,17 +63,19 @@ class Plan:
         drill_tokens: Sequence length of phase two.
         matrix_rate: Peak learning rate of Muon, which trains the matrices.
         rate: Peak learning rate of Adam, which trains embeddings and norms.
+        exact_share: Share of phase two before the forward pass rounds the matrices to NF4.
     """
 
     seed: int = 7
     shape: Shape = field(default_factory=Shape)
-    steps: int = 3600
-    repeat_steps: int = 1500
+    steps: int = 5400
+    repeat_steps: int = 1000
     batch: int = 24
     repeat_tokens: int = 48
     drill_tokens: int = 96
     matrix_rate: float = 0.02
     rate: float = 6e-3
+    exact_share: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,14 @@ class Progress:
 def train(plan: Plan, model: LlamaForCausalLM) -> Iterator[Progress]:
     """Trains `model` in place, one step per item."""
     model.train()
+    embeddings = model.get_input_embeddings().weight
     rng = random.Random(plan.seed)  # noqa: S311 - synthetic data
     ids = list(range(len(SPECIALS), len(tokenizer.VOCABULARY)))
     rng.shuffle(ids)
     curriculum = batches.Curriculum(total=len(ids))
-    optimizers = _optimizers(plan, model)
+    matrices = [parameter for parameter in model.parameters() if parameter is not embeddings and parameter.ndim == 2]
+    others = [parameter for parameter in model.parameters() if parameter is embeddings or parameter.ndim != 2]
+    optimizers = _optimizers(plan, matrices, others)
     drills_from: int | None = None
     for step in range(plan.steps):
         if drills_from is None and (curriculum.is_done or step >= plan.repeat_steps):
@@ -102,8 +108,10 @@ def train(plan: Plan, model: LlamaForCausalLM) -> Iterator[Progress]:
             batch = batches.repeat_batch(rng, ids[: curriculum.pool], plan.batch, plan.repeat_tokens)
         else:
             batch = batches.drill_batch(rng, ids, plan.batch, plan.drill_tokens)
-        loss = _loss(model, *batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        is_rounding = drills_from is not None and step >= _rounding_from(plan, drills_from)
+        with nf4.rounded(matrices) if is_rounding else nullcontext():
+            loss = _loss(model, *batch)
+            loss.backward()  # type: ignore[no-untyped-call]
         for optimizer, _ in optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -157,14 +165,16 @@ def main(argv: list[str] | None = None) -> None:
     make_base(Plan(seed=arguments.seed, steps=arguments.steps), arguments.out)
 
 
-def _optimizers(plan: Plan, model: LlamaForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:
-    matrices: list[torch.nn.Parameter] = []
-    others: list[torch.nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim == 2 and "embed_tokens" not in name
-        (matrices if is_matrix else others).append(parameter)
+def _optimizers(
+    plan: Plan, matrices: list[torch.nn.Parameter], others: list[torch.nn.Parameter]
+) -> list[tuple[torch.optim.Optimizer, float]]:
     adam = torch.optim.AdamW(others, lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.0)
     return [(Muon(matrices, plan.matrix_rate), plan.matrix_rate), (adam, plan.rate)]
+
+
+def _rounding_from(plan: Plan, drills_from: int) -> int:
+    """Returns the step from which weights are rounded: mechanisms form first, at full precision."""
+    return drills_from + int(plan.exact_share * (plan.steps - drills_from))
 
 
 def _set_rates(optimizers: list[tuple[torch.optim.Optimizer, float]], scale: float) -> None:
