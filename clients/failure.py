@@ -46,10 +46,11 @@ def show(error: BaseException, console: Console) -> None:
     faults = getattr(error, "faults", ())
     message = str(error)
     if faults:
-        # The registry's message repeats the faults below its first line.
+        # The registry's message repeats the faults below its first line, the server's within it.
         message = message.partition("\n")[0]
     console.print(Text.assemble(("error ", "bold red"), (safe(reason), "bold")), soft_wrap=True)
-    console.print(Text(safe(message, lines=True)), soft_wrap=True)
+    if not faults or not all(fault.message in message for fault in faults):
+        console.print(Text(safe(message, lines=True)), soft_wrap=True)
     for fault in faults:
         console.print(Text(f"  {safe(str(fault))}"), soft_wrap=True)
     retry_after_s = getattr(error, "retry_after_s", None)

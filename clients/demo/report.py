@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from switchyard.clients.answers import Answer, short_digest
-from switchyard.clients.demo.scenes import BatchLine, MixedBatch, PromoteScene
+from switchyard.clients.answers import short_digest
+from switchyard.clients.demo.scenes import BatchLine, ComposedScene, MixedBatch, PromoteScene
 from switchyard.clients.demo.scoring import Score
 from switchyard.clients.records import Version
 from switchyard.clients.render import facts_table, plain_values, safe, size, tokens_per_s
 
-_PROMPT_CHARACTERS = 26
-_ANSWER_CHARACTERS = 44
+_NUMBERS_CELLS: Final = 40
+"""What the columns of numbers take, their gaps included."""
+_LEAST_TEXT_CELLS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Report:
         tasks: the trained tasks.
         batch: the mixed batch.
         promote: the promote under a stream.
-        composed: the answer of both adapters together.
+        composed: a composition that must equal one of its parts.
         metrics: highlights of one scrape.
         seconds: wall seconds of each step, in order.
     """
@@ -65,7 +68,7 @@ class Report:
     tasks: list[TaskResult] = field(default_factory=list)
     batch: MixedBatch | None = None
     promote: PromoteScene | None = None
-    composed: Answer | None = None
+    composed: ComposedScene | None = None
     metrics: Mapping[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -87,6 +90,11 @@ class Report:
             found.append(
                 Check("a promote left the running stream on its version", self.promote.held, _promoted(self.promote))
             )
+        if self.composed is not None:
+            found.append(
+                Check("0.5 x a version + 1 x its half gives its tokens", self.composed.equal,
+                      f"{len(self.composed.whole.token_ids)} tokens")
+            )  # fmt: skip
         return found
 
     def document(self) -> object:
@@ -109,22 +117,21 @@ def show(report: Report, output: Console) -> None:
     """Prints every table of the report."""
     _section(output, "One prompt set, one engine batch: base and both adapters together")
     if report.batch is not None:
-        output.print(batch_table(report.batch))
+        print_batch(report.batch, output)
     if report.promote is not None:
         _section(output, "A promote while a stream runs")
         for line in promote_lines(report.promote):
             output.print(Text(line), soft_wrap=True)
     if report.composed is not None:
-        _section(output, "Both adapters at once, per request")
-        composed = report.composed
-        output.print(
-            Text(safe(f"{composed.served_by.label}  recipe {short_digest(composed.served_by.recipe_digest)}"))
-        )
-        output.print(Text(safe(f"answer: {_cut(composed.text, 72)}")))
+        _section(output, "Two versions composed in one request")
+        for line in composed_lines(report.composed):
+            output.print(Text(line), soft_wrap=True)
     _section(output, "From one scrape of /metrics")
     output.print(facts_table(report.metrics))
-    _section(output, "Held-out accuracy, exact match, 95 % intervals")
-    output.print(tasks_table(report.tasks))
+    _section(output, "Published into the running server")
+    output.print(published_table(report.tasks))
+    _section(output, "Held-out accuracy, exact match, with 95 % intervals")
+    output.print(accuracy_table(report.tasks))
     _section(output, "Checks")
     for check in report.checks():
         mark = Text("ok    ", style="green") if check.passed else Text("FAILED", style="bold red")
@@ -140,38 +147,38 @@ def summary_line(report: Report) -> str:
     return f"demo took {total_s:.0f} s ({', '.join(parts)}); {verdict}"
 
 
-def batch_table(batch: MixedBatch) -> Table:
-    """One line per answer of the mixed batch."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("target", "prompt", "answer"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
-    table.add_column("right")
-    table.add_column("served by", no_wrap=True)
-    for heading in ("tokens", "TTFT ms", "tok/s"):
-        table.add_column(heading, justify="right")
-    previous = ""
-    for line in batch.lines:
-        table.add_row(*_batch_cells(line, first=line.target.label != previous))
-        previous = line.target.label
+def print_batch(batch: MixedBatch, output: Console) -> None:
+    """Prints the mixed batch: one heading per target with what served it, one line per answer."""
+    free = max(output.width - _NUMBERS_CELLS, _LEAST_TEXT_CELLS)
+    prompt_cells = free * 2 // 5
+    for target in dict.fromkeys(line.target.label for line in batch.lines):
+        lines = [line for line in batch.lines if line.target.label == target]
+        served = sorted({line.answer.served_by.label for line in lines})
+        output.print(Text.assemble((target, "bold"), f"  served by {safe(' and '.join(served))}"), soft_wrap=True)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("  prompt", width=prompt_cells, no_wrap=True)
+        table.add_column("answer", width=free - prompt_cells, no_wrap=True)
+        for heading in ("right", "tokens", "TTFT ms", "tok/s"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for line in lines:
+            table.add_row(*_batch_cells(line, prompt_cells, free - prompt_cells))
+        output.print(table)
+
+
+def accuracy_table(tasks: list[TaskResult]) -> Table:
+    """One line per task: base before, adapter after, with counts and intervals."""
+    table = _table("task", "base before", "adapter after")
+    for task in tasks:
+        table.add_row(task.name, score_text(task.before), score_text(task.after))
     return table
 
 
-def tasks_table(tasks: list[TaskResult]) -> Table:
-    """One line per task: base before, adapter after."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("task")
-    for heading in ("base before", "adapter after"):
-        table.add_column(heading)
-    for heading in ("adapter", "digest"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("size", "training", "loss"):
-        table.add_column(heading, justify="right")
+def published_table(tasks: list[TaskResult]) -> Table:
+    """One line per published adapter and the run that made it."""
+    table = _table("adapter", "digest", ">weights", ">training", ">final loss")
     for task in tasks:
         table.add_row(
-            task.name,
-            score_text(task.before),
-            score_text(task.after),
-            task.version.ref,
+            f"{task.version.ref}  {' '.join('@' + alias for alias in task.version.aliases)}",
             short_digest(task.version.digest),
             size(task.version.shape.weights_bytes),
             f"{task.train_s:.0f} s",
@@ -199,34 +206,56 @@ def promote_lines(scene: PromoteScene) -> tuple[str, str]:
     )  # fmt: skip
 
 
+def composed_lines(scene: ComposedScene) -> tuple[str, str]:
+    """The composition in two lines."""
+    served = scene.composed.served_by
+    same = "the same tokens as" if scene.equal else "OTHER tokens than"
+    return (
+        safe(f"{served.label}  recipe {short_digest(served.recipe_digest)}"),
+        safe(f"{same} {scene.whole.served_by.label}: {_cut(scene.composed.text, 60)}"),
+    )
+
+
 def _promoted(scene: PromoteScene) -> str:
-    return f"stream {scene.stream.served_by.label}, next {scene.after.served_by.label}"
+    served = [answer.served_by.adapters for answer in (scene.stream, scene.after)]
+    stream, after = (adapters[0].ref if adapters else "base" for adapters in served)
+    return f"stream {stream}, next {after}"
 
 
 def _better(task: TaskResult) -> Check:
     passed = task.after.interval[0] > task.before.interval[1]
-    detail = f"base {score_text(task.before)}, adapter {score_text(task.after)}"
-    return Check(f"{task.name}: the adapter beats the base beyond both intervals", passed, detail)
+    detail = f"{task.after.share:.1%} against {task.before.share:.1%}"
+    return Check(f"{task.name}: adapter beats base, intervals apart", passed, detail)
 
 
-def _batch_cells(line: BatchLine, *, first: bool) -> list[Text]:
+def _table(*columns: str) -> Table:
+    """Columns by their headings; a leading `>` aligns to the right."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(
+            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True
+        )
+    return table
+
+
+def _batch_cells(line: BatchLine, prompt_cells: int, answer_cells: int) -> list[Text]:
     speed = tokens_per_s(line.answer)
-    served = line.answer.served_by.label
     return [
-        Text(line.target.label if first else "", style="bold"),
-        Text(_cut(line.row.prompt, _PROMPT_CHARACTERS)),
-        Text(_cut(line.answer.text, _ANSWER_CHARACTERS)),
+        Text(f"  {_cut(line.row.prompt, prompt_cells - 2)}"),
+        Text(_cut(line.answer.text, answer_cells)),
         Text("yes", style="green") if line.right else Text("no", style="dim"),
-        Text(safe(served)),
         Text(str(line.answer.usage.completion_tokens)),
         Text(f"{line.answer.timing.time_to_first_token_s * 1000:.0f}"),
         Text(f"{speed:.0f}" if speed is not None else ""),
     ]
 
 
-def _cut(text: str, characters: int) -> str:
+def _cut(text: str, cells: int) -> str:
+    """One line of at most `cells` terminal cells; a Chinese character takes two."""
     flat = safe(" ".join(text.split()))
-    return flat if len(flat) <= characters else f"{flat[: characters - 1]}…"
+    if cell_len(flat) <= cells:
+        return flat
+    return f"{set_cell_size(flat, cells - 1).rstrip()}…"
 
 
 def _score(score: Score) -> dict[str, object]:

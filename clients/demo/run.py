@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from rich.console import Console
@@ -34,7 +36,6 @@ from switchyard.clients.demo.report import Report, TaskResult
 from switchyard.clients.demo.scrape import highlights, scrape
 from switchyard.clients.demo.training import METRICS_NAME, RunWatch
 from switchyard.clients.embedded import PROGRAM
-from switchyard.clients.errors import DemoFailed
 from switchyard.clients.inference import InferenceClient
 from switchyard.clients.records import Version
 from switchyard.clients.registry import RegistryClient
@@ -45,6 +46,7 @@ _BASE_ROWS: Final = 100
 _CONCURRENCY: Final = 16
 _PROMPTS_PER_TASK: Final = 2
 _READY_S: Final = 600.0
+_WATCH_S: Final = 0.5
 
 
 def run_demo(
@@ -71,6 +73,7 @@ def run_demo(
         DemoFailed: a step failed.
         ClientError: the server refused or failed.
     """
+    signal.signal(signal.SIGTERM, _interrupt)
     output = console(stderr=as_json)
     place = claim_directory(directory)
     output.print(Text(f"switchyard demo in {place}"), soft_wrap=True)
@@ -89,6 +92,11 @@ def run_demo(
     return int(not all(check.passed for check in report.checks()))
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Ends like Ctrl-C does, so that no child outlives a demo that is told to stop."""
+    raise KeyboardInterrupt
+
+
 class _Demo:
     """The steps, and what one leaves for the next."""
 
@@ -100,6 +108,7 @@ class _Demo:
         self._tasks: list[TaskMaterial] = []
         self._versions: dict[str, Version] = {}
         self._losses: dict[str, float | None] = {}
+        self._server: Child | None = None
         self._address = ""
 
     def run(self, base: str | None) -> Report:
@@ -108,7 +117,7 @@ class _Demo:
             self._tasks = write_tasks(self._children, self._place / "tasks")
             base_place = base_directory(base, self._tasks[0].recipe, self._children)
         ready = self._place / "server.json"
-        server = self._start_server(base_place, ready)
+        self._server = server = self._start_server(base_place, ready)
         with self._step("training"):
             runs = self._train(base_place if base is not None else None)
         with self._step("publishing"):
@@ -123,7 +132,7 @@ class _Demo:
         return self._report
 
     def wait_for_interrupt(self) -> None:
-        """Keeps the server up and tells three things to do with it."""
+        """Keeps the server up and names three things to do with it."""
         first = self._tasks[0]
         prompt = first.rows[0].prompt
         quoted = "$" + shlex.quote(prompt.replace("\\", "\\\\").replace("\n", "\\n"))
@@ -135,8 +144,8 @@ class _Demo:
         ):
             self._output.print(Text(f"  {command}"), soft_wrap=True)
         try:
-            while True:
-                time.sleep(1)
+            while self._server is not None and self._server.running():
+                time.sleep(_WATCH_S)
         except KeyboardInterrupt:
             self._output.print("stopping the server")
 
@@ -175,7 +184,7 @@ class _Demo:
                     seen.update(bars)
                     if task.name not in ended and runs[task.name].process.poll() == 0:
                         ended[task.name] = time.monotonic() - runs[task.name].started_s
-                        bars.update(seen.task, note="done")
+                        bars.update(seen.task, note=f"{bars.tasks[seen.task].fields['note']}  done")
 
             wait_until_all_end(list(runs.values()), watch)
         self._losses = {task.name: seen.last_loss for task, seen in zip(self._tasks, watches, strict=True)}
@@ -202,35 +211,42 @@ class _Demo:
         self._children.run(name, ["push", str(directory), task.adapter, *options, "--server", self._address])
 
     def _measure(self, runs: dict[str, float]) -> None:
-        """Held-out accuracy of base and adapter on every task, through the server."""
+        """Held-out accuracy of base and adapter on every task: all four at once, through the one server."""
         with self._bars() as bars:
-            for task in self._tasks:
-                before = self._score(bars, task, Asking(base=True), f"{task.name}: base", _BASE_ROWS)
-                chosen = Asking(adapter=f"{task.adapter}@{ALIAS}")
-                after = self._score(bars, task, chosen, f"{task.name}: adapter", len(task.rows))
-                self._report.tasks.append(
-                    TaskResult(
-                        name=task.name,
-                        version=self._versions[task.name],
-                        train_s=runs[task.name],
-                        loss=self._losses[task.name],
-                        before=before,
-                        after=after,
-                    )
+            measured = [
+                measurement
+                for task in self._tasks
+                for measurement in (
+                    self._measurement(bars, task, "base", Asking(base=True), _BASE_ROWS),
+                    self._measurement(
+                        bars, task, "adapter", Asking(adapter=f"{task.adapter}@{ALIAS}"), len(task.rows)
+                    ),
                 )
+            ]
+            scores = asyncio.run(scoring.measure_all(self._address, measured, _CONCURRENCY))
+        for index, task in enumerate(self._tasks):
+            self._report.tasks.append(
+                TaskResult(
+                    name=task.name,
+                    version=self._versions[task.name],
+                    train_s=runs[task.name],
+                    loss=self._losses[task.name],
+                    before=scores[2 * index],
+                    after=scores[2 * index + 1],
+                )
+            )
 
-    def _score(self, bars: Progress, task: TaskMaterial, chosen: Asking, label: str, count: int) -> scoring.Score:
+    def _measurement(
+        self, bars: Progress, task: TaskMaterial, who: str, chosen: Asking, count: int
+    ) -> scoring.Measurement:
         rows = task.rows[:count]
-        bar = bars.add_task(label, total=len(rows), note="")
-        asking = Asking(temperature=0.0, max_tokens=scoring.longest_answer_tokens(rows), stop=["\n"]) | chosen
-        start_s = time.monotonic()
-        answers = asyncio.run(
-            scoring.ask_all(self._address, rows, asking, concurrency=_CONCURRENCY, done=lambda: bars.advance(bar))
-        )
-        score = scoring.count_right(rows, answers, time.monotonic() - start_s)
-        note = f"{reporting.score_text(score)}  {score.tokens / score.seconds:,.0f} tok/s"
-        bars.update(bar, note=note)
-        return score
+        bar = bars.add_task(f"{task.name}: {who}", total=len(rows), note="")
+        limit = scoring.longest_answer_tokens(rows)
+
+        def done(score: scoring.Score) -> None:
+            bars.update(bar, completed=score.asked, note=f"{score.right} right")
+
+        return scoring.Measurement(rows, Asking(temperature=0.0, max_tokens=limit, stop=["\n"]) | chosen, done)
 
     def _play(self) -> None:
         """The scenes: one mixed batch, a promote under a stream, a composition."""
@@ -247,12 +263,7 @@ class _Demo:
             pair = (self._versions[first.name], second)
             prompt = first.rows[0].prompt
             self._report.promote = scenes.promote_under_stream(client, registry, prompt, ALIAS, pair)
-            parts = [(f"{task.adapter}@{ALIAS}", 1.0 / len(self._tasks)) for task in self._tasks]
-            self._report.composed = client.generate(
-                prompt, composition=parts, temperature=0.0, max_tokens=limit, stop=["\n"]
-            )
-        if not self._report.composed.served_by.recipe_digest:
-            raise DemoFailed("the composition came back without the digest of its recipe.")
+            self._report.composed = scenes.compose(client, prompt, pair, limit)
 
     def _bars(self) -> Progress:
         columns = (

@@ -99,6 +99,25 @@ class PromoteScene:
         return still_running and served == [self.old.digest, self.new.digest]
 
 
+@dataclass(frozen=True, slots=True)
+class ComposedScene:
+    """A composition whose result is known: half of a version plus the whole of its half-strength sibling.
+
+    Attributes:
+        composed: the answer of 0.5 x the version + 1 x its half.
+        whole: the answer of the version alone.
+    """
+
+    composed: Answer
+    whole: Answer
+
+    @property
+    def equal(self) -> bool:
+        """Whether both gave the same tokens, and the first was a composition."""
+        is_composition = bool(self.composed.served_by.recipe_digest)
+        return is_composition and self.composed.token_ids == self.whole.token_ids
+
+
 async def ask_mixed(address: str, targets: Sequence[Target], rows: Sequence[Row], max_tokens: int) -> MixedBatch:
     """Sends every row to every target at once, then each again on its own."""
     pairs = [(target, row) for target in targets for row in rows]
@@ -138,6 +157,15 @@ def promote_under_stream(
     after = client.generate(prompt, **asking)
     registry.promote(old.name, alias, old.version, reason="demo: roll back")
     return PromoteScene(stream.answer, tokens_before, after, old, new)
+
+
+def compose(client: InferenceClient, prompt: str, versions: tuple[Version, Version], limit: int) -> ComposedScene:
+    """Asks for a version as the sum of its half and half of itself, and for the version alone."""
+    whole, half = versions
+    rest = Asking(temperature=0.0, max_tokens=limit, stop=["\n"])
+    both = Asking(composition=[(whole.ref, 0.5), (half.ref, 1.0)])
+    alone = Asking(adapter=whole.ref)
+    return ComposedScene(client.generate(prompt, **rest | both), client.generate(prompt, **rest | alone))
 
 
 async def _watch_load(address: str) -> int:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -39,13 +40,16 @@ class Score:
         right: answers that were right.
         asked: rows that were asked.
         tokens: tokens of all answers.
-        seconds: wall time of all of them together.
     """
 
     right: int
     asked: int
     tokens: int
-    seconds: float
+
+    def with_answer(self, answer: Answer, row: Row) -> Score:
+        """The score with one more answer."""
+        right = self.right + is_right(answer.text, row.completion)
+        return Score(right, self.asked + 1, self.tokens + answer.usage.completion_tokens)
 
     @property
     def share(self) -> float:
@@ -93,28 +97,38 @@ def longest_answer_tokens(rows: Sequence[Row]) -> int:
     return max(len(row.completion.encode()) for row in rows) + 1
 
 
-async def ask_all(
-    address: str, rows: Sequence[Row], asking: Asking, *, concurrency: int, done: Callable[[], None]
-) -> list[Answer]:
-    """Asks every row, at most `concurrency` at a time, and returns the answers in the order of the rows."""
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Rows to ask one target.
+
+    Attributes:
+        rows: what is asked; at least one.
+        asking: who is asked and how.
+        progress: called with the score so far after every answer.
+    """
+
+    rows: Sequence[Row]
+    asking: Asking
+    progress: Callable[[Score], None]
+
+
+async def measure_all(address: str, measurements: Sequence[Measurement], concurrency: int) -> list[Score]:
+    """Asks every row of every measurement, `concurrency` of them at a time, in turn from each measurement."""
     lanes = asyncio.Semaphore(concurrency)
+    scores = [Score(0, 0, 0) for _ in measurements]
     async with AsyncInferenceClient(address) as client:
 
-        async def ask(row: Row) -> Answer:
+        async def ask(index: int, row: Row) -> None:
             async with lanes:
-                answer = await client.generate(row.prompt, **asking)
-            done()
-            return answer
+                answer = await client.generate(row.prompt, **measurements[index].asking)
+            scores[index] = scores[index].with_answer(answer, row)
+            measurements[index].progress(scores[index])
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(ask(row)) for row in rows]
-        return [task.result() for task in tasks]
-
-
-def count_right(rows: Sequence[Row], answers: Sequence[Answer], seconds: float) -> Score:
-    """Judges the answers of one task."""
-    right = sum(is_right(answer.text, row.completion) for row, answer in zip(rows, answers, strict=True))
-    return Score(right, len(rows), sum(answer.usage.completion_tokens for answer in answers), seconds)
+        turns = zip_longest(*(measurement.rows for measurement in measurements))
+        await asyncio.gather(
+            *(ask(index, row) for turn in turns for index, row in enumerate(turn) if row is not None)
+        )
+    return scores
 
 
 def _json_object(text: str) -> dict[str, object] | None:

@@ -154,7 +154,10 @@ class FakeInference(inference_stubs.InferenceServiceServicer, Scripted):
     ) -> inference.GenerateOnceResponse:
         self.begin("GenerateOnce", context)
         self.requests.append(request.request)
-        events = self.script(request.request)
+        events = list(self.script(request.request))
+        for event in events:
+            if isinstance(event, Refusal):
+                event.abort(context)
         started, finished = events[0].started, events[-1].finished
         return inference.GenerateOnceResponse(
             request_id=started.request_id,
@@ -437,7 +440,8 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
         )
         return copy
 
-    def _find(self, ref: str, context: grpc.ServicerContext) -> tuple[registry.AdapterVersion, str, int]:
+    def lookup(self, ref: str) -> tuple[registry.AdapterVersion, str, int] | None:
+        """The version that `ref` names now, with alias and generation; None when there is none."""
         name, alias, number = ref, "", 0
         if "@" in ref:
             name, _, alias = ref.partition("@")
@@ -449,9 +453,15 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
         number = events[-1].to_version if events else number
         known = self.versions.get(name, [])
         if not 0 < number <= len(known):
-            Refusal(grpc.StatusCode.NOT_FOUND, "VERSION_NOT_FOUND", f"nothing is named {ref}").abort(context)
+            return None
         generation = events[-1].generation if events else 0
         return self._with_aliases(known[number - 1]), alias, generation
+
+    def _find(self, ref: str, context: grpc.ServicerContext) -> tuple[registry.AdapterVersion, str, int]:
+        found = self.lookup(ref)
+        if found is None:
+            Refusal(grpc.StatusCode.NOT_FOUND, "VERSION_NOT_FOUND", f"nothing is named {ref}").abort(context)
+        return found
 
 
 @dataclass(frozen=True)
