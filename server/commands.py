@@ -81,9 +81,9 @@ def registry_service(
         from switchyard.server.registry_service import serve_registry
 
         def announce(address: str) -> None:
-            typer.echo(f"ready: registry {registry} on {address}")
             if ready_file is not None:
                 write_ready_file(ready_file, {"grpc": address, "pid": os.getpid()})
+            typer.echo(f"ready: registry {registry} on {address}")
 
         return asyncio.run(
             serve_registry(
@@ -115,11 +115,11 @@ def _serve(settings: ServerConfig, ready_file: Path | None) -> int:
     from switchyard.server.main import serve as run_server
 
     def announce(addresses: Addresses) -> None:
+        if ready_file is not None:
+            write_ready_file(ready_file, dataclasses.asdict(addresses))
         typer.echo(
             f"ready: gRPC on {addresses.grpc}, health on {addresses.health}, metrics on http://{addresses.http}/metrics"
         )
-        if ready_file is not None:
-            write_ready_file(ready_file, dataclasses.asdict(addresses))
 
     return asyncio.run(run_server(settings, announce))
 

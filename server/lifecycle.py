@@ -47,14 +47,15 @@ class StopSwitch:
     @contextmanager
     def listening_to_signals(self) -> Iterator[None]:
         """Makes SIGTERM and SIGINT press the switch while the block runs."""
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        for number in numbers:
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number in before:
             self._loop.add_signal_handler(number, self.drain)
         try:
             yield
         finally:
-            for number in numbers:
+            for number, handler in before.items():
                 self._loop.remove_signal_handler(number)
+                signal.signal(number, handler)
 
     async def pressed(self) -> float:
         """Waits for the first request to stop; returns its grace in seconds."""

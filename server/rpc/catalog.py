@@ -92,7 +92,7 @@ class ServableCatalog:
 
         Raises:
             InvalidField: the page size is out of range.
-            ArgumentInvalid: the page token is not one that a page gave.
+            RefSyntax: the page token is not one that a page gave.
         """
         limit = page_limit(page_size)
         statuses = await self._memory.statuses()

@@ -1,0 +1,58 @@
+"""What an operator sees and does, over real gRPC."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from rpc_harness import FACTS, refusal_of, running, version
+
+from switchyard.proto.admin.v1 import admin_pb2 as pb
+from switchyard.server.adapters.residency import AdapterState, AdapterStatus
+from switchyard.server.engine.types import Digest
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_facts_are_told_as_they_are() -> None:
+    async with running() as harness:
+        info = await harness.admin.GetServerInfo(pb.GetServerInfoRequest())
+    assert {name: getattr(info, name) for name in FACTS.__slots__} == {
+        name: getattr(FACTS, name) for name in FACTS.__slots__
+    }
+
+
+async def test_load_sums_what_adapters_hold() -> None:
+    async with running() as harness:
+        for number, state in enumerate(AdapterState):
+            key = Digest(f"sha256:{number}")
+            harness.memory.entries[key] = AdapterStatus(key, state, 100, 10, number, "", 0.0)
+        load = await harness.admin.GetLoad(pb.GetLoadRequest())
+    assert (load.adapters_resident, load.adapter_host_bytes, load.adapter_device_bytes) == (1, 400, 40)
+    assert (load.kv_rows_total, load.rss_bytes, load.draining) == (16, 1 << 20, False)
+
+
+async def test_every_state_has_its_own_name() -> None:
+    async with running() as harness:
+        for number, state in enumerate(AdapterState):
+            key = Digest(f"sha256:{number}")
+            harness.memory.entries[key] = AdapterStatus(key, state, 1, 2, 3, "BLOB_CORRUPT", 1.5)
+        listed = (await harness.admin.ListAdapterStates(pb.ListAdapterStatesRequest())).adapters
+    names = [pb.AdapterState.Name(status.state) for status in listed]
+    assert names == [f"ADAPTER_STATE_{state.name}" for state in AdapterState]
+    assert (listed[0].pins, listed[0].error_reason, listed[0].retry_after_s) == (3, "BLOB_CORRUPT", 1.5)
+
+
+async def test_an_adapter_is_loaded_and_unloaded_by_ref() -> None:
+    async with running(None, version("a")) as harness:
+        digest = harness.resolver.versions["a", 1].digest
+        loaded = await harness.admin.LoadAdapter(pb.LoadAdapterRequest(ref="a:1"))
+        unloaded = await harness.admin.UnloadAdapter(pb.UnloadAdapterRequest(ref="a:1"))
+        absent = await harness.admin.UnloadAdapter(pb.UnloadAdapterRequest(ref="a:1"))
+        refused = [
+            await refusal_of(harness.admin.LoadAdapter(pb.LoadAdapterRequest(ref=ref))) for ref in ("a", "b:1", "")
+        ]
+    assert (loaded.status.digest, loaded.status.state) == (digest, pb.ADAPTER_STATE_HOST)
+    assert unloaded.status.state == pb.ADAPTER_STATE_HOST
+    assert (absent.status.digest, absent.status.state) == (digest, pb.ADAPTER_STATE_UNSPECIFIED)
+    assert [r.reason for r in refused] == ["REF_SYNTAX", "ADAPTER_NOT_FOUND", "REF_SYNTAX"]
+    assert refused[0].code is grpc.StatusCode.INVALID_ARGUMENT

@@ -1,0 +1,84 @@
+"""Settings are complete, checked, frozen, and misspelt ones are errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from switchyard.server.config import ServerConfig, read_config
+
+MINIMAL: dict[str, Any] = {"base": "somewhere", "registry": "reg"}
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text("base: from-file\nregistry: reg\nmax_queue: 7\nquantization: none\n")
+    config = read_config(file, {"base": "from-flag", "max_queue": None})
+    assert (config.base, config.max_queue, config.quantization) == ("from-flag", 7, "none")
+    assert config.registry == Path("reg")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"max_que": 1}, "max_que"),
+        ({"host": "0.0.0.0"}, "neither TLS nor authentication"),  # noqa: S104
+        ({"host": "10.1.2.3"}, "neither TLS nor authentication"),
+        ({"host": "::"}, "neither TLS nor authentication"),
+        ({"host": "example.org"}, "not an IP address"),
+        ({"port": 70000}, "65535"),
+        ({"port": 5000, "http_port": 5000}, "must differ"),
+        ({"max_sequences": 0}, "greater than or equal to 1"),
+        ({"max_rank": 257}, "256"),
+        ({"drain_grace_s": float("nan")}, "finite"),
+        ({"max_request_s": float("inf")}, "finite"),
+        ({"write_stall_s": 0}, "greater than 0"),
+        ({"quantization": "int3"}, "nf4"),
+        ({"base": ""}, "at least 1"),
+    ],
+)
+def test_a_bad_setting_says_what_is_allowed(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        ServerConfig.model_validate(MINIMAL | changes)
+
+
+def test_all_faults_are_told() -> None:
+    with pytest.raises(ValidationError) as failure:
+        ServerConfig.model_validate({"port": -1, "max_rank": 0, "unknown": 1})
+    assert {fault["loc"][0] for fault in failure.value.errors()} == {
+        "base",
+        "registry",
+        "port",
+        "max_rank",
+        "unknown",
+    }
+
+
+def test_a_file_that_is_no_mapping(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text("- base\n")
+    with pytest.raises(ValueError, match="expected a mapping"):
+        read_config(file, MINIMAL)
+    file.write_text("base: [")
+    with pytest.raises(ValueError, match="not YAML"):
+        read_config(file, MINIMAL)
+
+
+def test_settings_do_not_change() -> None:
+    config = ServerConfig.model_validate(MINIMAL)
+    with pytest.raises(ValidationError, match="frozen"):
+        config.port = 1  # type: ignore[misc]
+
+
+def test_addresses_of_both_families() -> None:
+    assert ServerConfig.model_validate(MINIMAL).address(1) == "127.0.0.1:1"
+    assert ServerConfig.model_validate(MINIMAL | {"host": "::1"}).address(1) == "[::1]:1"
+    assert ServerConfig.model_validate(MINIMAL | {"host": "localhost"}).address(1) == "127.0.0.1:1"
+
+
+def test_every_setting_is_documented() -> None:
+    documented = ServerConfig.__doc__ or ""
+    assert [name for name in ServerConfig.model_fields if f"        {name}: " not in documented] == []
