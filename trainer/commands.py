@@ -91,11 +91,11 @@ def demo_data(
     """Write the demo tasks' data and recipes."""
     from rich.console import Console
 
-    from switchyard.trainer.demo.material import write_material
+    from switchyard.trainer.demo_data import write_demo_data
 
     console = Console(stderr=True)
     try:
-        recipes = write_material(directory, seed=seed)
+        recipes = write_demo_data(directory, seed=seed)
     except OSError as error:
         message = f"cannot write the demo's data to {directory}: {error.strerror or error}"
         console.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
