@@ -71,7 +71,8 @@ def check_entries(files: Sequence[FileEntry], findings: Findings) -> None:
 
 
 def _refuse_name(path: str, findings: Findings) -> None:
-    plain = PurePosixPath(path).name == path and path.isprintable() and path.casefold() not in _FOLDED
+    is_name = path != "" and PurePosixPath(path).name == path
+    plain = is_name and path.isprintable() and path.casefold() not in _FOLDED
     if not plain:
         findings.fault(Reason.FILE_NAME, shown(path), f"expected one of {', '.join(FILE_TYPES)}")
     elif PurePosixPath(path).suffix.lower() in _NEVER:

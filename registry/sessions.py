@@ -69,7 +69,7 @@ class Session:
         session_id: its name.
         name: the adapter.
         state: OPEN, COMMITTED or ABORTED.
-        manifest: the content; without files when the session is not open, because its pins are gone.
+        manifest: the content; without files once ABORTED, because the pins are gone.
         publisher: who publishes.
         note: free text.
         expires_at_s: end of the lease.
@@ -263,10 +263,12 @@ class Sessions:
         self._blobs.forget_session(session_id)
 
     def mark_committed(self, connection: Connection, session_id: str, version_id: int, alias_set: str | None) -> None:
-        """Ends a session in the transaction that makes its version visible; the version keeps the blobs now."""
+        """Ends a session in the transaction that makes its version visible.
+
+        Its list of blobs stays: a client whose last reply was lost still asks about them.
+        """
         committed = sa.update(_session).where(_session.c.id == session_id)
         connection.execute(committed.values(state=SessionState.COMMITTED, version_id=version_id, alias_set=alias_set))
-        connection.execute(sa.delete(_pin).where(_pin.c.session_id == session_id))
 
     def _entry(self, session_id: str, digest: str) -> tuple[Session, FileEntry]:
         session = self.get(session_id)

@@ -138,3 +138,14 @@ def write_base(directory: Path, *, seed: int = 0, config: Mapping[str, Any] | No
     (directory / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
     (directory / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}", "eos_token": "</s>"}')
     return directory
+
+
+class ManualClock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        self.now_s += 1.0
+        return self.now_s

@@ -1,0 +1,66 @@
+"""Processes to kill, and a registry to kill them in."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import registry_actor
+from handmade import write_adapter, write_base
+from registry_actor import Run, open_registry
+
+from switchyard.registry.base_model import describe_base
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """New processes forked from a clean one that has imported the registry and nothing else.
+
+    Forking the test process itself would copy the threads' locks of whatever earlier tests have imported.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "registry_actor"])
+    with pytest.MonkeyPatch.context() as patch:
+        # The server of Python 3.11 does not take over this process's sys.path before it imports.
+        patch.setenv("PYTHONPATH", str(Path(registry_actor.__file__).parent))
+        forkserver.ensure_running()
+    return context
+
+
+@pytest.fixture
+def run(processes: ForkServerContext) -> Run:
+    """Runs a function in a new process and returns its exit code; a negative one is a signal."""
+
+    def run_one(target: Callable[..., None], *arguments: Any) -> int | None:
+        process = processes.Process(target=target, args=arguments)
+        process.start()
+        process.join(60)
+        return process.exitcode
+
+    return run_one
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("crash")
+    with open_registry(directory / "registry") as registry:
+        registry.register_base(describe_base(write_base(directory / "base")))
+    return directory / "registry"
+
+
+@pytest.fixture
+def root(tmp_path: Path, template: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "registry"))
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Adapters with distinct content."""
+    directory = tmp_path_factory.mktemp("sources")
+    return [write_adapter(directory / str(seed), seed=seed) for seed in range(20)]

@@ -1,0 +1,125 @@
+"""The tables match their migrations, transactions hold the lock they need, and a newer store is left alone."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.command import downgrade
+from alembic.config import Config
+from alembic.migration import MigrationContext
+
+from switchyard.registry import index as index_module
+from switchyard.registry import schema
+from switchyard.registry.errors import SchemaUnknown, StorageFailed, StoreBusy
+from switchyard.registry.index import HEAD_REVISION, Index
+from switchyard.registry.store import Registry
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    made = Index(tmp_path / "registry.db")
+    made.migrate()
+    return made
+
+
+def test_migrations_make_the_tables_of_the_schema(index: Index) -> None:
+    with index.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+        assert context.get_current_revision() == HEAD_REVISION
+
+
+def test_every_migration_can_be_taken_back(index: Index, tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(index_module.__file__).parent / "migrations"))
+    with index.write() as connection:
+        config.attributes["connection"] = connection
+        downgrade(config, "base")
+    with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as plain:
+        tables = {name for (name,) in plain.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables == {"alembic_version"}
+    index.migrate()
+    with index.read() as connection:
+        assert connection.execute(sa.select(schema.clock.c.rev)).scalar_one() == 0
+
+
+def test_a_newer_store_is_refused(tmp_path: Path) -> None:
+    Registry.open(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as plain:
+        plain.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaUnknown, match=r"9999.*open it with the release that wrote it"):
+        Registry.open(tmp_path)
+
+
+def test_many_may_open_a_new_registry_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for opened in [pool.submit(Registry.open, tmp_path / "r") for _ in range(16)]:
+            opened.result().close()
+
+
+def test_durability_settings(index: Index) -> None:
+    for begin in (index.read, index.write):
+        with begin() as connection:
+            found = {
+                name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("journal_mode", "synchronous", "foreign_keys")
+            }
+            assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_a_write_transaction_has_the_lock_from_its_beginning(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise two writers read the same state and both act on it."""
+    monkeypatch.setattr(index_module, "_BUSY_TIMEOUT_S", 0.05)
+    impatient = Index(tmp_path / "registry.db")
+    with index.write() as connection:
+        connection.execute(sa.select(schema.clock.c.rev)).scalar_one()
+        with impatient.read() as reader:
+            assert reader.execute(sa.select(schema.clock.c.rev)).scalar_one() == 0
+        with pytest.raises(StoreBusy, match="try again"), impatient.write():
+            pytest.fail("a second writer got in")
+
+
+def test_an_exception_rolls_back(index: Index) -> None:
+    def announce_and_fail() -> None:
+        with index.write() as connection:
+            index.announce(connection, "x", "", "", {})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        announce_and_fail()
+    with index.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(schema.event)).scalar_one() == 0
+        assert connection.execute(sa.select(schema.clock.c.rev)).scalar_one() == 0
+
+
+def test_revisions_have_no_gaps_under_many_writers(index: Index) -> None:
+    def announce() -> None:
+        for _ in range(10):
+            with index.write() as connection:
+                index.announce(connection, "x", "n", "a", {"thread": threading.get_ident()})
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(announce) for _ in range(4)]:
+            done.result()
+    with index.read() as connection:
+        revisions = connection.execute(sa.select(schema.event.c.rev).order_by(schema.event.c.rev)).scalars().all()
+    assert revisions == list(range(1, 41))
+
+
+def test_a_broken_database_is_a_storage_error(tmp_path: Path) -> None:
+    Registry.open(tmp_path).close()
+    for leftover in ("registry.db-wal", "registry.db-shm"):
+        (tmp_path / leftover).unlink(missing_ok=True)
+    (tmp_path / "registry.db").write_bytes(os.urandom(8192))
+    with pytest.raises(StorageFailed, match="SQLITE_NOTADB"):
+        Registry.open(tmp_path)
