@@ -66,14 +66,16 @@ def embedded_registry(directory: Path, program: Sequence[str] = PROGRAM) -> Iter
 
 def stop(child: subprocess.Popen[bytes], grace_s: float) -> None:
     """Asks `child` to end and makes it end after `grace_s` seconds."""
-    if child.poll() is not None:
-        return
-    child.send_signal(signal.SIGTERM)
     try:
-        child.wait(grace_s)
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+            child.wait(grace_s)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+    finally:
+        if child.stdin is not None:
+            child.stdin.close()
 
 
 def _wait_until_ready(child: subprocess.Popen[bytes], ready: Path, log: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,26 @@ from switchyard.clients.errors import Fault, SourceInvalid
 from switchyard.clients.records import Lineage, Metric, Quantization
 
 MANIFEST_NAME: Final = "training_manifest.json"
-"""What a training run leaves beside its adapter; becomes lineage, is not pushed as a file."""
+"""What a training run leaves beside its adapter; becomes the lineage of the version."""
+
+LEFT_OUT: Final = frozenset(
+    {
+        "added_tokens.json",
+        "chat_template.jinja",
+        "generation_config.json",
+        "loss.png",
+        "merges.txt",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "trainer_state.json",
+        "vocab.json",
+    }
+)
+"""Harmless files that PEFT and TRL write beside an adapter and no version holds; the registry's list."""
+
+_LEFT_OUT_DIRECTORY: Final = re.compile(r"(?:checkpoint-[0-9]{1,12}|runs|logs)")
 
 _CONFIG_NAME: Final = "adapter_config.json"
 _READ_BYTES: Final = 1024 * 1024
@@ -73,17 +93,18 @@ def adapter_directory(directory: Path) -> Path:
 
 
 def read_source(directory: Path) -> tuple[SourceFile, ...]:
-    """Reads every file below `directory` and takes its digest.
+    """Reads every file below `directory`, but for those left out, and takes its digest.
 
     Raises:
         SourceInvalid: links, pipes or devices, all of them listed; or no file at all.
     """
     files: list[SourceFile] = []
     faults: list[Fault] = []
+    skipped = left_out(directory)
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
         mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode) or name == MANIFEST_NAME:
+        if stat.S_ISDIR(mode) or name.partition("/")[0] in skipped:
             continue
         if not stat.S_ISREG(mode):
             found = stat.filemode(mode)
@@ -97,6 +118,17 @@ def read_source(directory: Path) -> tuple[SourceFile, ...]:
             faults=tuple(faults),
         )
     return tuple(files)
+
+
+def left_out(directory: Path) -> tuple[str, ...]:
+    """Names directly in `directory` that are not pushed because no version holds them."""
+    return tuple(
+        sorted(
+            path.name
+            for path in directory.iterdir()
+            if (_LEFT_OUT_DIRECTORY.fullmatch(path.name) if path.is_dir() else path.name in LEFT_OUT)
+        )
+    )
 
 
 def push_key(adapter: str, files: Sequence[SourceFile]) -> str:

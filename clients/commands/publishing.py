@@ -19,6 +19,7 @@ from switchyard.clients.commands.options import (
     RefArgument,
 )
 from switchyard.clients.render import console, print_json, safe, version_table
+from switchyard.clients.source import adapter_directory, left_out
 from switchyard.clients.upload import ProgressCallback, TransferProgress
 from switchyard.clients.where import RegistryOption, ServerOption, choose, open_registry
 
@@ -59,6 +60,9 @@ def push(
             note=note,
             progress=progress,
         )
+    skipped = left_out(adapter_directory(directory))
+    if skipped:
+        console(stderr=True).print(f"left out: {', '.join(map(safe, skipped))}", style="dim", markup=False)
     print_json(version) if as_json else console().print(version_table(version))
 
 

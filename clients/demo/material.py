@@ -15,6 +15,8 @@ from switchyard.clients.demo.scoring import Row, read_rows
 from switchyard.clients.errors import DemoFailed
 
 _PLACE: Final = "switchyard-demo"
+_NAME: Final = re.compile(r"^name:\s*[\"']?([\w.-]+)", re.MULTILINE)
+_TEST_ROWS: Final = re.compile(r"^data:.*?\btest:\s*[\"']?([^\s,}\"']+)", re.MULTILINE | re.DOTALL)
 _BASE_PATH: Final = re.compile(r"^base:.*?\bpath:\s*[\"']?([^\s,}\"']+)", re.MULTILINE | re.DOTALL)
 _HUB_FILES: Final = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja")
 
@@ -109,7 +111,9 @@ def weakened_copy(adapter: Path, destination: Path) -> Path:
 
 
 def _task_of(recipe: Path) -> TaskMaterial:
-    test = recipe.parent / "test.jsonl"
-    if not test.is_file():
-        raise DemoFailed(f"found no held-out rows at {test}, expected them beside {recipe.name}.")
-    return TaskMaterial(recipe.parent.name, recipe.resolve(), tuple(read_rows(test)))
+    """Reads the few facts of a recipe that the demo needs; the trainer alone reads recipes whole."""
+    text = recipe.read_text(encoding="utf-8")
+    name, test = _NAME.search(text), _TEST_ROWS.search(text)
+    if name is None or test is None:
+        raise DemoFailed(f"{recipe} does not say `name` and `data.test`, which the demo needs.")
+    return TaskMaterial(name[1], recipe.resolve(), tuple(read_rows(recipe.parent / test[1])))

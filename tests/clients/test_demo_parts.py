@@ -118,6 +118,19 @@ def test_a_recipe_without_a_base_is_said(tmp_path: Path) -> None:
         material.base_directory(None, recipe, children)
 
 
+def test_a_recipe_must_say_what_the_demo_needs(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: a\nbase: {path: b}\n", encoding="utf-8")
+    script.write_text(f"print({str(recipe)!r})", encoding="utf-8")
+    with Children(tmp_path, [sys.executable, str(script)]) as children:
+        with pytest.raises(DemoFailed, match=r"data\.test"):
+            material.write_tasks(children, tmp_path)
+        script.write_text("", encoding="utf-8")
+        with pytest.raises(DemoFailed, match="no recipe"):
+            material.write_tasks(children, tmp_path)
+
+
 def test_a_weakened_copy_halves_alpha_and_nothing_else(tmp_path: Path) -> None:
     source = tmp_path / "adapter"
     source.mkdir()

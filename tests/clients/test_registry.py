@@ -9,9 +9,10 @@ import grpc
 import pytest
 from fake_services import BASE_DIGEST, FakeServer, Refusal
 
-from switchyard.clients import RegistryClient, RetryPolicy, errors
+from switchyard.clients import RegistryClient, RetryPolicy, errors, source
 from switchyard.clients.upload import TransferProgress
 from switchyard.proto.registry.v1 import registry_pb2 as pb
+from switchyard.registry import adapter_files
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_known_bytes_are_not_sent_again(server: FakeServer, client: RegistryClie
     assert "UploadBlob" not in server.registry.calls
 
 
-def test_the_training_manifest_becomes_lineage_and_is_not_a_file(
+def test_the_training_manifest_beside_the_adapter_becomes_lineage(
     server: FakeServer, client: RegistryClient, adapter: Path
 ) -> None:
     manifest = {
@@ -148,6 +149,22 @@ def test_the_base_must_be_told_when_several_are_registered(
     with pytest.raises(errors.BaseAmbiguous, match="sha256:other"):
         client.push(adapter, "sums")
     assert client.push(adapter, "sums", base_digest=BASE_DIGEST).base_model.name == "tiny"
+
+
+def test_what_no_version_holds_is_left_out_as_the_registry_does(client: RegistryClient, adapter: Path) -> None:
+    (adapter / "tokenizer.json").write_text("{}")
+    (adapter / "checkpoint-100").mkdir()
+    (adapter / "checkpoint-100" / "optimizer.pt").write_bytes(b"pickle")
+    (adapter / "extra.bin").write_bytes(b"pickle")
+    version = client.push(adapter, "sums")
+    # What might be harmful is sent, so that the registry refuses it by name.
+    assert {file.path for file in version.files} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "extra.bin",
+    }
+    assert source.LEFT_OUT == adapter_files._LEFT_OUT
 
 
 def test_links_and_pipes_are_refused_all_at_once_and_never_opened(client: RegistryClient, adapter: Path) -> None:

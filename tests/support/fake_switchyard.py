@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -22,7 +23,7 @@ from fake_services import FakeServer, Refusal, running_fakes
 
 from switchyard.proto.inference.v1 import inference_pb2 as pb
 
-TASKS = ("sums", "tags")
+TASKS = os.environ.get("FAKE_TASKS", "sums,tags").split(",")
 ROWS = 12
 METRICS = """# HELP switchyard_requests_total Accepted requests that ended.
 # TYPE switchyard_requests_total counter
@@ -34,7 +35,7 @@ switchyard_time_to_first_token_seconds_count{adapter="base"} 10.0
 
 
 def completion_of(prompt: str) -> str:
-    task, number = prompt.split()
+    task, _, number = prompt.partition(" ")
     return json.dumps({"sum": int(number)}) if task == "sums" else f"tag{number}"
 
 
@@ -45,7 +46,9 @@ def demo_data(arguments: list[str]) -> None:
         prompts = [f"{task} {number}" for number in range(ROWS)]
         rows = [{"prompt": prompt, "completion": completion_of(prompt)} for prompt in prompts]
         (place / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        (place / "recipe.yaml").write_text(f"name: {task}\nbase:\n  path: ../../base\n", encoding="utf-8")
+        (place / "recipe.yaml").write_text(
+            f"name: {task}\nbase: {{path: ../../base}}\ndata:\n  test: test.jsonl\n", encoding="utf-8"
+        )
         sys.stdout.write(f"{place / 'recipe.yaml'}\n")
 
 
@@ -65,7 +68,11 @@ def train(arguments: list[str]) -> None:
 
 
 def serve(arguments: list[str]) -> None:
-    with running_fakes() as server, HTTPServer(("127.0.0.1", 0), Metrics) as http:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with (
+        running_fakes(os.environ.get("FAKE_LISTEN", "127.0.0.1:0")) as server,
+        HTTPServer(("127.0.0.1", 0), Metrics) as http,
+    ):
         server.inference.script = lambda request: answer(server, request)
         threading.Thread(target=http.serve_forever, daemon=True).start()
         facts = {"grpc": server.address, "http": f"127.0.0.1:{http.server_port}", "pid": os.getpid()}
