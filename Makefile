@@ -4,6 +4,7 @@ SHELL := bash
 PY ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+DEMO_DIR ?= switchyard-demo
 BUF := npx --yes @bufbuild/buf@1.75.0
 # The repository root on sys.path would create second copies of every module.
 export PYTHONSAFEPATH := 1
@@ -11,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # `proto` is a directory too: without .PHONY make would call it up to date.
-.PHONY: help setup demo test quick check lint fmt types arch proto proto-check proto-lint bench crash
+.PHONY: help setup demo parity test quick check lint fmt types arch proto proto-check proto-lint bench crash
 
 help:           ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
@@ -71,8 +72,11 @@ proto-lint: setup   ## buf's style rules, and no break against the released cont
 	@mkdir -p build/buf && ln -sfn ../../proto build/buf/switchyard && cp proto/buf.yaml build/buf/buf.yaml
 	@cd build/buf && $(BUF) lint && $(BUF) breaking --against ../../proto/released.binpb
 
+parity: setup   ## parity with PEFT on the adapters of the last demo, as a table
+	@$(BIN)/pytest tests/parity/test_demo_parity.py -q --demo-dir $(DEMO_DIR)
+
 bench: setup    ## the committed measurements, made again
-	@$(BIN)/python -P bench/run.py
+	@PYTHONPATH=bench $(BIN)/python bench/run.py
 
 crash: setup    ## the long crash-safety suite of the registry
 	@$(BIN)/pytest tests/crash -m "crash or not crash"

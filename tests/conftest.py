@@ -16,6 +16,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--demo-dir", type=Path, help="measure parity on the adapters that this demo run made")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Products of one thread: the order of sums is then the same in every run."""
