@@ -1,4 +1,4 @@
-"""Writes `docs/metrics.md` from the table: `python -m switchyard.server.observe.document docs/metrics.md`."""
+"""Writes `docs/metrics.md` from the table: `python -P -m switchyard.server.observe.document docs/metrics.md`."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from switchyard.server.engine.types import AdapterSelection
 from switchyard.server.errors import FieldFault, InvalidField
 from switchyard.server.rpc import convert
 from switchyard.server.rpc.admission import Admission
+from switchyard.server.rpc.bounds import FieldReason
 from switchyard.server.rpc.draft import AdapterTarget
 from switchyard.server.rpc.ports import AdapterMemory, GenerationEngine
 
@@ -138,7 +139,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         del context
         if not 0 <= request.grace_s <= MAX_GRACE_S:
             message = f"{request.grace_s:g} is not from 0 to {MAX_GRACE_S:g} seconds; 0 takes the server's default"
-            raise InvalidField((FieldFault("grace_s", "LIMIT", message),))
+            raise InvalidField((FieldFault("grace_s", FieldReason.LIMIT, message),))
         load = self._engine.load()
         self._begin_drain(request.grace_s or None)
         return pb.DrainResponse(running_requests=load.running_sequences + load.waiting_requests)

@@ -38,7 +38,7 @@ from switchyard.server.errors import (
     ServerError,
     TargetRequired,
 )
-from switchyard.server.rpc.bounds import FieldLimits, field_faults
+from switchyard.server.rpc.bounds import FieldLimits, FieldReason, field_faults
 from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft, Target, WeightedRef
 from switchyard.server.rpc.ports import Resolver, Tokenizer
 
@@ -48,7 +48,10 @@ CONFIG_FILE = "adapter_config.json"
 _INLINE_CHARACTERS = 2048
 """Text up to here is tokenised on the event loop: it costs less than the way to a thread and back."""
 
-_ALONE: dict[str, type[ServerError]] = {"TARGET_REQUIRED": TargetRequired, "PROMPT_EMPTY": PromptEmpty}
+_ALONE: dict[str, type[ServerError]] = {
+    FieldReason.TARGET_REQUIRED: TargetRequired,
+    FieldReason.PROMPT_EMPTY: PromptEmpty,
+}
 """Faults that have a class of their own when nothing else is wrong."""
 
 

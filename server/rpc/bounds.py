@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from switchyard.registry.errors import RefSyntax
 from switchyard.registry.refs import AdapterRef
@@ -29,6 +30,38 @@ MAX_WEIGHT = 1000.0
 """Largest factor of an adapter in a composition; far beyond use, far from float32's overflow."""
 
 MAX_SEED = (1 << 64) - 1
+
+
+class FieldReason(StrEnum):
+    """Why a field is refused; the value goes over the wire."""
+
+    TARGET_REQUIRED = "TARGET_REQUIRED"
+    REF_SYNTAX = "REF_SYNTAX"
+    COMPOSITION = "COMPOSITION"
+    PROMPT_EMPTY = "PROMPT_EMPTY"
+    PROMPT_BYTES = "PROMPT_BYTES"
+    TOKEN_ID = "TOKEN_ID"  # noqa: S105 - a token of text, not a password
+    SAMPLING_RANGE = "SAMPLING_RANGE"
+    STOP = "STOP"
+    LIMIT = "LIMIT"
+    REQUEST_ID = "REQUEST_ID"
+    ENCODING = "ENCODING"
+
+
+FIELD_MEANINGS = {
+    FieldReason.TARGET_REQUIRED: "nobody was asked: neither base, adapter nor composition",
+    FieldReason.REF_SYNTAX: "a ref that is none of `ns/name@alias`, `ns/name:7`, `ns/name@sha256:...`",
+    FieldReason.COMPOSITION: "number of adapters, a weight, a repeated adapter, or the method",
+    FieldReason.PROMPT_EMPTY: "no text and no token ids",
+    FieldReason.PROMPT_BYTES: "text larger than is tokenised at all",
+    FieldReason.TOKEN_ID: "token ids outside the vocabulary",
+    FieldReason.SAMPLING_RANGE: "temperature, top_p, top_k or seed out of range or not a number",
+    FieldReason.STOP: "a stop string that is empty or too long",
+    FieldReason.LIMIT: "a count out of range: max_tokens, stop strings, page size, grace",
+    FieldReason.REQUEST_ID: "an id with other characters or too long",
+    FieldReason.ENCODING: "bytes that are not the message, or text that is not UTF-8",
+}
+"""One line per reason, for the documentation."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}\Z")
 
@@ -63,7 +96,7 @@ def _target_faults(draft: RequestDraft) -> Iterator[FieldFault]:
     target = draft.target
     if target is None:
         message = "nobody was asked; set one of base, adapter or composition"
-        yield FieldFault("target", "TARGET_REQUIRED", message)
+        yield FieldFault("target", FieldReason.TARGET_REQUIRED, message)
     elif isinstance(target, AdapterTarget):
         yield from _ref_faults("adapter", target.ref)
     elif isinstance(target, CompositionTarget):
@@ -73,21 +106,21 @@ def _target_faults(draft: RequestDraft) -> Iterator[FieldFault]:
 def _composition_faults(target: CompositionTarget) -> Iterator[FieldFault]:
     if target.method != METHOD_SUM:
         message = f"method {target.method} is not known; the one method is `{METHOD_SUM}`"
-        yield FieldFault("composition.method", "COMPOSITION", message)
+        yield FieldFault("composition.method", FieldReason.COMPOSITION, message)
     count = len(target.adapters)
     if not 1 <= count <= MAX_PARTS:
         message = f"{count} adapters were named; a composition has 1 to {MAX_PARTS}"
-        yield FieldFault("composition.adapters", "COMPOSITION", message)
+        yield FieldFault("composition.adapters", FieldReason.COMPOSITION, message)
     seen: dict[str, int] = {}
     for index, part in enumerate(target.adapters[: MAX_PARTS + 1]):
         path = f"composition.adapters[{index}]"
         yield from _ref_faults(f"{path}.ref", part.ref)
         if not (math.isfinite(part.weight) and abs(part.weight) <= MAX_WEIGHT):
             message = f"{part.weight:g} is not a finite number from {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
-            yield FieldFault(f"{path}.weight", "COMPOSITION", message)
+            yield FieldFault(f"{path}.weight", FieldReason.COMPOSITION, message)
         if part.ref in seen:
             message = f"{shown(part.ref)} is already composition.adapters[{seen[part.ref]}]; name it once"
-            yield FieldFault(f"{path}.ref", "COMPOSITION", message)
+            yield FieldFault(f"{path}.ref", FieldReason.COMPOSITION, message)
         seen.setdefault(part.ref, index)
 
 
@@ -95,7 +128,7 @@ def _ref_faults(field: str, ref: str) -> Iterator[FieldFault]:
     try:
         AdapterRef.parse(ref)
     except RefSyntax as error:
-        yield FieldFault(field, error.reason, str(error))
+        yield FieldFault(field, FieldReason.REF_SYNTAX, str(error))
 
 
 def _prompt_faults(draft: RequestDraft, limits: FieldLimits) -> Iterator[FieldFault]:
@@ -103,15 +136,15 @@ def _prompt_faults(draft: RequestDraft, limits: FieldLimits) -> Iterator[FieldFa
         yield from _token_faults(draft.prompt_tokens, limits)
     elif not draft.prompt:
         message = "the prompt is empty; send text in `prompt` or ids in `prompt_tokens`"
-        yield FieldFault("prompt", "PROMPT_EMPTY", message)
+        yield FieldFault("prompt", FieldReason.PROMPT_EMPTY, message)
     elif (size_bytes := len(draft.prompt.encode("utf-8", "surrogatepass"))) > limits.max_prompt_bytes:
         message = f"{size_bytes} bytes; at most {limits.max_prompt_bytes} are tokenised"
-        yield FieldFault("prompt", "PROMPT_BYTES", message)
+        yield FieldFault("prompt", FieldReason.PROMPT_BYTES, message)
 
 
 def _token_faults(ids: tuple[int, ...], limits: FieldLimits) -> Iterator[FieldFault]:
     if not ids:
-        yield FieldFault("prompt_tokens", "PROMPT_EMPTY", "no token ids; send at least one")
+        yield FieldFault("prompt_tokens", FieldReason.PROMPT_EMPTY, "no token ids; send at least one")
     outside = [(index, token) for index, token in enumerate(ids) if not 0 <= token < limits.vocab_size]
     if outside:
         index, token = outside[0]
@@ -119,34 +152,34 @@ def _token_faults(ids: tuple[int, ...], limits: FieldLimits) -> Iterator[FieldFa
             f"{len(outside)} of {len(ids)} ids are outside 0..{limits.vocab_size - 1}; "
             f"the first is {token} at position {index}"
         )
-        yield FieldFault("prompt_tokens", "TOKEN_ID", message)
+        yield FieldFault("prompt_tokens", FieldReason.TOKEN_ID, message)
 
 
 def _sampling_faults(draft: RequestDraft) -> Iterator[FieldFault]:
     temperature, top_p, top_k, seed = draft.temperature, draft.top_p, draft.top_k, draft.seed
     if temperature is not None and not (temperature == 0.0 or MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE):
         message = f"{temperature:g} is neither 0 (greedy) nor from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}"
-        yield FieldFault("sampling.temperature", "SAMPLING_RANGE", message)
+        yield FieldFault("sampling.temperature", FieldReason.SAMPLING_RANGE, message)
     if top_p is not None and not 0.0 < top_p <= 1.0:
         message = f"{top_p:g} is not above 0 and at most 1"
-        yield FieldFault("sampling.top_p", "SAMPLING_RANGE", message)
+        yield FieldFault("sampling.top_p", FieldReason.SAMPLING_RANGE, message)
     if top_k is not None and top_k < 0:
-        yield FieldFault("sampling.top_k", "SAMPLING_RANGE", f"{top_k} is negative; 0 keeps all tokens")
+        yield FieldFault("sampling.top_k", FieldReason.SAMPLING_RANGE, f"{top_k} is negative; 0 keeps all tokens")
     if seed is not None and not 0 <= seed <= MAX_SEED:
-        yield FieldFault("sampling.seed", "SAMPLING_RANGE", f"{seed} is not from 0 to {MAX_SEED}")
+        yield FieldFault("sampling.seed", FieldReason.SAMPLING_RANGE, f"{seed} is not from 0 to {MAX_SEED}")
 
 
 def _stopping_faults(draft: RequestDraft, limits: FieldLimits) -> Iterator[FieldFault]:
     if draft.max_tokens is not None and not 1 <= draft.max_tokens <= limits.max_context_tokens:
         message = f"{draft.max_tokens} is not from 1 to {limits.max_context_tokens}, the context of this server"
-        yield FieldFault("stopping.max_tokens", "LIMIT", message)
+        yield FieldFault("stopping.max_tokens", FieldReason.LIMIT, message)
     if len(draft.stop) > MAX_STOPS:
-        yield FieldFault("stopping.stop", "LIMIT", f"{len(draft.stop)} strings; at most {MAX_STOPS}")
+        yield FieldFault("stopping.stop", FieldReason.LIMIT, f"{len(draft.stop)} strings; at most {MAX_STOPS}")
     for index, stop in enumerate(draft.stop[:MAX_STOPS]):
         size_bytes = len(stop.encode("utf-8", "surrogatepass"))
         if not 1 <= size_bytes <= MAX_STOP_BYTES:
             message = f"{size_bytes} bytes; a stop string has 1 to {MAX_STOP_BYTES}"
-            yield FieldFault(f"stopping.stop[{index}]", "STOP", message)
+            yield FieldFault(f"stopping.stop[{index}]", FieldReason.STOP, message)
 
 
 def _request_id_faults(request_id: str) -> Iterator[FieldFault]:
@@ -155,4 +188,4 @@ def _request_id_faults(request_id: str) -> Iterator[FieldFault]:
             f"{shown(request_id)} is not an id: 1 to 128 of A-Z, a-z, 0-9, '.', '_', ':', '/', '-', "
             "beginning with a letter or digit; leave it empty to get one"
         )
-        yield FieldFault("request_id", "REQUEST_ID", message)
+        yield FieldFault("request_id", FieldReason.REQUEST_ID, message)

@@ -13,6 +13,7 @@ from switchyard.registry.store import Registry
 from switchyard.server.adapters.residency import AdapterState
 from switchyard.server.engine.types import Digest
 from switchyard.server.errors import FieldFault, InvalidField
+from switchyard.server.rpc.bounds import FieldReason
 from switchyard.server.rpc.ports import AdapterMemory
 
 DEFAULT_PAGE = 100
@@ -27,7 +28,7 @@ def page_limit(page_size: int) -> int:
     """
     if not 0 <= page_size <= MAX_PAGE:
         message = f"{page_size} is not from 1 to {MAX_PAGE}; 0 takes the default, {DEFAULT_PAGE}"
-        raise InvalidField((FieldFault("page_size", "LIMIT", message),))
+        raise InvalidField((FieldFault("page_size", FieldReason.LIMIT, message),))
     return page_size or DEFAULT_PAGE
 
 

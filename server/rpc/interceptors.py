@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 
 from switchyard.registry.errors import RegistryError
 from switchyard.server.errors import Draining, FieldFault, InvalidField, ServerError
+from switchyard.server.rpc.bounds import FieldReason
 from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.ports import RefusalObserver
 from switchyard.server.rpc.status import code_of, internal_status, reason_of, status_of
@@ -102,7 +103,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
     def _check(self, request: object, counted: bool) -> None:
         if isinstance(request, _Malformed):
             message = "the bytes are not the message that this method takes, or hold text that is not UTF-8"
-            raise InvalidField((FieldFault("request", "ENCODING", message),))
+            raise InvalidField((FieldFault("request", FieldReason.ENCODING, message),))
         if counted and self._draining is not None:
             raise self._draining
 
