@@ -109,7 +109,10 @@ class Index:
 
 
 def _engine(path: Path, begin: str) -> sa.Engine:
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": _BUSY_TIMEOUT_S})
+    # No limit on connections: there is one per busy thread, and waiting is the busy timeout's business.
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)), pool_size=0, connect_args={"timeout": _BUSY_TIMEOUT_S}
+    )
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: DBAPIConnection, _record: object) -> None:

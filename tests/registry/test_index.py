@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 
 from switchyard.registry import index as index_module
 from switchyard.registry import schema
-from switchyard.registry.errors import SchemaUnknown, StorageFailed, StoreBusy
+from switchyard.registry.errors import SchemaUnknown, StorageFailed, StorageFull, StoreBusy
 from switchyard.registry.index import HEAD_REVISION, Index
 from switchyard.registry.store import Registry
 
@@ -123,3 +123,31 @@ def test_a_broken_database_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "registry.db").write_bytes(os.urandom(8192))
     with pytest.raises(StorageFailed, match="SQLITE_NOTADB"):
         Registry.open(tmp_path)
+
+
+def test_a_full_disk_is_told_and_changes_nothing(index: Index) -> None:
+    def fill() -> None:
+        with index.write() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+            for _ in range(100):
+                index.announce(connection, "x", "", "", {"text": "x" * 1000})
+
+    with pytest.raises(StorageFull, match="free some"):
+        fill()
+    with index.read() as connection:
+        assert connection.execute(sa.select(schema.clock.c.rev)).scalar_one() == 0
+
+
+def test_more_threads_than_a_pool_would_hold(index: Index) -> None:
+    """All hold a transaction at once; none waits for another's connection."""
+    together = threading.Barrier(30, timeout=60)
+
+    def read() -> int:
+        with index.read() as connection:
+            rev: int = connection.execute(sa.select(schema.clock.c.rev)).scalar_one()
+            together.wait()
+        return rev
+
+    with ThreadPoolExecutor(30) as pool:
+        assert list(pool.map(lambda _: read(), range(30))) == [0] * 30

@@ -8,61 +8,22 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from handmade import ManualClock, lora_tensors, write_adapter, write_base, zeros
+from handmade import lora_tensors, write_adapter, write_base, zeros
+from publishing import begin, entries, publish
 
 from switchyard.registry import schema
-from switchyard.registry.adapter_files import collect_files
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.errors import (
-    ArgumentInvalid,
-    BaseNotFound,
-    BlobNotFound,
     DigestMismatch,
-    GenerationMismatch,
-    IdempotencyConflict,
-    LeaseExpired,
-    RefSyntax,
     SessionClosed,
-    SessionNotFound,
-    UploadIncomplete,
-    UploadOffset,
     VersionRefused,
 )
-from switchyard.registry.manifest import FileEntry, Lineage, Manifest, Metric
-from switchyard.registry.records import PublishResult, UploadSession, VersionRecord
-from switchyard.registry.refs import AdapterName, AdapterRef
+from switchyard.registry.manifest import Lineage, Manifest, Metric
+from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
-from switchyard.registry.verdicts import Findings, Reason
+from switchyard.registry.verdicts import Reason
 
 Make = Callable[[int], Path]
-
-
-def publish(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, source: Path, **options: object
-) -> VersionRecord:
-    done = registry.publish(name, source, base_digest=base.digest, publisher="ann", **options)  # type: ignore[arg-type]
-    assert done.version is not None
-    return done.version
-
-
-def entries(source: Path) -> list[FileEntry]:
-    return list(collect_files(source, Findings()).files)
-
-
-def begin(registry: Registry, base: BaseModelSpec, name: AdapterName, source: Path, key: str = "k") -> UploadSession:
-    return registry.begin_publish(
-        name, entries(source), base_digest=base.digest, lineage=Lineage(), idempotency_key=key, publisher="ann"
-    )
-
-
-def send_all(registry: Registry, session: UploadSession, source: Path) -> None:
-    for entry in entries(source):
-        if entry.digest in session.missing:
-            assert registry.upload(session.session_id, entry.digest, 0, [(source / entry.path).read_bytes()]).complete
-
-
-def commit(registry: Registry, session: UploadSession, **options: object) -> PublishResult:
-    return registry.commit_publish(session.session_id, actor="ann", **options)  # type: ignore[arg-type]
 
 
 def events(root: Path) -> list[str]:
@@ -124,216 +85,6 @@ def test_events_are_written_with_what_they_tell(
     publish(registry, base, name, adapter(0), set_alias="prod")
     registry.set_alias(name, "canary", 1, actor="ann")
     assert events(root) == ["base.registered", "version.created", "alias.set", "alias.set"]
-
-
-# -- the steps -----------------------------------------------------------
-
-
-def test_nothing_is_visible_before_the_commit(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    source = adapter(0)
-    session = begin(registry, base, name, source)
-    assert sorted(session.missing) == sorted(entry.digest for entry in entries(source))
-    send_all(registry, session, source)
-    assert registry.list_adapters() == ([], "")
-    with pytest.raises(BlobNotFound):
-        registry.read_blob(session.missing[0])
-    done = commit(registry, session, set_alias="prod", expected_generation=0)
-    assert done.version is not None
-    assert [summary.latest_version for summary in registry.list_adapters()[0]] == [1]
-
-
-def test_a_key_that_was_committed_gives_its_version(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    source = adapter(0)
-    session = begin(registry, base, name, source)
-    send_all(registry, session, source)
-    version = commit(registry, session).version
-    assert commit(registry, session).version == version
-    assert begin(registry, base, name, source).committed == version
-    assert (
-        registry.publish(name, source, base_digest=base.digest, publisher="x", idempotency_key="k").version == version
-    )
-    assert registry.query_upload(session.session_id, session.missing[0]).complete
-
-
-def test_a_key_means_one_thing(registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make) -> None:
-    begin(registry, base, name, adapter(0))
-    for other, source in ((name, adapter(1)), (AdapterName("team", "other"), adapter(0))):
-        with pytest.raises(IdempotencyConflict, match="use a new key"):
-            begin(registry, base, other, source)
-    assert begin(registry, base, AdapterName("elsewhere", "addresses"), adapter(1)).committed is None
-
-
-def test_an_alias_asked_for_after_the_commit(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    source = adapter(0)
-    session = begin(registry, base, name, source)
-    send_all(registry, session, source)
-    commit(registry, session, set_alias="prod")
-    commit(registry, session, set_alias="prod")
-    assert len(registry.alias_history(name, "prod")) == 1
-    with pytest.raises(IdempotencyConflict, match="move the alias"):
-        commit(registry, session, set_alias="canary")
-
-
-def test_commit_needs_every_byte(registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make) -> None:
-    session = begin(registry, base, name, adapter(0))
-    with pytest.raises(UploadIncomplete) as caught:
-        commit(registry, session)
-    assert caught.value.missing == session.missing
-
-
-def test_the_session_goes_on_where_it_stood(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    source = adapter(0)
-    session = begin(registry, base, name, source)
-    weights = next(entry for entry in entries(source) if entry.path == "adapter_model.safetensors")
-    data = (source / weights.path).read_bytes()
-    assert registry.upload(session.session_id, weights.digest, 0, [data[:1000]]).committed_bytes == 1000
-    resumed = begin(registry, base, name, source)
-    assert resumed.session_id == session.session_id
-    progress = registry.query_upload(session.session_id, weights.digest)
-    assert (progress.committed_bytes, progress.complete) == (1000, False)
-    with pytest.raises(UploadOffset):
-        registry.upload(session.session_id, weights.digest, 0, [data])
-    assert registry.upload(session.session_id, weights.digest, 1000, [data[1000:]]).complete
-    assert weights.digest not in begin(registry, base, name, source).missing
-    assert registry.upload(session.session_id, weights.digest, 0, [b"ignored"]).complete
-
-
-def test_blobs_that_are_there_are_not_asked_for(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    publish(registry, base, name, adapter(0))
-    source = adapter(1)
-    (source / "adapter_config.json").write_bytes((adapter(0) / "adapter_config.json").read_bytes())
-    missing = begin(registry, base, name, source).missing
-    assert {entry.path for entry in entries(source) if entry.digest in missing} == {
-        "README.md",
-        "adapter_model.safetensors",
-    }
-
-
-def test_wrong_bytes_can_be_sent_again(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    source = adapter(0)
-    session = begin(registry, base, name, source)
-    entry = entries(source)[0]
-    with pytest.raises(DigestMismatch):
-        registry.upload(session.session_id, entry.digest, 0, [bytes(entry.size_bytes)])
-    send_all(registry, session, source)
-    assert commit(registry, session).version is not None
-
-
-def test_validate_only_changes_nothing(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    source = adapter(0)
-    session = begin(registry, base, name, source)
-    send_all(registry, session, source)
-    assert commit(registry, session, validate_only=True, set_alias="prod") == PublishResult(None, ())
-    assert registry.list_adapters() == ([], "")
-    assert commit(registry, session).version is not None
-
-
-def test_a_lease_runs_out_and_is_renewed(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make, clock: ManualClock
-) -> None:
-    source = adapter(0)
-    session = begin(registry, base, name, source)
-    clock.now_s = session.expires_at_s + 1
-    for call in (
-        lambda: registry.upload(session.session_id, session.missing[0], 0, [b""]),
-        lambda: commit(registry, session),
-    ):
-        with pytest.raises((LeaseExpired, UploadIncomplete), match="begin again with the same"):
-            call()
-    resumed = begin(registry, base, name, source)
-    assert resumed.session_id == session.session_id
-    assert resumed.expires_at_s > clock.now_s
-    send_all(registry, session, source)
-    clock.now_s += 3_000
-    assert commit(registry, session).version is not None
-
-
-def test_an_aborted_session(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make, root: Path
-) -> None:
-    source = adapter(0)
-    session = begin(registry, base, name, source)
-    registry.upload(session.session_id, session.missing[0], 0, [b""])
-    registry.abort_publish(session.session_id)
-    registry.abort_publish(session.session_id)
-    assert list((root / "uploads").iterdir()) == []
-    with pytest.raises(BlobNotFound):
-        registry.upload(session.session_id, session.missing[0], 0, [b""])
-    with pytest.raises(SessionClosed, match="ABORTED"):
-        commit(registry, session)
-    again = begin(registry, base, name, source)
-    send_all(registry, again, source)
-    assert commit(registry, again).version is not None
-    registry.abort_publish(again.session_id)
-    assert registry.get_version(AdapterRef.parse("team/addresses:1")).version == 1
-
-
-def test_a_commit_with_a_stale_generation_makes_no_version(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    publish(registry, base, name, adapter(0), set_alias="prod")
-    with pytest.raises(GenerationMismatch):
-        publish(registry, base, name, adapter(1), set_alias="prod", expected_generation=0, idempotency_key="k")
-    assert registry.list_versions(name)[0][0].version == 1
-    version = publish(registry, base, name, adapter(1), set_alias="prod", expected_generation=1, idempotency_key="k")
-    assert (version.version, version.aliases) == (2, ("prod",))
-
-
-def test_unknown_sessions_and_bases(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    for call in (
-        lambda: registry.abort_publish("nothing"),
-        lambda: registry.query_upload("../../etc", "sha256:x"),
-        lambda: registry.commit_publish("nothing", actor="ann"),
-    ):
-        with pytest.raises(SessionNotFound):
-            call()
-    with pytest.raises(BaseNotFound, match="register"):
-        registry.publish(name, adapter(0), base_digest="sha256:" + "0" * 64, publisher="ann")
-    session = begin(registry, base, name, adapter(0))
-    with pytest.raises(BlobNotFound):
-        registry.upload(session.session_id, base.digest, 0, [b""])
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"publisher": ""},
-        {"publisher": "a\nb"},
-        {"note": "x" * 10_001},
-        {"note": "\x1b[31m"},
-        {"idempotency_key": "x" * 257},
-    ],
-)
-def test_arguments_out_of_range(
-    arguments: dict[str, str], registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    with pytest.raises(ArgumentInvalid):
-        registry.publish(name, adapter(0), **({"base_digest": base.digest, "publisher": "ann"} | arguments))  # type: ignore[arg-type]
-
-
-def test_a_bad_alias_is_refused_before_anything_happens(
-    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    for alias in ("Prod", "7", "../x"):
-        with pytest.raises(RefSyntax):
-            publish(registry, base, name, adapter(0), set_alias=alias)
-    assert registry.list_adapters() == ([], "")
 
 
 # -- refusals ------------------------------------------------------------
