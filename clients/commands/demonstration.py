@@ -31,6 +31,15 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Training steps per task; else the recipes', or 100 with --base.", show_default=False
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=2, help="Held-out rows to ask per task; else all.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train, publish, serve and measure, end to end.
@@ -38,6 +47,8 @@ def demo(
     Two QLoRA adapters are trained on real tasks and published into a running server, which then answers
     for the base and both adapters in one batch. Takes a few minutes on two cores.
     """
+    from switchyard.clients.demo.material import Scale
     from switchyard.clients.demo.run import run_demo
 
-    raise typer.Exit(run_demo(base=base, directory=directory, serve=serve, as_json=as_json))
+    scale = Scale(base=base, steps=steps, rows=rows)
+    raise typer.Exit(run_demo(scale=scale, directory=directory, serve=serve, as_json=as_json))

@@ -18,7 +18,27 @@ _PLACE: Final = "switchyard-demo"
 _NAME: Final = re.compile(r"^name:\s*[\"']?([\w.-]+)", re.MULTILINE)
 _TEST_ROWS: Final = re.compile(r"^data:.*?\btest:\s*[\"']?([^\s,}\"']+)", re.MULTILINE | re.DOTALL)
 _BASE_PATH: Final = re.compile(r"^base:.*?\bpath:\s*[\"']?([^\s,}\"']+)", re.MULTILINE | re.DOTALL)
+_STEPS: Final = re.compile(r"\bmax_steps:\s*\S+?(?=[\s,}])")
+_RATE: Final = re.compile(r"\blearning_rate:\s*\S+?(?=[\s,}])")
+_FOREIGN_STEPS: Final = 100
+_FOREIGN_RATE: Final = 2e-4
+"""Common LoRA rate for pre-trained models (QLoRA, arXiv:2305.14314, table 9); the demo's own tiny base takes more."""
 _HUB_FILES: Final = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much the demo does.
+
+    Attributes:
+        base: directory or Hub repository of the base model; None takes the recipes' own.
+        steps: optimiser steps of each training run; None takes the recipe's, or fewer with another base.
+        rows: held-out rows asked per task; None asks all.
+    """
+
+    base: str | None = None
+    steps: int | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +83,8 @@ def claim_directory(directory: Path | None) -> Path:
             return place.resolve()
 
 
-def write_tasks(children: Children, directory: Path) -> list[TaskMaterial]:
-    """Has `switchyard demo-data` write the tasks, and reads back what they are.
+def write_tasks(children: Children, directory: Path, scale: Scale) -> list[TaskMaterial]:
+    """Has `switchyard demo-data` write the tasks, tunes their recipes, and reads back what they are.
 
     Raises:
         DemoFailed: the command failed, or its files are not as expected.
@@ -73,7 +93,9 @@ def write_tasks(children: Children, directory: Path) -> list[TaskMaterial]:
     recipes = [Path(line) for line in printed.splitlines() if line.strip()]
     if not recipes:
         raise DemoFailed("`switchyard demo-data` named no recipe; expected one path per line.")
-    return [_task_of(recipe) for recipe in recipes]
+    for recipe in recipes:
+        _tune(recipe, scale)
+    return [_task_of(recipe, scale) for recipe in recipes]
 
 
 def base_directory(base: str | None, recipe: Path, children: Children) -> Path:
@@ -110,10 +132,21 @@ def weakened_copy(adapter: Path, destination: Path) -> Path:
     return destination
 
 
-def _task_of(recipe: Path) -> TaskMaterial:
+def _tune(recipe: Path, scale: Scale) -> None:
+    """Sets steps and, for a base that is not the demo's own, the learning rate."""
+    text = recipe.read_text(encoding="utf-8")
+    steps = scale.steps or (_FOREIGN_STEPS if scale.base is not None else None)
+    if steps is not None:
+        text = _STEPS.sub(f"max_steps: {steps}", text)
+    if scale.base is not None:
+        text = _RATE.sub(f"learning_rate: {_FOREIGN_RATE}", text)
+    recipe.write_text(text, encoding="utf-8")
+
+
+def _task_of(recipe: Path, scale: Scale) -> TaskMaterial:
     """Reads the few facts of a recipe that the demo needs; the trainer alone reads recipes whole."""
     text = recipe.read_text(encoding="utf-8")
     name, test = _NAME.search(text), _TEST_ROWS.search(text)
     if name is None or test is None:
         raise DemoFailed(f"{recipe} does not say `name` and `data.test`, which the demo needs.")
-    return TaskMaterial(name[1], recipe.resolve(), tuple(read_rows(recipe.parent / test[1])))
+    return TaskMaterial(name[1], recipe.resolve(), tuple(read_rows(recipe.parent / test[1])[: scale.rows]))

@@ -26,6 +26,7 @@ from switchyard.clients.demo import report as reporting
 from switchyard.clients.demo import scenes, scoring
 from switchyard.clients.demo.children import Child, Children, wait_for_facts, wait_until_all_end
 from switchyard.clients.demo.material import (
+    Scale,
     TaskMaterial,
     base_directory,
     claim_directory,
@@ -51,7 +52,7 @@ _WATCH_S: Final = 0.5
 
 def run_demo(
     *,
-    base: str | None,
+    scale: Scale,
     directory: Path | None,
     serve: bool,
     as_json: bool,
@@ -60,7 +61,7 @@ def run_demo(
     """Runs the whole demo and prints what it found.
 
     Args:
-        base: directory or Hub repository of the base model; None takes the recipes' own.
+        scale: which base, how many steps and how many rows.
         directory: where everything goes; None makes a new one here.
         serve: whether to leave the server running until Ctrl-C.
         as_json: whether to print one JSON document instead of tables.
@@ -80,7 +81,7 @@ def run_demo(
     (place / "logs").mkdir()
     with Children(place / "logs", program) as children:
         demo = _Demo(place, children, output)
-        report = demo.run(base)
+        report = demo.run(scale)
         if as_json:
             print_json(report.document())
         else:
@@ -111,15 +112,15 @@ class _Demo:
         self._server: Child | None = None
         self._address = ""
 
-    def run(self, base: str | None) -> Report:
+    def run(self, scale: Scale) -> Report:
         """Every step in order."""
         with self._step("data"):
-            self._tasks = write_tasks(self._children, self._place / "tasks")
-            base_place = base_directory(base, self._tasks[0].recipe, self._children)
+            self._tasks = write_tasks(self._children, self._place / "tasks", scale)
+            base_place = base_directory(scale.base, self._tasks[0].recipe, self._children)
         ready = self._place / "server.json"
         self._server = server = self._start_server(base_place, ready)
         with self._step("training"):
-            runs = self._train(base_place if base is not None else None)
+            runs = self._train(base_place if scale.base is not None else None)
         with self._step("publishing"):
             facts = wait_for_facts(server, ready, _READY_S)
             self._address = str(facts["grpc"])

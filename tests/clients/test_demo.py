@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from switchyard.clients.demo.material import Scale
 from switchyard.clients.demo.run import run_demo
 from switchyard.clients.errors import DemoFailed
 
@@ -14,7 +15,7 @@ FAKE = [sys.executable, "-P", str(Path(__file__).parents[1] / "support" / "fake_
 
 def test_the_demo_goes_through_every_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "demo"
-    assert run_demo(base=None, directory=place, serve=False, as_json=True, program=FAKE) == 0
+    assert run_demo(scale=Scale(), directory=place, serve=False, as_json=True, program=FAKE) == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert [(task["name"], task["before"]["right"], task["after"]["share"]) for task in found["tasks"]] == [
@@ -33,7 +34,7 @@ def test_the_demo_goes_through_every_room(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_demo_shows_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_demo(base=None, directory=tmp_path / "d", serve=False, as_json=False, program=FAKE) == 0
+    assert run_demo(scale=Scale(), directory=tmp_path / "d", serve=False, as_json=False, program=FAKE) == 0
     text = capsys.readouterr().out
     for expected in ("demo/sums@prod", "served by base bbbbbbbbbbbb", "100.0 % (12/12,", "the alias moved after"):
         assert expected in text
@@ -43,5 +44,5 @@ def test_the_demo_shows_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_failing_run_ends_the_demo_with_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_TRAIN_FAILS", "tags")
     with pytest.raises(DemoFailed, match="made to fail") as caught:
-        run_demo(base=None, directory=tmp_path / "d", serve=False, as_json=True, program=FAKE)
+        run_demo(scale=Scale(), directory=tmp_path / "d", serve=False, as_json=True, program=FAKE)
     assert "train-tags" in str(caught.value)

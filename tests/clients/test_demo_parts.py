@@ -125,10 +125,39 @@ def test_a_recipe_must_say_what_the_demo_needs(tmp_path: Path) -> None:
     script.write_text(f"print({str(recipe)!r})", encoding="utf-8")
     with Children(tmp_path, [sys.executable, str(script)]) as children:
         with pytest.raises(DemoFailed, match=r"data\.test"):
-            material.write_tasks(children, tmp_path)
+            material.write_tasks(children, tmp_path, material.Scale())
         script.write_text("", encoding="utf-8")
         with pytest.raises(DemoFailed, match="no recipe"):
-            material.write_tasks(children, tmp_path)
+            material.write_tasks(children, tmp_path, material.Scale())
+
+
+@pytest.mark.parametrize(
+    ("scale", "steps", "rate", "rows"),
+    [
+        (material.Scale(), "600", "4.0e-3", 3),
+        (material.Scale(steps=7, rows=2), "7", "4.0e-3", 2),
+        (material.Scale(base="owner/name"), "100", "0.0002", 3),
+        (material.Scale(base="owner/name", steps=9), "9", "0.0002", 3),
+    ],
+)
+@pytest.mark.parametrize(
+    "train",
+    ["train:\n  max_steps: 600\n  learning_rate: 4.0e-3\n", "train: {max_steps: 600, learning_rate: 4.0e-3}\n"],
+)
+def test_recipes_are_tuned_to_the_scale(
+    tmp_path: Path, scale: material.Scale, steps: str, rate: str, rows: int, train: str
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"name: a\nbase: {{path: b}}\ndata: {{test: t.jsonl}}\n{train}", encoding="utf-8")
+    (tmp_path / "t.jsonl").write_text('{"prompt": "p", "completion": "c"}\n' * 3, encoding="utf-8")
+    script = tmp_path / "program.py"
+    script.write_text(f"print({str(recipe)!r})", encoding="utf-8")
+    with Children(tmp_path, [sys.executable, str(script)]) as children:
+        (task,) = material.write_tasks(children, tmp_path, scale)
+    assert (task.name, len(task.rows)) == ("a", rows)
+    text = recipe.read_text(encoding="utf-8")
+    expected = train.replace("600", steps).replace("4.0e-3", rate)
+    assert text.endswith(expected)
 
 
 def test_a_weakened_copy_halves_alpha_and_nothing_else(tmp_path: Path) -> None:
