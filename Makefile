@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@start=$$(date +%s); \
 	test -x $(BIN)/python || $(PY) -m venv $(VENV); \
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0; \
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
 	touch $@; echo "set-up took $$(( $$(date +%s) - start )) s"
 
 setup: $(VENV)/.ready  ## a virtual environment with everything in it

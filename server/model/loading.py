@@ -8,6 +8,7 @@ modules are dropped before anything has run through them.
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
+from transformers.utils.logging import disable_progress_bar
 
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.lineage import QuantizationSpec
@@ -195,6 +197,8 @@ def _eos_token_ids(config: PreTrainedConfig) -> frozenset[int]:
 def _decoder(
     directory: Path, config: PreTrainedConfig, dtype: torch.dtype, quantization: str, *, shadow: bool
 ) -> Decoder:
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         directory,
         dtype=dtype,
