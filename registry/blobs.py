@@ -36,6 +36,7 @@ from switchyard.registry.steps import OnStep, Step, ignore_step
 CHUNK_BYTES = 1 << 20
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY = 0o444
+_STORING = "storing a blob"
 
 
 @contextmanager
@@ -101,20 +102,20 @@ class Blobs:
             SessionClosed: another process cleaned the session up meanwhile.
             StorageFull, StorageFailed: nothing is acknowledged.
         """
-        with mapped_os_errors("storing a blob"):
+        with mapped_os_errors(_STORING):
             part = self._session_directory(session_id) / f"{hex_of(digest)}.{uuid.uuid4().hex}.part"
             try:
                 fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             except FileNotFoundError:
                 raise _session_gone() from None
-            try:
-                self._on_step(Step.PART_CREATED)
-                for chunk in chunks:
-                    _write_all(fd, chunk)
-                self._on_step(Step.PART_WRITTEN)
-                self._finish(fd, part, digest, size_bytes)
-            finally:
-                os.close(fd)
+        try:
+            self._on_step(Step.PART_CREATED)
+            for chunk in chunks:
+                _write_all(fd, chunk)
+            self._on_step(Step.PART_WRITTEN)
+            self._finish(fd, part, digest, size_bytes)
+        finally:
+            os.close(fd)
 
     def append(self, session_id: str, digest: str, size_bytes: int, offset: int, chunks: Iterable[bytes]) -> int:
         """Continues the upload of a blob; when the last byte arrives the blob is added.
@@ -135,29 +136,27 @@ class Blobs:
             DigestMismatch: all bytes are there and wrong; the part is dropped, begin again at 0.
             StorageFull, StorageFailed: what has arrived stays.
         """
-        with mapped_os_errors("storing a blob"):
+        with mapped_os_errors(_STORING):
             part = self._part(session_id, digest)
             fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                self._lock(fd, part)
-                arrived = os.fstat(fd).st_size
-                if arrived != offset:
-                    message = f"bytes begin at {offset}, but {arrived} have arrived; continue there"
+        try:
+            self._lock(fd, part)
+            arrived = os.lseek(fd, 0, os.SEEK_END)
+            if arrived != offset:
+                message = f"bytes begin at {offset}, but {arrived} have arrived; continue there"
+                raise UploadOffset(message, committed_bytes=arrived)
+            for chunk in chunks:
+                if arrived + len(chunk) > size_bytes:
+                    message = f"bytes run past the declared size of {size_bytes} bytes"
                     raise UploadOffset(message, committed_bytes=arrived)
-                os.lseek(fd, arrived, os.SEEK_SET)
-                for chunk in chunks:
-                    arrived += len(chunk)
-                    if arrived > size_bytes:
-                        at = arrived - len(chunk)
-                        message = f"bytes run past the declared size of {size_bytes} bytes"
-                        raise UploadOffset(message, committed_bytes=at)
-                    _write_all(fd, chunk)
-                    self._on_step(Step.PART_WRITTEN)
-                if arrived == size_bytes:
-                    self._finish(fd, part, digest, size_bytes)
-                return arrived
-            finally:
-                os.close(fd)
+                _write_all(fd, chunk)
+                arrived += len(chunk)
+                self._on_step(Step.PART_WRITTEN)
+            if arrived == size_bytes:
+                self._finish(fd, part, digest, size_bytes)
+            return arrived
+        finally:
+            os.close(fd)
 
     def arrived_bytes(self, session_id: str, digest: str) -> int:
         """Bytes of an unfinished upload that have arrived."""
@@ -193,6 +192,19 @@ class Blobs:
 
     def _finish(self, fd: int, part: Path, digest: str, size_bytes: int) -> None:
         """Verifies a part file and gives it its final name."""
+        with mapped_os_errors(_STORING):
+            self._verify(fd, part, digest, size_bytes)
+            os.fchmod(fd, _READ_ONLY)
+            os.fsync(fd)
+            self._on_step(Step.PART_SYNCED)
+            self._link(part, digest)
+            self._on_step(Step.BLOB_LINKED)
+            sync_directory(self._directory)
+            self._on_step(Step.BLOB_DIRECTORY_SYNCED)
+            part.unlink(missing_ok=True)
+        self._on_step(Step.PART_REMOVED)
+
+    def _verify(self, fd: int, part: Path, digest: str, size_bytes: int) -> None:
         found, found_bytes = _digest_of(fd)
         if found != digest or found_bytes != size_bytes:
             part.unlink(missing_ok=True)
@@ -200,9 +212,8 @@ class Blobs:
                 f"{found_bytes} bytes with digest {found} arrived; expected {size_bytes} with {digest}; "
                 "send them again from the beginning"
             )
-        os.fchmod(fd, _READ_ONLY)
-        os.fsync(fd)
-        self._on_step(Step.PART_SYNCED)
+
+    def _link(self, part: Path, digest: str) -> None:
         final = self.path(digest)
         try:
             os.link(part, final)
@@ -211,11 +222,6 @@ class Blobs:
                 part.replace(final)
         except FileNotFoundError:
             raise _session_gone() from None
-        self._on_step(Step.BLOB_LINKED)
-        sync_directory(self._directory)
-        self._on_step(Step.BLOB_DIRECTORY_SYNCED)
-        part.unlink(missing_ok=True)
-        self._on_step(Step.PART_REMOVED)
 
     def _is_sound(self, digest: str) -> bool:
         try:
@@ -293,5 +299,6 @@ def _digest_of(fd: int) -> tuple[str, int]:
 
 def _write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+    with mapped_os_errors(_STORING):
+        while rest:
+            rest = rest[os.write(fd, rest) :]

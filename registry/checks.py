@@ -135,7 +135,9 @@ class Scan:
 
 
 def scan_values(fd: int, header: LoraHeader, findings: Findings) -> Scan:
-    """Reads every byte once, takes the digest and looks for values that are not finite.
+    """Reads every value once, takes the digest and looks for values that are not finite.
+
+    The header is not read again: the digest is of the header that was checked.
 
     Args:
         fd: the weights file that `header` was read from.
@@ -143,9 +145,9 @@ def scan_values(fd: int, header: LoraHeader, findings: Findings) -> Scan:
         findings: receives every fault.
     """
     writer = DigestWriter()
-    writer.write(os.pread(fd, header.data_start_bytes, 0))
+    writer.write(header.header.raw)
     largest = {
-        tensor.name: _scan_tensor(fd, header.data_start_bytes, tensor, writer, findings) for tensor in header.tensors
+        tensor.name: _scan_tensor(fd, len(header.header.raw), tensor, writer, findings) for tensor in header.tensors
     }
     return Scan(writer.digest, largest)
 

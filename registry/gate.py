@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from switchyard.registry.safetensors_header import HeaderLimits, TensorEntry, read_header
+from switchyard.registry.safetensors_header import Header, HeaderLimits, TensorEntry, read_header
 from switchyard.registry.verdicts import Findings, Reason, shown
 
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
@@ -54,13 +54,16 @@ class LoraHeader:
 
     Attributes:
         pairs: module path in the base model to its factors, sorted by path.
-        data_start_bytes: where the data begins in the file.
-        tensors: every tensor in file order, covering the data exactly.
+        header: every tensor in file order, and the bytes that say so.
     """
 
     pairs: Mapping[str, LoraPair]
-    data_start_bytes: int
-    tensors: tuple[TensorEntry, ...]
+    header: Header
+
+    @property
+    def tensors(self) -> tuple[TensorEntry, ...]:
+        """Every tensor in file order, covering the data exactly."""
+        return self.header.tensors
 
 
 def read_lora_header(fd: int, subject: str, findings: Findings) -> LoraHeader | None:
@@ -92,7 +95,7 @@ def read_lora_header(fd: int, subject: str, findings: Findings) -> LoraHeader | 
         sound = sound and pair is not None
         if pair is not None:
             pairs[module] = pair
-    return LoraHeader(pairs, header.data_start_bytes, header.tensors) if sound else None
+    return LoraHeader(pairs, header) if sound else None
 
 
 def _refuse_key(name: str, subject: str, findings: Findings) -> None:

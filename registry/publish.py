@@ -129,6 +129,8 @@ class Publisher:
         _check_text("actor", actor, 1, _KEY_CHARACTERS)
         if set_alias is not None:
             check_alias(set_alias)
+        elif expected_generation is not None:
+            raise ArgumentInvalid("expected_generation is given without set_alias; name the alias it is about")
         session = self._sessions.get(session_id)
         if session.state is SessionState.COMMITTED:
             return self._committed(session, set_alias)
@@ -141,7 +143,6 @@ class Publisher:
         with suppress(SessionClosed):
             for document in session.manifest.documents:
                 self._sessions.store(session_id, sha256_digest(document), len(document), [document])
-        notes: tuple[Verdict, ...] = ()
         with self._index.write() as connection:
             session = self._sessions.load(connection, session_id)
             if session.state is SessionState.COMMITTED:
@@ -282,6 +283,7 @@ class Publisher:
                 f"upload session {session.session_id} was committed with alias {session.alias_set}, "
                 f"now {set_alias} is asked for; move the alias in a call of its own"
             )
+        self._blobs.forget_session(session.session_id)
         record = self._record(session.version_id)
         return PublishResult(record, record.warnings)
 

@@ -68,11 +68,16 @@ class Header:
 
     Attributes:
         tensors: in file order, covering the data exactly: no hole, no overlap, no tail.
-        data_start_bytes: where the data begins in the file.
+        raw: the bytes before the data, length included, exactly as they were checked.
     """
 
     tensors: tuple[TensorEntry, ...]
-    data_start_bytes: int
+    raw: bytes
+
+    @property
+    def data_start_bytes(self) -> int:
+        """Where the data begins in the file."""
+        return len(self.raw)
 
 
 def read_header(fd: int, subject: str, limits: HeaderLimits, findings: Findings) -> Header | None:
@@ -91,7 +96,8 @@ def read_header(fd: int, subject: str, limits: HeaderLimits, findings: Findings)
     if size_bytes <= _LENGTH_BYTES:
         findings.fault(Reason.SIZE, subject, f"{size_bytes} bytes are too few for a safetensors file")
         return None
-    header_bytes = int.from_bytes(os.pread(fd, _LENGTH_BYTES, 0), "little")
+    length = os.pread(fd, _LENGTH_BYTES, 0)
+    header_bytes = int.from_bytes(length, "little")
     data_start = _LENGTH_BYTES + header_bytes
     if header_bytes > limits.header_bytes or data_start > size_bytes:
         findings.fault(
@@ -101,13 +107,14 @@ def read_header(fd: int, subject: str, limits: HeaderLimits, findings: Findings)
             f"{limits.header_bytes} are allowed. Is this a safetensors file?",
         )
         return None
-    members = _members(os.pread(fd, header_bytes, _LENGTH_BYTES), subject, findings)
+    text = os.pread(fd, header_bytes, _LENGTH_BYTES)
+    members = _members(text, subject, findings)
     if members is None:
         return None
     tensors = _tensors(members, subject, limits, findings)
     if tensors is None or not _covers(tensors, size_bytes - data_start, subject, findings):
         return None
-    return Header(tensors, data_start)
+    return Header(tensors, length + text)
 
 
 def _members(text: bytes, subject: str, findings: Findings) -> dict[str, Json] | None:

@@ -84,6 +84,7 @@ def test_publish(step: Step, occurrence: int, root: Path, sources: list[Path], r
             assert registry.read_blob(entry.digest) == (sources[0] / entry.path).read_bytes()
     assert faults_of(root) == []
     assert len(list((root / "blobs" / "sha256").iterdir())) == BLOBS
+    assert list((root / "uploads").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_honest_files_pass(tmp_path: Path) -> None:
             pair.b.name for pair in header.pairs.values()
         } == set(arrays)
         for entry in header.tensors:
-            at = header.data_start_bytes
+            at = header.header.data_start_bytes
             assert content[at + entry.start_bytes : at + entry.stop_bytes] == arrays[entry.name].tobytes()
 
 

@@ -247,3 +247,10 @@ def test_two_files_with_the_same_bytes(
     version = publish(registry, base, name, source)
     assert version.file("metrics.json").digest == version.file("training_manifest.json").digest
     assert len(version.files) == 5
+
+
+def test_a_generation_needs_an_alias(
+    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
+) -> None:
+    with pytest.raises(ArgumentInvalid, match="without set_alias"):
+        publish(registry, base, name, adapter(0), expected_generation=1)
