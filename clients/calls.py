@@ -13,7 +13,7 @@ import grpc
 from switchyard.clients import retry
 from switchyard.clients.actor import call_metadata
 from switchyard.clients.channel import ChannelOptions, open_async_channel, open_channel
-from switchyard.clients.errors import from_call
+from switchyard.clients.statuses import from_call
 
 ResponseT = TypeVar("ResponseT")
 

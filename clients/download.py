@@ -18,8 +18,9 @@ import grpc
 
 from switchyard.clients import retry
 from switchyard.clients.calls import Connection
-from switchyard.clients.errors import BytesMismatch, DestinationExists, Fault, LocalError, from_call
+from switchyard.clients.errors import BytesMismatch, DestinationExists, Fault, LocalError
 from switchyard.clients.records import PublishedFile, Version
+from switchyard.clients.statuses import from_call
 from switchyard.clients.upload import ProgressCallback, TransferProgress
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc as stubs

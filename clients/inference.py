@@ -1,7 +1,7 @@
 """Generation with a named adapter, synchronous and asyncio.
 
 Both clients send the messages of `switchyard.clients.asking`, fold events with
-`switchyard.clients.answers.AnswerBuilder` and retry by `switchyard.clients.retry`;
+`switchyard.clients.folding.AnswerBuilder` and retry by `switchyard.clients.retry`;
 only the waiting differs.
 
 Example:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from switchyard.clients import record_messages as messages
 from switchyard.clients import records, retry
 from switchyard.clients.actor import user_name
 from switchyard.clients.calls import Connection
@@ -14,6 +16,7 @@ from switchyard.clients.download import Downloader
 from switchyard.clients.errors import BaseAmbiguous
 from switchyard.clients.source import (
     MANIFEST_NAME,
+    SourceFile,
     adapter_directory,
     push_key,
     read_provenance,
@@ -92,23 +95,15 @@ class RegistryClient:
             adapter=adapter,
             files=[pb.FileRef(path=f.path, digest=f.digest, size_bytes=f.size_bytes) for f in files],
             base_digest=base_digest or provenance.base_digest or self._only_base_digest(),
-            lineage=records.lineage_message(lineage or provenance.lineage),
+            lineage=messages.lineage_message(lineage or provenance.lineage),
             idempotency_key=idempotency_key or push_key(adapter, files),
             note=note,
         )
 
+        # The whole protocol again, not the commit alone: its first call tells whether a commit whose
+        # reply was lost took place.
         def once(_left_s: float) -> records.Version:
-            # The whole protocol again, not the commit alone: its first call tells whether a commit
-            # whose reply was lost took place.
-            begun = self._connection.unary(self._stub.BeginPublish, request)
-            if begun.HasField("committed"):
-                return self._already(records.version_from(begun.committed), alias, expected_generation)
-            Uploader(self._connection, self._stub, begun, progress).send_missing(files)
-            commit = pb.CommitPublishRequest(
-                session_id=begun.session_id, set_alias=alias or "", expected_generation=expected_generation
-            )
-            done = self._connection.unary(self._stub.CommitPublish, commit, repeatable=False)
-            return records.version_from(done.version)
+            return self._publish(request, files, alias, expected_generation, progress)
 
         return retry.call(once, self._connection.attempts())
 
@@ -140,7 +135,7 @@ class RegistryClient:
         while True:
             request = pb.ListAdaptersRequest(namespace=namespace, page_size=_PAGE_SIZE, page_token=token)
             page = self._connection.unary(self._stub.ListAdapters, request)
-            found += [records.summary_from(one) for one in page.adapters]
+            found += [messages.summary_from(one) for one in page.adapters]
             token = page.next_page_token
             if not token:
                 return found
@@ -156,7 +151,7 @@ class RegistryClient:
         while True:
             request = pb.ListVersionsRequest(adapter=adapter, page_size=_PAGE_SIZE, page_token=token)
             page = self._connection.unary(self._stub.ListVersions, request)
-            found += [records.version_from(one) for one in page.versions]
+            found += [messages.version_from(one) for one in page.versions]
             token = page.next_page_token
             if not token:
                 return found
@@ -168,7 +163,7 @@ class RegistryClient:
             NotFound: no such adapter, version or alias.
         """
         response = self._connection.unary(self._stub.GetVersion, pb.GetVersionRequest(ref=ref))
-        return records.version_from(response.version)
+        return messages.version_from(response.version)
 
     def resolve(self, ref: str, *, base_digest: str = "") -> records.Resolved:
         """Returns the version that `ref` names now, and the alias behind it.
@@ -183,7 +178,7 @@ class RegistryClient:
         """
         request = pb.ResolveRequest(ref=ref, base_digest=base_digest)
         found = self._connection.unary(self._stub.Resolve, request)
-        return records.Resolved(records.version_from(found.version), found.alias, found.alias_generation)
+        return records.Resolved(messages.version_from(found.version), found.alias, found.alias_generation)
 
     def promote(
         self,
@@ -219,7 +214,7 @@ class RegistryClient:
             reason=reason,
         )
         moved = self._connection.unary(self._stub.SetAlias, request, repeatable=False)
-        return records.AliasMove(records.alias_from(moved.alias), moved.previous_version)
+        return records.AliasMove(messages.alias_from(moved.alias), moved.previous_version)
 
     def history(self, adapter: str, alias: str) -> list[records.AliasEvent]:
         """Returns every move of one alias, newest first.
@@ -229,7 +224,7 @@ class RegistryClient:
         """
         request = pb.ListAliasHistoryRequest(adapter=adapter, alias=alias)
         found = self._connection.unary(self._stub.ListAliasHistory, request)
-        return [records.alias_event_from(one) for one in found.events]
+        return [messages.alias_event_from(one) for one in found.events]
 
     def base_models(self) -> list[records.BaseModel]:
         """Returns the registered base models.
@@ -238,11 +233,29 @@ class RegistryClient:
             ClientError: the registry cannot tell.
         """
         found = self._connection.unary(self._stub.ListBaseModels, pb.ListBaseModelsRequest())
-        return [records.base_model_from(one) for one in found.base_models]
+        return [messages.base_model_from(one) for one in found.base_models]
 
     def close(self) -> None:
         """Closes the connection; running calls are cancelled."""
         self._connection.close()
+
+    def _publish(
+        self,
+        request: pb.BeginPublishRequest,
+        files: Sequence[SourceFile],
+        alias: str | None,
+        expected_generation: int | None,
+        progress: ProgressCallback | None,
+    ) -> records.Version:
+        begun = self._connection.unary(self._stub.BeginPublish, request)
+        if begun.HasField("committed"):
+            return self._already(messages.version_from(begun.committed), alias, expected_generation)
+        Uploader(self._connection, self._stub, begun, progress).send_missing(files)
+        commit = pb.CommitPublishRequest(
+            session_id=begun.session_id, set_alias=alias or "", expected_generation=expected_generation
+        )
+        done = self._connection.unary(self._stub.CommitPublish, commit, repeatable=False)
+        return messages.version_from(done.version)
 
     def _already(
         self, version: records.Version, alias: str | None, expected_generation: int | None

@@ -12,8 +12,10 @@ from typing import Self
 
 import grpc
 
-from switchyard.clients.answers import Answer, AnswerBuilder, ServedBy
-from switchyard.clients.errors import ClientError, from_call
+from switchyard.clients.answers import Answer, ServedBy
+from switchyard.clients.errors import ClientError
+from switchyard.clients.folding import AnswerBuilder
+from switchyard.clients.statuses import from_call
 from switchyard.proto.inference.v1 import inference_pb2 as pb
 
 

@@ -16,8 +16,9 @@ import grpc
 
 from switchyard.clients import retry
 from switchyard.clients.calls import Connection
-from switchyard.clients.errors import ServerFault, SourceInvalid, from_call
+from switchyard.clients.errors import ServerFault, SourceInvalid
 from switchyard.clients.source import SourceFile
+from switchyard.clients.statuses import from_call
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc as stubs
 

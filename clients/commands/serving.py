@@ -64,18 +64,7 @@ def generate(
         stop=stop or [],
     )
     with InferenceClient(server or DEFAULT_ADDRESS) as client:
-        if as_json or not stream:
-            answer = client.generate(prompt, **asking)
-        else:
-            answer = _show_while_it_comes(client, prompt, asking)
-    if as_json:
-        print_json(answer)
-        return
-    if not stream:
-        sys.stdout.write(safe(answer.text, lines=True))
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-    console(stderr=True).print(Text(served_line(answer)), style="dim", soft_wrap=True)
+        _answer(client, prompt, asking, stream=stream and not as_json, as_json=as_json)
 
 
 def status(server: ServerOption = None, as_json: JsonOption = False) -> None:
@@ -90,6 +79,21 @@ def status(server: ServerOption = None, as_json: JsonOption = False) -> None:
     if states:
         output.print()
         output.print(states_table(states))
+
+
+def _answer(client: InferenceClient, prompt: str, asking: Asking, *, stream: bool, as_json: bool) -> None:
+    """Prints the text, then what produced it."""
+    if as_json:
+        print_json(client.generate(prompt, **asking))
+        return
+    if stream:
+        answer = _show_while_it_comes(client, prompt, asking)
+    else:
+        answer = client.generate(prompt, **asking)
+        sys.stdout.write(safe(answer.text, lines=True))
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    console(stderr=True).print(Text(served_line(answer)), style="dim", soft_wrap=True)
 
 
 def _show_while_it_comes(client: InferenceClient, prompt: str, asking: Asking) -> Answer:

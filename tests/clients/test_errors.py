@@ -8,12 +8,13 @@ from fake_services import FakeServer, Refusal
 
 from switchyard.clients import RetryPolicy, errors
 from switchyard.clients.inference import InferenceClient
+from switchyard.clients.statuses import CLASS_OF_STATUS
 
 ONCE = RetryPolicy(attempts=1)
 
 
 def test_every_grpc_code_has_a_class() -> None:
-    assert set(errors.CLASS_OF_STATUS) == set(grpc.StatusCode)
+    assert set(CLASS_OF_STATUS) == set(grpc.StatusCode)
 
 
 def classes_below(root: type[errors.ClientError]) -> list[type[errors.ClientError]]:
@@ -37,7 +38,7 @@ def test_a_status_becomes_its_class_with_the_servers_reason(server: FakeServer, 
     server.inference.refuse_next("GenerateOnce", Refusal(code, "SOME_REASON", "what was found"))
     with InferenceClient(server.address, policy=ONCE) as client, pytest.raises(errors.ClientError) as caught:
         client.generate("hello", base=True)
-    assert type(caught.value) is errors.CLASS_OF_STATUS[code]
+    assert type(caught.value) is CLASS_OF_STATUS[code]
     assert caught.value.reason == "SOME_REASON"
     assert str(caught.value) == "what was found"
 
