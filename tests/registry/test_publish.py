@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +23,9 @@ from switchyard.registry.errors import (
 )
 from switchyard.registry.manifest import Lineage, Manifest, Metric
 from switchyard.registry.refs import AdapterName
+from switchyard.registry.steps import Step
 from switchyard.registry.store import Registry
+from switchyard.registry.validation import validate_files
 from switchyard.registry.verdicts import Reason
 
 Make = Callable[[int], Path]
@@ -168,9 +173,6 @@ def test_a_lost_pin_is_found_before_the_row(
     root: Path, base: BaseModelSpec, name: AdapterName, adapter: Make
 ) -> None:
     """Between linking a blob and its row, the session may lose its pins; a row then must not appear."""
-    from switchyard.registry.steps import Step
-    from switchyard.registry.validation import validate_files
-
     other = Registry.open(root)
     other.register_base(base)
     seen: list[Step] = []
@@ -186,3 +188,23 @@ def test_a_lost_pin_is_found_before_the_row(
         assert len(begin(other, base, name, adapter(0)).missing) == 3
         assert publish(registry, base, name, adapter(0), idempotency_key="k").version == 1
     other.close()
+
+
+def test_a_collected_pin_is_found_before_the_row(
+    root: Path, template: Path, name: AdapterName, adapter: Make
+) -> None:
+    """The session is still open, but what kept its blob alive is gone: the file may be next."""
+    shutil.copytree(template, root)
+
+    def collect_meanwhile(step: Step) -> None:
+        if step is Step.BLOB_DIRECTORY_SYNCED:
+            with closing(sqlite3.connect(root / "registry.db", isolation_level=None)) as plain:
+                plain.execute("DELETE FROM session_blob")
+
+    with Registry.open(root, validate=validate_files, on_step=collect_meanwhile) as registry:
+        (base,) = registry.base_models()
+        session = begin(registry, base, name, adapter(0))
+        entry = entries(adapter(0))[0]
+        with pytest.raises(SessionClosed, match="does not hold"):
+            registry.upload(session.session_id, entry.digest, 0, [(adapter(0) / entry.path).read_bytes()])
+        assert entry.digest in begin(registry, base, name, adapter(0)).missing
