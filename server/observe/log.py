@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, TextIO
 
 ROOT_LOGGER: Final = "switchyard"
+
+CALL_ID: ContextVar[str] = ContextVar("call_id", default="")
+"""Names the call that a record belongs to; empty outside calls."""
 
 _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -42,8 +46,10 @@ def configure(log_format: LogFormat, *, level: int = logging.INFO, stream: TextI
 
 
 def facts(record: logging.LogRecord) -> dict[str, object]:
-    """What a caller put into `extra`."""
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
+    """What a caller put into `extra`, and the call it happened in."""
+    call_id = CALL_ID.get()
+    found: dict[str, object] = {"call": call_id} if call_id else {}
+    return found | {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
 
 
 class JsonFormatter(logging.Formatter):

@@ -135,13 +135,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         return pb.UnloadAdapterResponse(status=convert.adapter_status_message(status))
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
-        """Starts to stop the server and returns at once."""
-        del context
+        """Starts to stop the server once this answer is sent."""
         if not 0 <= request.grace_s <= MAX_GRACE_S:
             message = f"{request.grace_s:g} is not from 0 to {MAX_GRACE_S:g} seconds; 0 takes the server's default"
             raise InvalidField((FieldFault("grace_s", FieldReason.LIMIT, message),))
         load = self._engine.load()
-        self._begin_drain(request.grace_s or None)
+        context.add_done_callback(lambda _: self._begin_drain(request.grace_s or None))  # type: ignore[arg-type]
         return pb.DrainResponse(running_requests=load.running_sequences + load.waiting_requests)
 
     async def _selection(self, ref: str) -> AdapterSelection:

@@ -42,6 +42,9 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 _LAST_WORDS_S: Final = 5.0
 """Seconds that answers get to send their terminal event after the grace."""
 
+_FLUSH_S: Final = 0.5
+"""Seconds for last bytes; only an open reflection call makes the end take so long."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -152,9 +155,9 @@ class GrpcApp:
         self._live.stop_waiting()
 
     async def stop(self) -> None:
-        """Closes both ports at once; safe to call twice."""
+        """Closes both ports; calls under way are ended. Safe to call twice."""
         self.readiness.advance(Phase.STOPPED)
-        await self._server.stop(0)
+        await self._server.stop(_FLUSH_S)
         await self._health_server.stop(0)
 
     async def _set_health(self, status: Any) -> None:  # noqa: ANN401 - generated enum without stubs

@@ -63,7 +63,8 @@ FIELD_MEANINGS = {
 }
 """One line per reason, for the documentation."""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}\Z")
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}\Z")
+"""Ids that can be logged, shown and sent as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def _stopping_faults(draft: RequestDraft, limits: FieldLimits) -> Iterator[Field
 
 
 def _request_id_faults(request_id: str) -> Iterator[FieldFault]:
-    if request_id and _REQUEST_ID.match(request_id) is None:
+    if request_id and REQUEST_ID.match(request_id) is None:
         message = (
             f"{shown(request_id)} is not an id: 1 to 128 of A-Z, a-z, 0-9, '.', '_', ':', '/', '-', "
             "beginning with a letter or digit; leave it empty to get one"

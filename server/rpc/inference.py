@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from switchyard.proto.inference.v1 import inference_pb2, inference_pb2_grpc
 from switchyard.registry.errors import RegistryError
 from switchyard.server.engine.streams import TokenStream
-from switchyard.server.engine.types import ErrorEvent, Event, TokenEvent
+from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, TokenEvent
 from switchyard.server.errors import Cancelled, ServerError
 from switchyard.server.rpc import convert
 from switchyard.server.rpc.admission import Admission, Admitted
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     Context = ServicerContext[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
     OnceContext = ServicerContext[inference_pb2.GenerateOnceRequest, inference_pb2.GenerateOnceResponse]
     ListContext = ServicerContext[inference_pb2.ListServableRequest, inference_pb2.ListServableResponse]
+
+
+_log = logging.getLogger(__name__)
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
@@ -70,6 +74,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 while isinstance(event := await self._next(guard, stream, admitted, produced_tokens), TokenEvent):
                     produced_tokens += len(event.token_ids)
                     await self._write(context, convert.chunk_message(event))
+            _log_end(admitted, event)
             await self._write(context, convert.terminal_message(event, admitted.served_by))
 
     async def GenerateOnce(
@@ -84,6 +89,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 while isinstance(event := await self._next(guard, stream, admitted, len(token_ids)), TokenEvent):
                     text.append(event.text)
                     token_ids.extend(event.token_ids)
+        _log_end(admitted, event)
         if isinstance(event, ErrorEvent):
             raise event.error
         return convert.once_message(admitted, "".join(text), tuple(token_ids), event)
@@ -120,3 +126,19 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 await context.write(message)
         except TimeoutError:
             raise Cancelled(f"the caller read nothing for {self._write_stall_s:g} s") from None
+
+
+def _log_end(admitted: Admitted, event: FinishedEvent | ErrorEvent) -> None:
+    """One line per answer: who served it and how it ended, nothing of what was said."""
+    selection = admitted.request.adapter
+    facts: dict[str, object] = {
+        "request_id": admitted.request.request_id,
+        "adapter": selection.key if selection else "base",
+        "prompt_tokens": event.prompt_tokens,
+        "completion_tokens": event.completion_tokens,
+    }
+    if isinstance(event, ErrorEvent):
+        _log.warning("answer failed", extra=facts | {"reason": reason_of(event.error)})
+    else:
+        timing = {"queue_s": event.timing.queue_s, "ttft_s": event.timing.time_to_first_token_s}
+        _log.info("answer ended", extra=facts | {"finish": event.reason.value} | timing)

@@ -12,7 +12,6 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
@@ -21,7 +20,8 @@ from grpc_status import rpc_status
 
 from switchyard.registry.errors import RegistryError
 from switchyard.server.errors import Draining, FieldFault, InvalidField, ServerError
-from switchyard.server.rpc.bounds import FieldReason
+from switchyard.server.observe.log import CALL_ID
+from switchyard.server.rpc.bounds import REQUEST_ID, FieldReason
 from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.ports import RefusalObserver
 from switchyard.server.rpc.status import code_of, internal_status, reason_of, status_of
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 _OURS: Final = "/switchyard."
 _UNCOUNTED: Final = "/switchyard.admin."
 """Operators must be able to look while the server drains, and `Drain` must not wait for itself."""
+
+CALL_ID_KEY: Final = "x-request-id"
+"""Metadata in which a caller names its call; every log line of the call carries the name."""
+
+_STATUS_S: Final = 2.0
+"""Seconds that a status may wait for its reader."""
 
 _log = logging.getLogger(__name__)
 
@@ -79,10 +85,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message of any service
             began_s = time.monotonic()
             code, reason = grpc.StatusCode.CANCELLED, ""
+            CALL_ID.set(_call_id(context))
+            if counted:
+                # Not until the handler returns but until the answer is sent: a drain closes the port then.
+                self._live.begin()
+                context.add_done_callback(lambda _: self._live.end())  # type: ignore[arg-type]
             try:
-                with self._live.call() if counted else nullcontext():
-                    self._check(request, counted)
-                    answer = await behaviour(request, context)
+                self._check(request, counted)
+                answer = await behaviour(request, context)
                 code = grpc.StatusCode.OK
                 return answer
             except (ServerError, RegistryError) as error:
@@ -146,6 +156,19 @@ def _tolerant(decode: Callable[[bytes], object]) -> Callable[[bytes], object]:
     return decode_or_mark
 
 
+def _call_id(context: Context) -> str:
+    """The caller's name for the call, when it can be logged as it is; else a new one."""
+    for key, value in context.invocation_metadata() or ():
+        if key == CALL_ID_KEY and isinstance(value, str) and REQUEST_ID.match(value):
+            return value
+    return f"call-{secrets.token_hex(6)}"
+
+
 async def _abort(context: Context, status: status_pb2.Status) -> None:
     wire = rpc_status.to_status(status)
-    await context.abort(wire.code, wire.details, wire.trailing_metadata)
+    try:
+        async with asyncio.timeout(_STATUS_S):
+            await context.abort(wire.code, wire.details, wire.trailing_metadata)
+    except TimeoutError:
+        # A reader that takes nothing takes no status either; ending the handler ends the call.
+        raise grpc.aio.AbortError("the caller does not take its status") from None

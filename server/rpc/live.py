@@ -64,17 +64,16 @@ class LiveWork:
         """Calls under way."""
         return self._calls
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """Counts one call while the block runs."""
+    def begin(self) -> None:
+        """Counts one call; `end` must follow once its status has been sent."""
         self._calls += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if self._calls == 0:
-                self._idle.set()
+
+    def end(self) -> None:
+        """Undoes one `begin`."""
+        self._calls -= 1
+        if self._calls == 0:
+            self._idle.set()
 
     @contextmanager
     def guard(self) -> Iterator[EndGuard]:

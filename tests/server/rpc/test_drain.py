@@ -12,6 +12,7 @@ from rpc_harness import INFERENCE, Harness, refusal_of, running
 
 from switchyard.proto.admin.v1 import admin_pb2
 from switchyard.proto.inference.v1 import inference_pb2 as pb
+from switchyard.server.engine.types import TokenEvent
 from switchyard.server.observe.readiness import Phase
 
 pytestmark = pytest.mark.asyncio
@@ -111,3 +112,22 @@ async def test_the_admin_call_passes_its_grace_on() -> None:
         stream.cancel()
     assert harness.drains == [2.5, None]
     assert refused.reason == "LIMIT"
+
+
+async def test_the_last_answers_arrive_whole_before_the_port_closes() -> None:
+    """A handler that has returned is not yet an answer that has been sent."""
+    for _ in range(10):
+        async with running(FakeEngine(script=None)) as harness:
+            calls = [
+                asyncio.ensure_future(harness.inference.GenerateOnce(pb.GenerateOnceRequest(request=ask(f"r{i}"))))
+                for i in range(20)
+            ]
+            while len(harness.engine.submitted) < len(calls):
+                await harness.engine.arrival()
+            draining = await drained(harness, grace_s=60)
+            for request in harness.engine.submitted:
+                harness.engine.emit(request.request_id, TokenEvent("x" * 100_000, (1,)))
+                harness.engine.emit(request.request_id, finished(request, 1))
+            answers = await asyncio.gather(*calls)
+            await draining
+        assert {answer.request_id for answer in answers} == {f"r{i}" for i in range(20)}
