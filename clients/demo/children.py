@@ -43,7 +43,7 @@ class Child:
     started_s: float = field(default_factory=time.monotonic)
 
     def running(self) -> bool:
-        """Whether it still runs.
+        """Whether it still runs; asking also notices that it has failed.
 
         Raises:
             DemoFailed: it ended with a failure.

@@ -113,13 +113,16 @@ def base_directory(base: str | None, recipe: Path, children: Children) -> Path:
         return Path(base).resolve()
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", base):
         raise DemoFailed(f"{base} is no directory, and no repository of the Hugging Face Hub (owner/name).")
-    command = [str(Path(sys.executable).with_name("hf")), "download", base]
+    command = [str(Path(sys.executable).with_name("hf")), "download", base, "--quiet"]
     for pattern in _HUB_FILES:
         command += ["--include", pattern]
     child = children.start_program("download", command)
     child.process.wait()
     child.running()
-    return Path(child.text().strip().splitlines()[-1])
+    place = Path(child.text().strip())
+    if not place.is_dir():
+        raise DemoFailed(f"`hf download {base}` did not print the directory of the model; see {child.output}.")
+    return place
 
 
 def weakened_copy(adapter: Path, destination: Path) -> Path:

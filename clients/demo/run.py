@@ -74,12 +74,11 @@ def run_demo(
         DemoFailed: a step failed.
         ClientError: the server refused or failed.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     output = console(stderr=as_json)
     place = claim_directory(directory)
     output.print(Text(f"switchyard demo in {place}"), soft_wrap=True)
     (place / "logs").mkdir()
-    with Children(place / "logs", program) as children:
+    with _sigterm_like_ctrl_c(), Children(place / "logs", program) as children:
         demo = _Demo(place, children, output)
         report = demo.run(scale)
         if as_json:
@@ -93,9 +92,18 @@ def run_demo(
     return int(not all(check.passed for check in report.checks()))
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Ends like Ctrl-C does, so that no child outlives a demo that is told to stop."""
-    raise KeyboardInterrupt
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Ends the block as Ctrl-C would, so that no child outlives a demo that is told to stop."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Demo:
@@ -181,6 +189,8 @@ class _Demo:
             ended: dict[str, float] = {}
 
             def watch() -> None:
+                if self._server is not None:
+                    self._server.running()
                 for task, seen in zip(self._tasks, watches, strict=True):
                     seen.update(bars)
                     if task.name not in ended and runs[task.name].process.poll() == 0:

@@ -111,6 +111,23 @@ def test_the_base_is_the_recipes_unless_given(tmp_path: Path, text: str) -> None
             material.base_directory("nothing-here", recipe, children)
 
 
+def test_a_base_on_the_hub_is_taken_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789" * 4
+    repository = tmp_path / "hub" / "models--owner--name"
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}", encoding="utf-8")
+    (snapshot / "model.safetensors").write_bytes(b"weights")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with Children(tmp_path) as children:
+        assert material.base_directory("owner/name", tmp_path / "recipe.yaml", children) == snapshot
+        with pytest.raises(DemoFailed, match="download ended with status"):
+            material.base_directory("owner/other", tmp_path / "recipe.yaml", children)
+
+
 def test_a_recipe_without_a_base_is_said(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("name: a\nbase: {hub: a/b}\ntrain: {}\n", encoding="utf-8")

@@ -57,6 +57,8 @@ def train(arguments: list[str]) -> None:
     if os.environ.get("FAKE_TRAIN_FAILS") == recipe.parent.name:
         sys.stderr.write("error RECIPE_INVALID: made to fail\n")
         raise SystemExit(1)
+    if "FAKE_SERVE_FAILS" in os.environ:
+        signal.pause()  # a run that would take minutes
     adapter = out / "adapter"
     adapter.mkdir(parents=True)
     with (out / "metrics.jsonl").open("w", encoding="utf-8") as log:
@@ -68,6 +70,9 @@ def train(arguments: list[str]) -> None:
 
 
 def serve(arguments: list[str]) -> None:
+    if "FAKE_SERVE_FAILS" in os.environ:
+        sys.stderr.write("error BASE_REFUSED: made to fail\n")
+        raise SystemExit(1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
         running_fakes(os.environ.get("FAKE_LISTEN", "127.0.0.1:0")) as server,
