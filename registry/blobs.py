@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from switchyard.registry.digest import DigestWriter, hex_of
+from switchyard.registry.digest import DigestWriter, hex_of, open_file_digest
 from switchyard.registry.errors import (
     BlobCorrupt,
     DigestMismatch,
@@ -205,7 +205,7 @@ class Blobs:
         self._on_step(Step.PART_REMOVED)
 
     def _verify(self, fd: int, part: Path, digest: str, size_bytes: int) -> None:
-        found, found_bytes = _digest_of(fd)
+        found, found_bytes = open_file_digest(fd)
         if found != digest or found_bytes != size_bytes:
             part.unlink(missing_ok=True)
             raise DigestMismatch(
@@ -229,7 +229,7 @@ class Blobs:
         except FileNotFoundError:
             return False
         try:
-            return _digest_of(fd)[0] == digest
+            return open_file_digest(fd)[0] == digest
         finally:
             os.close(fd)
 
@@ -287,14 +287,6 @@ def _verified(fd: int, digest: str, offset: int) -> Iterator[bytes]:
 
 def _session_gone() -> SessionClosed:
     return SessionClosed("the session ended while its files were being written; begin again")
-
-
-def _digest_of(fd: int) -> tuple[str, int]:
-    """Digest and size of an open file, read from its beginning through this descriptor."""
-    writer = DigestWriter()
-    while chunk := os.pread(fd, CHUNK_BYTES, writer.size_bytes):
-        writer.write(chunk)
-    return writer.digest, writer.size_bytes
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -51,11 +52,16 @@ def hex_of(digest: str) -> str:
 
 def file_digest(path: Path) -> str:
     """Returns the digest of a file's bytes, read in pieces of 1 MiB."""
-    writer = DigestWriter()
     with path.open("rb") as file:
-        while piece := file.read(_READ_BYTES):
-            writer.write(piece)
-    return writer.digest
+        return open_file_digest(file.fileno())[0]
+
+
+def open_file_digest(fd: int) -> tuple[str, int]:
+    """Returns digest and size of an open file, read from its beginning through this very descriptor."""
+    writer = DigestWriter()
+    while piece := os.pread(fd, _READ_BYTES, writer.size_bytes):
+        writer.write(piece)
+    return writer.digest, writer.size_bytes
 
 
 class DigestWriter:

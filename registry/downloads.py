@@ -15,7 +15,6 @@ from switchyard.registry.digest import is_digest
 from switchyard.registry.errors import ArgumentInvalid, BlobCorrupt, BlobNotFound, DestinationExists
 from switchyard.registry.index import Index
 from switchyard.registry.records import VersionRecord
-from switchyard.registry.schema import BlobState
 from switchyard.registry.verdicts import shown
 
 
@@ -62,17 +61,8 @@ class Downloads:
         try:
             yield from self._blobs.stream(digest, offset)
         except BlobCorrupt:
-            self._mark_corrupt(digest)
+            self._index.mark_corrupt(digest)
             raise
-
-    def _mark_corrupt(self, digest: str) -> None:
-        """Remembers that a blob's bytes are bad, so that the next publisher sends them again."""
-        table = schema.blob
-        sound = sa.and_(table.c.digest == digest, table.c.state == BlobState.PRESENT)
-        with self._index.write() as connection:
-            marked = connection.execute(sa.update(table).where(sound).values(state=BlobState.CORRUPT))
-            if marked.rowcount:
-                self._index.announce(connection, "blob.corrupt", "", "", {"digest": digest})
 
 
 def _write_synced(path: Path, chunks: Iterable[bytes]) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from switchyard.registry import schema
 from switchyard.registry.errors import SchemaUnknown, StorageFailed, StorageFull, StoreBusy
+from switchyard.registry.schema import BlobState
 from switchyard.registry.strict_json import Json
 
 HEAD_REVISION = "0001"
@@ -101,6 +102,14 @@ class Index:
         row = {"rev": rev, "kind": kind, "namespace": namespace, "adapter": adapter}
         connection.execute(sa.insert(schema.event).values(**row, payload=dict(payload), at_s=self.now()))
         return rev
+
+    def mark_corrupt(self, digest: str) -> None:
+        """Remembers that a blob's bytes are bad, so that the next publisher sends them again."""
+        sound = sa.and_(schema.blob.c.digest == digest, schema.blob.c.state == BlobState.PRESENT)
+        with self.write() as connection:
+            marked = connection.execute(sa.update(schema.blob).where(sound).values(state=BlobState.CORRUPT))
+            if marked.rowcount:
+                self.announce(connection, "blob.corrupt", "", "", {"digest": digest})
 
     def close(self) -> None:
         """Closes every connection."""

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -29,6 +30,7 @@ from switchyard.registry.blobs import Blobs, mapped_os_errors
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import (
     ArgumentInvalid,
+    BlobCorrupt,
     IdempotencyConflict,
     SessionClosed,
     UploadIncomplete,
@@ -221,8 +223,18 @@ class Publisher:
         located = tuple((entry, self._blobs.path(entry.digest)) for entry in files)
         outcome = self._validate(ValidationRequest(located, base.modules))
         if outcome.faults:
-            raise VersionRefused(outcome.faults)
+            self._refuse(session, outcome)
         return outcome
+
+    def _refuse(self, session: Session, outcome: ValidationOutcome) -> NoReturn:
+        """Raises what is wrong: the files themselves, or what the disk has made of them since they were sent."""
+        changed = {verdict.subject for verdict in outcome.faults if verdict.reason is Reason.DIGEST}
+        digests = [entry.digest for entry in session.manifest.files if entry.path in changed]
+        for digest in digests:
+            self._index.mark_corrupt(digest)
+        if digests:
+            raise BlobCorrupt(f"stored bytes have changed: {', '.join(digests)}; publish again to send them anew")
+        raise VersionRefused(outcome.faults)
 
     def _write_version(
         self, connection: Connection, session: Session, outcome: ValidationOutcome

@@ -124,8 +124,8 @@ version_blob = sa.Table(
     "version_blob",
     metadata,
     sa.Column("version_id", sa.ForeignKey("version.id"), primary_key=True),
-    # Path of a file, or empty for the documents that the registry wrote itself.
     sa.Column("digest", sa.ForeignKey("blob.digest"), primary_key=True, index=True),
+    # Empty for the documents that the registry wrote itself.
     sa.Column("path", sa.String(128), primary_key=True),
 )
 

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from switchyard.registry.adapter_config import AdapterConfig, read_adapter_config
 from switchyard.registry.adapter_files import limit_bytes, open_regular
 from switchyard.registry.checks import check_base_fit, check_config_fit, check_updates, scan_values, shape_of
-from switchyard.registry.digest import sha256_digest
+from switchyard.registry.digest import open_file_digest, sha256_digest
 from switchyard.registry.gate import read_lora_header
 from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FileEntry
 from switchyard.registry.records import AdapterShape
@@ -87,6 +87,8 @@ def _check_weights(
             return None
         header = read_lora_header(fd, entry.path, findings)
         if header is None:
+            # Whoever reads the verdicts must be able to tell a bad file from a file that went bad.
+            _check_digest(entry, open_file_digest(fd)[0], findings)
             return None
         check_base_fit(header, request.modules, findings)
         scan = scan_values(fd, header, findings)

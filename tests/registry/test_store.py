@@ -162,6 +162,24 @@ def test_damage_is_found_remembered_and_healed(
     assert filled.read_blob(weights.digest) == content
 
 
+@pytest.mark.parametrize("position", [10, -1], ids=["header", "values"])
+def test_damage_that_nobody_has_read_yet_does_not_refuse_an_honest_publisher(
+    position: int, filled: Registry, root: Path, base: BaseModelSpec, adapter: Make
+) -> None:
+    weights = filled.get_version(FIRST).file("adapter_model.safetensors")
+    path = root / "blobs" / "sha256" / weights.digest[7:]
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    other = AdapterName("team", "other")
+    with pytest.raises(BlobCorrupt, match="publish again"):
+        filled.publish(other, adapter(0), base_digest=base.digest, publisher="ann", idempotency_key="k")
+    done = filled.publish(other, adapter(0), base_digest=base.digest, publisher="ann", idempotency_key="k")
+    assert done.version is not None
+    assert filled.pull(FIRST, root.parent / "pulled").version == 1
+
+
 def test_a_blob_that_vanished_is_asked_for_again(
     filled: Registry, root: Path, base: BaseModelSpec, name: AdapterName, adapter: Make
 ) -> None:
