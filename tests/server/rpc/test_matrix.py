@@ -1,0 +1,237 @@
+"""Every field of every request at its extremes: each call is answered or refused with a reason, never INTERNAL.
+
+The cases come from the descriptors, so a new field is tried without anybody remembering it. A stream of
+another caller runs all the while and keeps its tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from fake_engine import FakeEngine, echo, finished
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from handmade import write_adapter, write_base
+from rpc_harness import POLICY, refusal, running, version
+
+from switchyard.proto.admin.v1 import admin_pb2
+from switchyard.proto.inference.v1 import inference_pb2 as pb
+from switchyard.proto.registry.v1 import registry_pb2, registry_pb2_grpc
+from switchyard.registry.base_model import describe_base
+from switchyard.registry.digest import file_digest
+from switchyard.registry.lineage import Lineage
+from switchyard.registry.manifest import FileEntry
+from switchyard.registry.refs import AdapterName
+from switchyard.registry.store import Registry
+from switchyard.registry.validation import validate_files
+from switchyard.server.engine.types import GenerateRequest, TokenEvent
+from switchyard.server.observe.readiness import Readiness
+from switchyard.server.rpc.app import GrpcApp, Service
+from switchyard.server.rpc.live import LiveWork
+from switchyard.server.rpc.registry import RegistryServicer
+
+INT_EXTREMES = (0, 1, -1, 2**31 - 1, -(2**31), 2**31, 2**32 - 1, 2**63 - 1, -(2**63), 2**64 - 1)
+FLOAT_EXTREMES = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e9, 3e38, math.nan, math.inf, -math.inf)
+TEXT_EXTREMES = (
+    "",
+    "\x00",
+    "a\nb",
+    "../../etc/passwd",
+    "a" * 5000,
+    "路" * 300,
+    "\u202e",
+    "sha256:" + "0" * 64,
+    "e\u0301" * 99,
+)
+BYTES_EXTREMES = (b"", b"\x00" * 10, b"\xff" * 2000)
+
+ANSWERS_NEVER_GIVEN = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED}
+
+REGISTRY = "switchyard.registry.v1.RegistryService"
+
+METHODS = [
+    (method.full_name, method)
+    for file in (pb.DESCRIPTOR, registry_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+    for method in service.methods
+]
+
+
+def extremes(field: FieldDescriptor) -> tuple[Any, ...]:
+    kinds = FieldDescriptor
+    if field.cpp_type in {kinds.CPPTYPE_FLOAT, kinds.CPPTYPE_DOUBLE}:
+        return FLOAT_EXTREMES
+    if field.type == kinds.TYPE_STRING:
+        return TEXT_EXTREMES
+    if field.type == kinds.TYPE_BYTES:
+        return BYTES_EXTREMES
+    if field.cpp_type == kinds.CPPTYPE_BOOL:
+        return (True, False)
+    if field.cpp_type == kinds.CPPTYPE_ENUM:
+        return (0, 1, 99)
+    return INT_EXTREMES
+
+
+def variants(descriptor: Descriptor, depth: int = 0) -> Iterator[Message]:
+    """Messages with one field set to an extreme, nested ones included."""
+    make = GetMessageClass(descriptor)
+    yield make()
+    for field in descriptor.fields:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            message = make()
+            getattr(message, field.name)["key"] = "\x00" * 300
+            yield message
+        elif field.message_type is not None:
+            for nested in variants(field.message_type, depth + 1) if depth < 3 else ():
+                for count in (1, 300) if field.is_repeated else (1,):
+                    message = make()
+                    place = getattr(message, field.name)
+                    if field.is_repeated:
+                        place.extend([nested] * count)
+                    else:
+                        place.CopyFrom(nested)
+                    yield message
+        else:
+            yield from _scalars(make, field)
+
+
+def _scalars(make: Any, field: FieldDescriptor) -> Iterator[Message]:
+    for value in extremes(field):
+        message = make()
+        try:
+            if field.is_repeated:
+                getattr(message, field.name).extend([value] * 40)
+            else:
+                setattr(message, field.name, value)
+        except ValueError:
+            continue  # no such number in this type: it cannot be sent
+        yield message
+
+
+def completed(message: Any, orderly: dict[str, Any]) -> Iterator[Message]:
+    """The message as it is, and with everything else in order, so that the odd field is reached."""
+    yield message
+    request = message.request if isinstance(message, pb.GenerateOnceRequest) else message
+    if isinstance(request, pb.GenerateRequest):
+        if request.WhichOneof("target") is None:
+            request.base.SetInParent()
+        if request.WhichOneof("input") is None:
+            request.prompt = "hi"
+    for field in message.DESCRIPTOR.fields:
+        if field.name not in orderly or field.containing_oneof is not None or getattr(message, field.name):
+            continue
+        if field.is_repeated:
+            getattr(message, field.name).extend(orderly[field.name])
+        else:
+            setattr(message, field.name, orderly[field.name])
+    yield message
+
+
+async def outcome(call: Any, *, streaming: bool) -> grpc.StatusCode:
+    try:
+        if streaming:
+            async for _ in call:
+                pass
+        else:
+            await call
+    except grpc.aio.AioRpcError as error:
+        refused = refusal(error)
+        # What gRPC itself refuses has no details; everything else says why.
+        assert refused.reason or refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED, refused
+        assert refused.message
+        return refused.code
+    return grpc.StatusCode.OK
+
+
+@asynccontextmanager
+async def registry_service(place: Path) -> AsyncIterator[tuple[grpc.aio.Channel, dict[str, Any]]]:
+    """A registry with one version and one open upload, and values with which calls of it succeed."""
+    base = describe_base(write_base(place / "base"))
+    with ThreadPoolExecutor(4) as pool, Registry.open(place / "registry", validate=validate_files) as registry:
+        registry.register_base(base)
+        name = AdapterName("team", "a")
+        adapter = write_adapter(place / "adapter")
+        published = registry.publish(name, adapter, base_digest=base.digest, publisher="x", set_alias="prod").version
+        assert published is not None
+        other = [
+            FileEntry(path.name, file_digest(path), path.stat().st_size)
+            for path in write_adapter(place / "other", seed=1).iterdir()
+        ]
+        session = registry.begin_publish(
+            name, other, base_digest=base.digest, lineage=Lineage(), idempotency_key="open", publisher="x"
+        )
+        app = GrpcApp([REGISTRY], LiveWork(), Readiness())
+        address, _ = await app.bind("127.0.0.1:0", None)
+        add = registry_pb2_grpc.add_RegistryServiceServicer_to_server
+        await app.serve([Service(REGISTRY, RegistryServicer(registry, pool), add)])
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield (
+                channel,
+                {
+                    "adapter": str(name),
+                    "ref": "team/a:1",
+                    "alias": "prod",
+                    "version": 1,
+                    "base_digest": base.digest,
+                    "idempotency_key": "key",
+                    "session_id": session.session_id,
+                    "digest": published.file("adapter_config.json").digest,
+                    "files": [
+                        registry_pb2.FileRef(path=file.path, digest=file.digest, size_bytes=file.size_bytes)
+                        for file in other
+                    ],
+                },
+            )
+        await app.stop()
+
+
+def sentinel_or_echo(request: GenerateRequest) -> list[Any]:
+    return [] if request.request_id == "sentinel" else list(echo(request))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("name", "method"), METHODS, ids=[name for name, _ in METHODS])
+async def test_no_field_at_an_extreme_is_an_internal_error(name: str, method: Any, tmp_path: Path) -> None:
+    async with (
+        running(FakeEngine(sentinel_or_echo), version("a")) as harness,
+        registry_service(tmp_path) as (registry_channel, orderly),
+    ):
+        sentinel = harness.inference.Generate(
+            pb.GenerateRequest(base=pb.BaseTarget(), prompt="hi", request_id="sentinel")
+        )
+        await sentinel.read()
+        channel = registry_channel if ".registry." in name else harness.channel
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        answer = GetMessageClass(method.output_type).FromString
+        seen: dict[grpc.StatusCode, int] = {}
+        for variant in variants(method.input_type):
+            for message in completed(variant, orderly):
+                call = _call(channel, path, method, message, answer)
+                code = await outcome(call, streaming=method.server_streaming)
+                seen[code] = seen.get(code, 0) + 1
+                assert code not in ANSWERS_NEVER_GIVEN, message
+        request = next(r for r in harness.engine.submitted if r.request_id == "sentinel")
+        harness.engine.emit("sentinel", TokenEvent("untouched", (7,)))
+        harness.engine.emit("sentinel", finished(request, 1))
+        assert (await sentinel.read()).chunk.text == "untouched"
+        assert (await sentinel.read()).WhichOneof("event") == "finished"
+    # The odd field was reached: with all else in order the call succeeds, or fails for the bytes that nobody sent.
+    assert {grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION} & set(seen)
+    assert all(request.stopping.max_tokens <= POLICY.max_context_tokens for request in harness.engine.submitted)
+
+
+def _call(channel: grpc.aio.Channel, path: str, method: Any, message: Message, answer: Any) -> Any:
+    encode = type(message).SerializeToString
+    if method.client_streaming:
+        return channel.stream_unary(path, encode, answer)(iter([message]))
+    if method.server_streaming:
+        return channel.unary_stream(path, encode, answer)(message)
+    return channel.unary_unary(path, encode, answer)(message)
