@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from switchyard.registry.digest import sha256_digest
+from switchyard.trainer.allocator import keep_freed_memory
 from switchyard.trainer.base_model import LoadedBase, load_base
 from switchyard.trainer.card import model_card
 from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows, truncation_report
@@ -69,6 +70,7 @@ def train(
     output = OutputLayout(out_dir)
     splits = read_data(recipe)
     _prepare_output(output)
+    keep_freed_memory()
     curve = Curve()
     with quiet_libraries(), _torch_threads(threads), MetricsLog(output.metrics_log) as log:
         prepared = _prepare(recipe, splits, out_dir, [*listeners, log, curve])
