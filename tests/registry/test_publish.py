@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +15,11 @@ from switchyard.registry import schema
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.errors import (
     DigestMismatch,
-    SessionClosed,
     VersionRefused,
 )
 from switchyard.registry.manifest import Lineage, Manifest, Metric
 from switchyard.registry.refs import AdapterName
-from switchyard.registry.steps import Step
 from switchyard.registry.store import Registry
-from switchyard.registry.validation import validate_files
 from switchyard.registry.verdicts import Reason
 
 Make = Callable[[int], Path]
@@ -167,44 +161,3 @@ def test_files_left_out_are_told(registry: Registry, base: BaseModelSpec, name: 
     assert done.warnings == ("FILE_IGNORED 'tokenizer.json': not part of a version, left out",)
     assert done.version is not None
     assert done.version.warnings == ()
-
-
-def test_a_lost_pin_is_found_before_the_row(
-    root: Path, base: BaseModelSpec, name: AdapterName, adapter: Make
-) -> None:
-    """Between linking a blob and its row, the session may lose its pins; a row then must not appear."""
-    other = Registry.open(root)
-    other.register_base(base)
-    seen: list[Step] = []
-
-    def abort_meanwhile(step: Step) -> None:
-        seen.append(step)
-        if step is Step.BLOB_DIRECTORY_SYNCED and seen.count(step) == 1:
-            other.abort_publish(begin(other, base, name, adapter(0)).session_id)
-
-    with Registry.open(root, validate=validate_files, on_step=abort_meanwhile) as registry:
-        with pytest.raises(SessionClosed, match="ABORTED"):
-            publish(registry, base, name, adapter(0), idempotency_key="k")
-        assert len(begin(other, base, name, adapter(0)).missing) == 3
-        assert publish(registry, base, name, adapter(0), idempotency_key="k").version == 1
-    other.close()
-
-
-def test_a_collected_pin_is_found_before_the_row(
-    root: Path, template: Path, name: AdapterName, adapter: Make
-) -> None:
-    """The session is still open, but what kept its blob alive is gone: the file may be next."""
-    shutil.copytree(template, root)
-
-    def collect_meanwhile(step: Step) -> None:
-        if step is Step.BLOB_DIRECTORY_SYNCED:
-            with closing(sqlite3.connect(root / "registry.db", isolation_level=None)) as plain:
-                plain.execute("DELETE FROM session_blob")
-
-    with Registry.open(root, validate=validate_files, on_step=collect_meanwhile) as registry:
-        (base,) = registry.base_models()
-        session = begin(registry, base, name, adapter(0))
-        entry = entries(adapter(0))[0]
-        with pytest.raises(SessionClosed, match="does not hold"):
-            registry.upload(session.session_id, entry.digest, 0, [(adapter(0) / entry.path).read_bytes()])
-        assert entry.digest in begin(registry, base, name, adapter(0)).missing
