@@ -212,7 +212,7 @@ def composed_lines(scene: ComposedScene) -> tuple[str, str]:
     same = "the same tokens as" if scene.equal else "OTHER tokens than"
     return (
         safe(f"{served.label}  recipe {short_digest(served.recipe_digest)}"),
-        safe(f"{same} {scene.whole.served_by.label}: {_cut(scene.composed.text, 60)}"),
+        safe(f"{same} {scene.whole.served_by.label}: {_cut(scene.composed.text, 40)}"),
     )
 
 

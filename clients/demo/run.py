@@ -44,7 +44,10 @@ from switchyard.clients.render import console, print_json
 
 ALIAS: Final = "prod"
 _BASE_ROWS: Final = 100
-_CONCURRENCY: Final = 16
+_CONCURRENCY: Final = 32
+"""Requests under way at once, and sequences in the server's batch."""
+_CONTEXT_TOKENS: Final = 512
+"""Enough for any row; keeps the KV cache small when the base could take much more."""
 _PROMPTS_PER_TASK: Final = 2
 _READY_S: Final = 600.0
 _WATCH_S: Final = 0.5
@@ -169,8 +172,9 @@ class _Demo:
     def _start_server(self, base: Path, ready: Path) -> Child:
         registry = self._place / "registry"
         arguments = ["--base", str(base), "--registry", str(registry), "--ready-file", str(ready)]
+        limits = ["--max-sequences", str(_CONCURRENCY), "--max-context-tokens", str(_CONTEXT_TOKENS)]
         ports = ["--port", "0", "--health-port", "0", "--http-port", "0"]
-        return self._children.start("server", ["serve", *arguments, *ports])
+        return self._children.start("server", ["serve", *arguments, *limits, *ports])
 
     def _train(self, base: Path | None) -> dict[str, float]:
         """Trains every task at once, a share of the cores each; returns wall seconds by task."""
