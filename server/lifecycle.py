@@ -12,9 +12,14 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 class StopSwitch:
@@ -70,6 +75,45 @@ class StopSwitch:
         if not self._pressed.done():
             # Every stream has had its terminal event; only its delivery is left.
             self._pressed.set_result(min(1.0, self._default_grace_s))
+
+
+async def unless_stopped(switch: StopSwitch, work: Callable[[], _T]) -> _T | None:
+    """Runs slow work in a thread, and gives up waiting when the switch is pressed.
+
+    The thread cannot be stopped; it is a daemon, so the process ends without it.
+
+    Returns:
+        What `work` returned; None when the switch was pressed first.
+
+    Raises:
+        Exception: what `work` raised.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[_T] = loop.create_future()
+
+    def run() -> None:
+        result: Future[_T] = Future()
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_hand_over, result, outcome)
+
+    threading.Thread(target=run, name="start-up", daemon=True).start()
+    pressed = asyncio.create_task(switch.pressed())
+    either: set[asyncio.Future[Any]] = {outcome, pressed}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    pressed.cancel()
+    return outcome.result() if outcome.done() else None
+
+
+def _hand_over(result: Future[_T], outcome: asyncio.Future[_T]) -> None:
+    error = result.exception()
+    if error is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result.result())
 
 
 def write_ready_file(path: Path, facts: dict[str, str | int]) -> None:

@@ -28,7 +28,7 @@ from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.scheduler import StepLimits
 from switchyard.server.engine.types import ErrorEvent, GenerateRequest, SamplingParams, StoppingParams
 from switchyard.server.http.observability import ObservabilityServer
-from switchyard.server.lifecycle import StopSwitch
+from switchyard.server.lifecycle import StopSwitch, unless_stopped
 from switchyard.server.lora.ops import BACKENDS
 from switchyard.server.model.kv_cache import KvCache
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
@@ -223,7 +223,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         on_ready: called once, when the server takes requests.
 
     Returns:
-        Exit status: 0 after an orderly stop, 1 when the engine died.
+        Exit status: 0 after an orderly stop, also one while the base was loading; 1 when the engine died.
 
     Raises:
         OSError: a port is taken or the registry cannot be opened.
@@ -250,7 +250,9 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         stack.push_async_callback(app.stop)
         grpc_address, health_address = await app.bind(config.address(config.port), config.address(config.health_port))
         http.start()
-        core = await asyncio.to_thread(build_core, around)
+        core = await unless_stopped(switch, lambda: build_core(around))
+        if core is None:
+            return 0
         stack.callback(core.host.close)
         core.engine.start()
         stack.push_async_callback(asyncio.to_thread, core.engine.stop)

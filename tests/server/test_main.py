@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -153,6 +156,32 @@ async def test_a_taken_port_is_found_before_the_base_is_loaded(
         for taken in ("port", "health_port", "http_port"):
             with pytest.raises(OSError, match=r"in use|listen"):
                 await main.serve(config(base, tmp_path, **{taken: port}), lambda _: None)
+
+
+async def test_a_stop_does_not_wait_for_the_base(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading, release = threading.Event(), threading.Event()
+
+    def load(*_: object) -> None:
+        loading.set()
+        release.wait()
+
+    monkeypatch.setattr(main, "load_base", load)
+    listener = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    health_port = listener.sockets[0].getsockname()[1]
+    listener.close()
+    await listener.wait_closed()
+    settings = config(base, tmp_path, health_port=health_port)
+    task = asyncio.create_task(main.serve(settings, lambda _: pytest.fail("ready without a base")))
+    try:
+        while not loading.is_set():
+            await asyncio.sleep(0.01)
+        async with grpc.aio.insecure_channel(settings.address(health_port)) as probes:
+            answer = await health_pb2_grpc.HealthStub(probes).Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await task == 0
+    finally:
+        release.set()
 
 
 async def test_a_base_that_cannot_be_read_leaves_no_port_behind(tmp_path: Path) -> None:
