@@ -270,7 +270,13 @@ class RegistryClient:
         bases = self.base_models()
         if len(bases) == 1:
             return bases[0].digest
-        listed = ", ".join(f"{one.name} ({one.digest})" for one in bases) or "none"
+        if not bases:
+            raise BaseAmbiguous(
+                "no base model is registered here, so no adapter can be published: found none, expected the one it "
+                "was trained on. `switchyard serve --base DIR --registry DIR` registers it, and so does "
+                "`switchyard train --registry DIR`."
+            )
+        listed = ", ".join(f"{one.name} ({one.digest})" for one in bases)
         raise BaseAmbiguous(
             f"the base model of this adapter is not said: found {len(bases)} registered base "
             f"models ({listed}), expected exactly one, or {MANIFEST_NAME} beside the adapter. "

@@ -69,6 +69,11 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) if seconds else ""
 
 
+def minute(seconds: float) -> str:
+    """A time for narrow tables, in UTC; empty for none."""
+    return moment(seconds)[:16]
+
+
 def adapters_table(found: Sequence[AdapterSummary]) -> Table:
     """One line per adapter."""
     table = _table("adapter", ">versions", "aliases", "base", "updated (UTC)")
@@ -80,24 +85,22 @@ def adapters_table(found: Sequence[AdapterSummary]) -> Table:
             str(one.latest_version),
             aliases,
             short_digest(one.base_digest),
-            moment(one.updated_at_s),
+            minute(one.updated_at_s),
         )
     return table
 
 
 def versions_table(found: Sequence[Version]) -> Table:
     """One line per version of one adapter."""
-    table = _table("ref", "digest", "aliases", ">rank", ">weights", "published (UTC)", "by", "note")
+    table = _table("ref", "digest", "aliases", ">weights", "published (UTC)", "note")
     for one in found:
         _row(
             table,
             one.ref,
             short_digest(one.digest),
             ", ".join(one.aliases),
-            str(one.shape.rank),
             size(one.shape.weights_bytes),
-            moment(one.created_at_s),
-            one.publisher,
+            minute(one.created_at_s),
             one.note,
         )
     return table
@@ -160,17 +163,13 @@ def history_table(found: Sequence[AliasEvent]) -> Table:
 
 
 def bases_table(found: Sequence[BaseModel]) -> Table:
-    """One line per base model."""
-    table = _table("base model", "digest", "architecture", ">vocabulary", "tokenizer")
+    """Two lines per base model, the whole digest on one of them, so that it can be copied."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("base model", overflow="fold")
+    table.add_column("digest", no_wrap=True)
     for one in found:
-        _row(
-            table,
-            one.name,
-            one.digest,
-            one.architecture,
-            f"{one.vocab_size:,}",
-            short_digest(one.tokenizer_digest),
-        )
+        facts = f"{one.architecture}, {one.vocab_size:,} tokens, tokenizer {short_digest(one.tokenizer_digest)}"
+        table.add_row(Text(safe(one.name)), Text.assemble(safe(one.digest), "\n", (safe(facts), "dim")))
     return table
 
 
@@ -230,11 +229,14 @@ def tokens_per_s(answer: Answer) -> float | None:
 
 
 def _table(*columns: str) -> Table:
-    """Columns by their headings; a leading `>` aligns to the right."""
+    """Columns by their headings; a leading `>` aligns to the right. Only the last one may fold."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
+    for index, column in enumerate(columns):
         table.add_column(
-            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
+            column.removeprefix(">"),
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=index < len(columns) - 1,
+            overflow="fold",
         )
     return table
 

@@ -167,6 +167,14 @@ def test_what_no_version_holds_is_left_out_as_the_registry_does(client: Registry
     assert source.LEFT_OUT == adapter_files._LEFT_OUT
 
 
+def test_a_registry_without_a_base_says_how_to_get_one(
+    server: FakeServer, client: RegistryClient, adapter: Path
+) -> None:
+    server.registry.bases.clear()
+    with pytest.raises(errors.BaseAmbiguous, match="switchyard serve --base"):
+        client.push(adapter, "sums")
+
+
 def test_links_and_pipes_are_refused_all_at_once_and_never_opened(client: RegistryClient, adapter: Path) -> None:
     (adapter / "link.json").symlink_to("/etc/hostname")
     os.mkfifo(adapter / "pipe")
