@@ -59,6 +59,7 @@ class Metrics:
             for s in table.METRICS
             if s.kind is Kind.GAUGE and s is not table.LORA_REQUESTS
         }
+        self._adapter_series: dict[MetricSpec, dict[str, Histogram]] = {table.TTFT: {}, table.ITL: {}}
         self._lock = threading.Lock()
         self._busiest = BusiestKeys(adapter_series, self._forget_series)
         self._labels: OrderedDict[str, str] = OrderedDict()
@@ -90,11 +91,11 @@ class Metrics:
 
     def first_token(self, adapter_key: str | None, ttft_s: float) -> None:
         """A request produced its first token."""
-        self._histograms[table.TTFT].labels(self._label(adapter_key)).observe(ttft_s)
+        self._series(table.TTFT, self._label(adapter_key)).observe(ttft_s)
 
     def token(self, adapter_key: str | None, itl_s: float) -> None:
         """A request produced a further token."""
-        self._histograms[table.ITL].labels(self._label(adapter_key)).observe(itl_s)
+        self._series(table.ITL, self._label(adapter_key)).observe(itl_s)
 
     def finished(self, adapter_key: str | None, outcome: str, prompt_tokens: int, completion_tokens: int) -> None:
         """A request ended; `outcome` is its finish reason or the reason of its error."""
@@ -176,12 +177,19 @@ class Metrics:
             label = self._labels.get(adapter_key, adapter_key)
             return label if self._busiest.owns(label) else OTHER_LABEL
 
+    def _series(self, spec: MetricSpec, label: str) -> Histogram:
+        series = self._adapter_series[spec].get(label)
+        if series is None:
+            series = self._adapter_series[spec][label] = self._histograms[spec].labels(label)
+        return series
+
     def _name(self, adapter_key: str) -> str:
         with self._lock:
             return self._labels.get(adapter_key, adapter_key)
 
     def _forget_series(self, label: str) -> None:
-        for spec in (table.TTFT, table.ITL):
+        for spec, series in self._adapter_series.items():
+            series.pop(label, None)
             self._histograms[spec].remove(label)
         for spec in (table.PROMPT_TOKENS, table.COMPLETION_TOKENS):
             self._counters[spec].remove(label)

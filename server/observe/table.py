@@ -19,9 +19,9 @@ class Kind(Enum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MetricSpec:
-    """One metric.
+    """One metric; compared and hashed by identity, because it is looked up for every token.
 
     Attributes:
         name: full name as it is scraped, without the suffixes of a histogram.
@@ -113,7 +113,7 @@ ADAPTER_LOAD = MetricSpec(
     Kind.HISTOGRAM,
     "seconds",
     ("phase",),
-    "Time to bring an adapter into memory, by phase: fetch, verify, host, device.",
+    "Time to load an adapter, by phase: fetch (read and verify), host (unpack), device (copy to a slot).",
     LATENCY_BUCKETS_S,
 )
 ADAPTER_EVICTIONS = MetricSpec(
