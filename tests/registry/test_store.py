@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from switchyard.registry.errors import (
     BlobNotFound,
     DestinationExists,
     RefSyntax,
+    StorageFailed,
 )
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
@@ -201,3 +203,18 @@ def test_two_processes_see_each_other(
     with Registry.open(root, clock=clock, validate=validate_files) as other:
         other.publish(name, adapter(1), base_digest=base.digest, publisher="bob", set_alias="prod")
     assert filled.resolve(AdapterRef.parse("team/addresses@prod")).version.version == 2
+
+
+def test_a_pull_that_fails_at_the_end_leaves_nothing(
+    filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All files are written under another name; the directory appears by one rename or not at all."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(StorageFailed):
+        filled.pull(FIRST, tmp_path / "out" / "pulled")
+    monkeypatch.undo()
+    assert list((tmp_path / "out").iterdir()) == []
