@@ -28,29 +28,37 @@ _USAGE = 2
 _INTERRUPTED = 130
 
 
+RecipeArgument = Annotated[Path, typer.Argument(help="Recipe file (YAML).")]
+PublishOption = Annotated[
+    str | None, typer.Option(metavar="REF", help="Publish as ns/name, or ns/name@alias to move the alias too.")
+]
+RegistryOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", envvar="SWITCHYARD_REGISTRY", help="Publish to this registry directory.")
+]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDR", envvar="SWITCHYARD_SERVER", help="Publish to the server at this address."),
+]
+BaseOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Base model to use instead of the recipe's.", show_default=False)
+]
+OutOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Output directory; runs/<name>-<time> by default.")
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
 def train(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML).")],
-    publish: Annotated[
-        str | None,
-        typer.Option(metavar="REF", help="Publish as ns/name, or ns/name@alias to move the alias too."),
-    ] = None,
-    registry: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", envvar="SWITCHYARD_REGISTRY", help="Publish to this registry directory."),
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(metavar="ADDR", envvar="SWITCHYARD_SERVER", help="Publish to the server at this address."),
-    ] = None,
-    base: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Base model to use instead of the recipe's.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Output directory; runs/<name>-<time> by default.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    recipe: RecipeArgument,
+    publish: PublishOption = None,
+    registry: RegistryOption = None,
+    server: ServerOption = None,
+    base: BaseOption = None,
+    out: OutOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Train an adapter from a recipe.
 

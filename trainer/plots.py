@@ -75,9 +75,8 @@ def _draw_loss(axes: Axes, curve: Curve) -> None:
             marker="o",
             markersize=4.5,
             markeredgecolor="white",
-            label="dev",
+            label=_dev_label(dev[-1]),
         )
-        _annotate(axes, dev[-1])
     if min(losses) > 0 and max(losses) / min(losses) > 20:
         axes.set_yscale("log")
     else:
@@ -87,17 +86,8 @@ def _draw_loss(axes: Axes, curve: Curve) -> None:
     _style(axes)
 
 
-def _annotate(axes: Axes, event: Evaluated) -> None:
-    text = f"{event.loss:.3g} · {event.token_accuracy:.1%} of tokens"
-    axes.annotate(
-        text,
-        (event.step, event.loss),
-        xytext=(-8, 10),
-        textcoords="offset points",
-        ha="right",
-        color=_DEV,
-        fontsize=9,
-    )
+def _dev_label(event: Evaluated) -> str:
+    return f"dev, {event.loss:.3g} at the end, {event.token_accuracy:.1%} of tokens right"
 
 
 def _draw_rate(axes: Axes, curve: Curve) -> None:
@@ -113,6 +103,7 @@ def _draw_rate(axes: Axes, curve: Curve) -> None:
 def _style(axes: Axes) -> None:
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
+    axes.minorticks_off()
     axes.tick_params(colors=_MUTED, labelsize=9)
     axes.margins(x=0.01)
     for side, spine in axes.spines.items():
