@@ -184,3 +184,22 @@ def test_a_non_finite_loss_ends_the_run_without_an_adapter(
     with pytest.raises(TrainingDiverged, match="learning_rate"):
         train(make_recipe().with_base(tmp_path / "broken"), out_dir=tmp_path / "out", threads=1)
     assert not (tmp_path / "out" / "adapter").exists()
+
+
+@pytest.mark.parametrize(
+    "quantization",
+    [
+        {"compute_dtype": "bfloat16"},
+        {"compute_dtype": "float16"},
+        {"method": "fp4", "double": False},
+        {"method": "none"},
+    ],
+    ids=lambda keys: "-".join(map(str, keys.values())),
+)
+def test_other_quantisations_learn_too(
+    make_recipe: MakeRecipe, tmp_path: Path, quantization: dict[str, object]
+) -> None:
+    result = train(make_recipe(quantization=quantization), out_dir=tmp_path / "out", threads=1)
+    assert result.figures.final_loss < 0.8 * result.figures.first_loss
+    assert result.lineage.training_quantization is not None
+    assert result.lineage.training_quantization.double_quantization is False or "compute_dtype" in quantization
