@@ -85,7 +85,7 @@ class ServerConfig(BaseModel):
     max_prompt_bytes: Count = 256 * 1024
     max_request_s: Seconds = 600.0
     adapter_slots: Count = 8
-    max_rank: Annotated[int, Field(ge=1, le=256)] = 64
+    max_rank: Annotated[int, Field(ge=1, le=4096)] = 64
     host_cache_bytes: Count = 1 << 30
     quantization: Quantization = Quantization.NF4
     dtype: Dtype = Dtype.AUTO

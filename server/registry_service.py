@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,6 @@ from switchyard.server.rpc.registry import RegistryServicer
 
 SERVICE: Final = "switchyard.registry.v1.RegistryService"
 _THREADS: Final = 4
-_OWNER_ONLY: Final = 0o600
 
 
 async def serve_registry(
@@ -57,9 +56,8 @@ async def serve_registry(
         pool = stack.enter_context(ThreadPoolExecutor(_THREADS, "registry"))
         registry = stack.enter_context(Registry.open(directory))
         stack.push_async_callback(app.stop)
-        address, _ = await app.bind(listen, None)
-        if address.startswith("unix:"):
-            Path(address.removeprefix("unix:")).chmod(_OWNER_ONLY)
+        with _private_files():
+            address, _ = await app.bind(listen, None)
         add = registry_pb2_grpc.add_RegistryServiceServicer_to_server
         await app.serve([Service(SERVICE, RegistryServicer(registry, pool), add)])
         if until_stdin_closes:
@@ -67,6 +65,16 @@ async def serve_registry(
         on_ready(address)
         await app.drain(await switch.pressed())
     return 0
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Makes a socket that is created in the block its owner's alone, from its first moment."""
+    before = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _drain_at_end_of_input(switch: StopSwitch) -> None:

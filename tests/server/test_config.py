@@ -32,7 +32,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ({"port": 70000}, "65535"),
         ({"port": 5000, "http_port": 5000}, "must differ"),
         ({"max_sequences": 0}, "greater than or equal to 1"),
-        ({"max_rank": 257}, "256"),
+        ({"max_rank": 4097}, "4096"),
         ({"drain_grace_s": float("nan")}, "finite"),
         ({"max_request_s": float("inf")}, "finite"),
         ({"write_stall_s": 0}, "greater than 0"),
