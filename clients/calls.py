@@ -31,7 +31,8 @@ class _Settings:
     def attempts(self, deadline_s: float | None = None, *, repeatable: bool = True) -> retry.Attempts:
         """The sends of one call; a call that is not repeatable is sent once."""
         policy = self._policy if repeatable else retry.RetryPolicy(attempts=1)
-        return retry.Attempts(policy, self._budget, deadline_s or self.options.deadline_s)
+        limit_s = self.options.deadline_s if deadline_s is None else deadline_s
+        return retry.Attempts(policy, self._budget, limit_s)
 
 
 class Connection(_Settings):

@@ -94,11 +94,16 @@ def from_call(error: grpc.RpcError, *, address: str, accepted: bool = False) -> 
     code = call.code()
     details = _read_details(call.trailing_metadata() or ())
     message = call.details() or code.name
+    if code is grpc.StatusCode.UNAVAILABLE and not details.reason and accepted:
+        return Unreachable(
+            f"the connection to {address} broke while the answer was under way: {message}. "
+            "What has come so far is not the whole answer; ask again.",
+            accepted=True,
+        )
     if code is grpc.StatusCode.UNAVAILABLE and not details.reason:
         return Unreachable(
             f"no answer from a server at {address}: {message}. "
-            "Check the address (--server, SWITCHYARD_SERVER) and that `switchyard serve` is running.",
-            accepted=accepted,
+            "Check the address (--server, SWITCHYARD_SERVER) and that `switchyard serve` is running."
         )
     typed = CLASS_OF_STATUS[code](
         message,

@@ -217,6 +217,26 @@ def test_the_deadline_covers_the_stream(server: FakeServer, client: InferenceCli
         list(stream)
 
 
+def test_no_time_at_all_is_a_deadline_not_the_default(server: FakeServer, client: InferenceClient) -> None:
+    with pytest.raises(errors.DeadlineExceeded):
+        client.generate("hi", base=True, deadline_s=0)
+    assert server.inference.calls == []
+
+
+def break_connection(request: pb.GenerateRequest) -> Iterator[Any]:
+    yield from plain_answer(request)[:3]
+    yield Refusal(grpc.StatusCode.UNAVAILABLE, message="Socket closed")
+
+
+def test_a_connection_that_breaks_under_an_answer_says_so(server: FakeServer, client: InferenceClient) -> None:
+    server.inference.script = break_connection
+    stream = client.stream("one two", base=True)
+    assert next(stream) == "two"
+    with pytest.raises(errors.Unreachable, match="not the whole answer") as caught:
+        next(stream)
+    assert caught.value.accepted
+
+
 def test_servable_joins_the_pages(server: FakeServer, client: InferenceClient) -> None:
     adapters = [pb.Servable(namespace="n", adapter=name, version=1, aliases=["prod"]) for name in "abc"]
     server.inference.servable = [
