@@ -101,6 +101,8 @@ class Registry:
             SchemaUnknown: a newer release has written it.
             StorageFull, StorageFailed, StoreBusy: the disk or the database refused.
         """
+        # The process may change its directory later.
+        root = root.absolute()
         with mapped_os_errors(f"opening {root}"):
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _one_at_a_time(root / _OPENING_LOCK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -218,3 +219,21 @@ def test_a_pull_that_fails_at_the_end_leaves_nothing(
         filled.pull(FIRST, tmp_path / "out" / "pulled")
     monkeypatch.undo()
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_relative_root_stays_where_it_was(
+    template: Path,
+    base: BaseModelSpec,
+    name: AdapterName,
+    adapter: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(template, "here")
+    (tmp_path / "there").mkdir()
+    with Registry.open(Path("here")) as registry:
+        monkeypatch.chdir(tmp_path / "there")
+        assert registry.publish(name, adapter(0), base_digest=base.digest, publisher="ann").version is not None
+        registry.pull(FIRST, tmp_path / "pulled")
+    assert list((tmp_path / "there").iterdir()) == []
