@@ -292,7 +292,7 @@ class Residency:
 
     def _unavailable(self, key: Digest, entry: _Entry, now: float) -> AdapterUnavailable:
         cause = entry.error
-        reason = cause.reason if cause is not None else "UNKNOWN"
+        reason = _cause_reason(cause)
         retry_after_s = max(0.0, entry.retry_at_s - now)
         return AdapterUnavailable(
             f"adapter {key} could not be loaded ({reason}: {cause}); next attempt in {retry_after_s:.1f} s",
@@ -308,6 +308,13 @@ class Residency:
             host_bytes=entry.host_bytes,
             device_bytes=entry.device_bytes,
             pins=entry.pins,
-            error_reason=entry.error.reason if failed and entry.error is not None else "",
+            error_reason=_cause_reason(entry.error) if failed else "",
             retry_after_s=max(0.0, entry.retry_at_s - now) if failed else 0.0,
         )
+
+
+def _cause_reason(error: ServerError | None) -> str:
+    """The reason behind a failed fetch: that of the registry where it was the registry's."""
+    if isinstance(error, AdapterUnavailable):
+        return error.cause_reason
+    return error.reason if error is not None else "UNKNOWN"

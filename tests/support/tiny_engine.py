@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from fake_runner import ListSink
 
+from switchyard.registry.errors import BlobCorrupt
 from switchyard.server.adapters.composition import single, weighted_sum
 from switchyard.server.adapters.host import AdapterHost
 from switchyard.server.adapters.loader import AdapterLoader
@@ -53,7 +54,7 @@ class DirectoryBlobs:
     def read_blob(self, digest: str) -> bytes:
         self.reads.append(digest)
         if digest in self.broken:
-            raise OSError("disk on fire")
+            raise BlobCorrupt("disk on fire")
         return self.blobs[digest]
 
 

@@ -13,7 +13,7 @@ from tiny_engine import TinyEngine, output
 
 from switchyard.server.adapters.residency import AdapterState
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent
-from switchyard.server.errors import AdapterInUse
+from switchyard.server.errors import AdapterInUse, AdapterUnavailable
 from switchyard.server.model.loading import LoadedBase, load_base
 
 PROMPT = tuple(range(10, 40))
@@ -90,12 +90,14 @@ def test_failed_load_ends_its_requests_and_leaves_nothing(base: LoadedBase, adap
     engine.run()
     end = sinks[0].events[-1]
     assert isinstance(end, ErrorEvent)
-    assert end.error.reason == "ADAPTER_UNAVAILABLE"
+    assert isinstance(end.error, AdapterUnavailable)
+    assert (end.error.reason, end.error.cause_reason) == ("ADAPTER_UNAVAILABLE", "BLOB_CORRUPT")
     assert "disk on fire" in str(end.error)
     assert all(isinstance(sink.events[-1], FinishedEvent) for sink in sinks[1:])
     status = engine.host.status(bad.key)
     assert status is not None
     assert (status.state, status.host_bytes, status.device_bytes) == (AdapterState.FAILED, 0, 0)
+    assert status.error_reason == "BLOB_CORRUPT"
 
 
 @pytest.mark.parametrize("name", ["base_model.model.lm_head.weight", "base_model.model.model.norm.lora_A.weight"])
