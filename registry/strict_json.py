@@ -31,6 +31,11 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return members
 
 
+def _number(text: str) -> int | float:
+    """Reads a number without fraction; minus zero is a float for other readers, and so it is here."""
+    return -0.0 if text == "-0" else int(text)
+
+
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
@@ -53,7 +58,9 @@ def parse_json(data: bytes) -> Json:
     """
     try:
         text = data.decode("utf-8")
-        value: Json = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+        value: Json = json.loads(
+            text, object_pairs_hook=_unique, parse_int=_number, parse_float=_finite, parse_constant=_no_constant
+        )
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except JsonRefused:

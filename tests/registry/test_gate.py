@@ -85,6 +85,10 @@ HOSTILE: dict[str, tuple[bytes, Reason]] = {
     "past the end": (shifted(b=[4096, 6144]), Reason.OFFSETS),
     "negative offset": (shifted(a=[-2048, 0]), Reason.OFFSETS),
     "float offset": (raw_file(described([0.0, 2048.0]), bytes(2048)), Reason.OFFSETS),
+    "minus zero offset": (
+        raw_file(described().replace("[0, 2048]", "[-0, 2048]"), bytes(2048)),
+        Reason.OFFSETS,
+    ),
     "three offsets": (raw_file(described([0, 2048, 4096]), bytes(2048)), Reason.OFFSETS),
     "text offsets": (raw_file(described("0,2048"), bytes(2048)), Reason.OFFSETS),
     "data_offsets of true": (raw_file(described([False, 2048]), bytes(2048)), Reason.OFFSETS),
