@@ -50,12 +50,14 @@ class Task:
         title: One line for tables.
         draw: `draw(split, seed, count)` returns `count` distinct rows of that split.
         is_exact: `is_exact(answer, completion)` tells whether the model's answer counts as right.
+        train_rows: Training rows that the task's recipe was measured with.
     """
 
     name: str
     title: str
     draw: Callable[[Split, int, int], list[Row]]
     is_exact: Callable[[str, str], bool]
+    train_rows: int = 12_000
 
 
 def split_of(content: str) -> Split:
