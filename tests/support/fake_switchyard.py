@@ -46,10 +46,9 @@ def demo_data(arguments: list[str]) -> None:
         prompts = [f"{task} {number}" for number in range(ROWS)]
         rows = [{"prompt": prompt, "completion": completion_of(prompt)} for prompt in prompts]
         (place / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        (place / f"{task}.yaml").write_text(
-            f"name: {task}\nbase: {{path: ../../base}}\ndata:\n  test: test.jsonl\n", encoding="utf-8"
-        )
-        sys.stdout.write(f"{place / 'recipe.yaml'}\n")
+        recipe = place / f"{task}.yaml"
+        recipe.write_text(f"name: {task}\nbase: {{path: ../../base}}\ndata:\n  test: test.jsonl\n", encoding="utf-8")
+        sys.stdout.write(f"{recipe}\n")
 
 
 def train(arguments: list[str]) -> None:
