@@ -138,7 +138,7 @@ class Blobs:
         """
         with mapped_os_errors(_STORING):
             part = self._part(session_id, digest)
-            fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = _open_part(part)
         try:
             self._lock(fd, part)
             arrived = os.lseek(fd, 0, os.SEEK_END)
@@ -283,6 +283,17 @@ def _verified(fd: int, digest: str, offset: int) -> Iterator[bytes]:
         )
     if held:
         yield held
+
+
+def _open_part(part: Path) -> int:
+    """Opens a part file to go on with it, whatever state a former process left it in."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(part, flags, 0o600)
+    except PermissionError:
+        # It was killed after it had made the complete part read-only.
+        part.chmod(0o600)
+        return os.open(part, flags, 0o600)
 
 
 def _session_gone() -> SessionClosed:

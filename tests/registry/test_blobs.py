@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from switchyard.registry.steps import Step
 DATA = bytes(range(256)) * 8
 DIGEST = sha256_digest(DATA)
 SESSION = "s" * 32
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -226,3 +228,28 @@ def test_a_disk_that_refuses(
     assert not blobs.has(DIGEST, len(DATA))
     blobs.put(SESSION, DIGEST, len(DATA), [DATA])
     assert blobs.read(DIGEST) == DATA
+
+
+def test_an_upload_that_died_after_its_last_byte_goes_on() -> None:
+    """Its part is read-only by then, which only root may overlook."""
+
+    def die(step: Step) -> None:
+        if step is Step.PART_SYNCED:
+            raise KeyboardInterrupt
+
+    with tempfile.TemporaryDirectory() as directory:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(directory, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                Blobs(Path(directory), die).append(SESSION, DIGEST, len(DATA), 0, [DATA])
+            again = Blobs(Path(directory))
+            assert again.arrived_bytes(SESSION, DIGEST) == len(DATA)
+            assert again.append(SESSION, DIGEST, len(DATA), len(DATA), []) == len(DATA)
+            assert again.read(DIGEST) == DATA
+            assert stat.S_IMODE(again.path(DIGEST).stat().st_mode) == 0o444
+        finally:
+            if root:
+                os.seteuid(0)
