@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, however slow the machine is.
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.load_profile("fixed")
 
 # Test doubles are plain modules; the repository root must stay off sys.path.
 sys.path.insert(0, str(Path(__file__).parent / "support"))

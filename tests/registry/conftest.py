@@ -8,16 +8,11 @@ from pathlib import Path
 
 import pytest
 from handmade import ManualClock, write_adapter, write_base
-from hypothesis import settings
 
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
 from switchyard.registry.validation import validate_files
-
-# The same examples in every run, however slow the machine is.
-settings.register_profile("registry", derandomize=True, deadline=None, database=None)
-settings.load_profile("registry")
 
 
 @pytest.fixture(scope="session")
