@@ -50,7 +50,7 @@ _CONTEXT_TOKENS: Final = 512
 """Enough for any row; keeps the KV cache small when the base could take much more."""
 _PROMPTS_PER_TASK: Final = 2
 _PASSIVE: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait must sleep: with fewer free cores than threads, spinning ones were measured 30 times slower."""
+"""Threads that wait must sleep: with fewer free cores than threads, spinning ones were measured 15 to 25 times slower."""
 _READY_S: Final = 600.0
 _WATCH_S: Final = 0.5
 
