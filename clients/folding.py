@@ -18,7 +18,8 @@ from switchyard.proto.inference.v1 import inference_pb2 as pb
 class AnswerBuilder:
     """Folds the events of one stream into an `Answer` and holds the stream to its contract.
 
-    The contract: `started`, then chunks, then exactly one of `finished` and `error`.
+    The contract: `started`, then chunks, then exactly one of `finished` and `error`;
+    what answers stays the same from `started` to `finished`.
     """
 
     def __init__(self) -> None:
@@ -119,6 +120,12 @@ class AnswerBuilder:
 
     def _complete(self, finished: pb.Finished) -> Answer:
         started = self._started or pb.Started()
+        if finished.served_by != started.served_by:
+            raise StreamBroken(
+                f"the answer began on {served_by_from(started.served_by).label} and ended on "
+                f"{served_by_from(finished.served_by).label}; one answer comes from one version.",
+                accepted=True,
+            )
         return Answer(
             text=self.text,
             token_ids=tuple(self._token_ids),

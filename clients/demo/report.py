@@ -201,9 +201,8 @@ def promote_lines(scene: PromoteScene) -> tuple[str, str]:
             f"stream   began and ended on {stream.served_by.label}; the alias moved after "
             f"{scene.tokens_before} of its {stream.usage.completion_tokens} tokens"
         ),
-        safe(f"next     answered by {after.served_by.label}, alias generation "
-             f"{after.served_by.adapters[0].alias_generation}"),
-    )  # fmt: skip
+        safe(f"next     answered by {after.served_by.label}, asked through the same alias"),
+    )
 
 
 def composed_lines(scene: ComposedScene) -> tuple[str, str]:

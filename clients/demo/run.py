@@ -50,7 +50,7 @@ _CONTEXT_TOKENS: Final = 512
 """Enough for any row; keeps the KV cache small when the base could take much more."""
 _PROMPTS_PER_TASK: Final = 2
 _PASSIVE: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait must sleep: with fewer free cores than threads, spinning ones were measured 15 to 25 times slower."""
+"""Waiting threads must sleep: with fewer free cores than threads, spinning ones were 15 to 25 times slower."""
 _READY_S: Final = 600.0
 _WATCH_S: Final = 0.5
 
@@ -266,7 +266,7 @@ class _Demo:
         def done(score: scoring.Score) -> None:
             bars.update(bar, completed=score.asked, note=f"{score.right} right")
 
-        return scoring.Measurement(rows, Asking(temperature=0.0, max_tokens=limit, stop=["\n"]) | chosen, done)
+        return scoring.Measurement(rows, Asking(temperature=0.0, max_tokens=limit) | chosen, done)
 
     def _play(self) -> None:
         """The scenes: one mixed batch, a promote under a stream, a composition."""

@@ -94,9 +94,9 @@ class PromoteScene:
     @property
     def held(self) -> bool:
         """Whether the stream ended on the old version and the next answer came from the new one."""
-        served = [answer.served_by.adapters[0].digest for answer in (self.stream, self.after)]
+        served = [[one.digest for one in answer.served_by.adapters] for answer in (self.stream, self.after)]
         still_running = self.tokens_before < self.stream.usage.completion_tokens
-        return still_running and served == [self.old.digest, self.new.digest]
+        return still_running and served == [[self.old.digest], [self.new.digest]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ async def ask_mixed(address: str, targets: Sequence[Target], rows: Sequence[Row]
     async with AsyncInferenceClient(address) as client:
 
         async def ask(target: Target, row: Row) -> Answer:
-            asking = Asking(temperature=0.0, max_tokens=max_tokens, stop=["\n"]) | target.asking
+            asking = Asking(temperature=0.0, max_tokens=max_tokens) | target.asking
             stream = await client.stream(row.prompt, **asking)
             async for _ in stream:
                 pass
@@ -162,7 +162,7 @@ def promote_under_stream(
 def compose(client: InferenceClient, prompt: str, versions: tuple[Version, Version], limit: int) -> ComposedScene:
     """Asks for a version as the sum of its half and half of itself, and for the version alone."""
     whole, half = versions
-    rest = Asking(temperature=0.0, max_tokens=limit, stop=["\n"])
+    rest = Asking(temperature=0.0, max_tokens=limit)
     both = Asking(composition=[(whole.ref, 0.5), (half.ref, 1.0)])
     alone = Asking(adapter=whole.ref)
     return ComposedScene(client.generate(prompt, **rest | both), client.generate(prompt, **rest | alone))

@@ -51,3 +51,12 @@ def test_nothing_is_known_before_acceptance() -> None:
     assert not builder.accepted
     with pytest.raises(StreamBroken, match="acceptance"):
         _ = builder.served_by
+
+
+def test_an_answer_that_changes_its_version_is_none() -> None:
+    builder = AnswerBuilder()
+    first, second = (pb.ServedBy(adapters=[pb.ServedAdapter(adapter="a", version=n)]) for n in (1, 2))
+    builder.accept(pb.GenerateResponse(started=pb.Started(served_by=first)))
+    with pytest.raises(StreamBroken, match=r"a:1.*a:2"):
+        builder.accept(pb.GenerateResponse(finished=pb.Finished(reason=pb.FINISH_REASON_STOP, served_by=second)))
+    assert not builder.finished
