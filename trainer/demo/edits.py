@@ -108,7 +108,7 @@ EDITS: Final[dict[str, Edit]] = {
         _draw_items,
         lambda text, _: _ITEM_SEPARATOR.join(reversed(_items(text))),
     ),
-    "join": Edit(("用{}連接各項", "各項之間改用{}"), _draw_items, lambda text, sign: sign.join(_items(text))),
+    "join": Edit(("連接各項用{}", "各項之間改用{}"), _draw_items, lambda text, sign: sign.join(_items(text))),
     "spell": Edit(("數字改成國字", "用國字寫出數字"), _draw_number, lambda text, _: text.translate(_SPELLED)),
     "date": Edit(("改成西元日期", "換算成西元"), _draw_date, lambda text, _: iso_date(text)),
 }
