@@ -22,21 +22,18 @@ from switchyard.trainer.errors import RecipeInvalid
 from switchyard.trainer.recipe_file import load_recipe
 
 TASKS: Final = (addresses.TASK, edits.TASK)
-TRAIN_ROWS: Final = 10_000
-"""Enough for the recipes' steps without showing a row twice."""
-
 _DEMO: Final = Path(addresses.__file__).resolve().parent
 _RECIPES: Final = _DEMO / "recipes"
 _BASE: Final = _DEMO / "base"
 
 
-def write_demo_data(directory: Path, *, seed: int, train_rows: int = TRAIN_ROWS) -> list[Path]:
+def write_demo_data(directory: Path, *, seed: int, train_rows: int | None = None) -> list[Path]:
     """Writes every demo task.
 
     Args:
         directory: Where to; made if missing, files of the same names are replaced.
         seed: Seed of the rows.
-        train_rows: Rows in each training file.
+        train_rows: Rows in each training file; None takes the number that each recipe was measured with.
 
     Returns:
         The recipe of each task.
@@ -44,7 +41,7 @@ def write_demo_data(directory: Path, *, seed: int, train_rows: int = TRAIN_ROWS)
     Raises:
         OSError: If the disk refuses.
     """
-    return [_write(task, directory / task.name, seed, train_rows) for task in TASKS]
+    return [_write(task, directory / task.name, seed, train_rows or task.train_rows) for task in TASKS]
 
 
 def _write(task: Task, directory: Path, seed: int, train_rows: int) -> Path:
