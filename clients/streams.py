@@ -85,7 +85,7 @@ class AnswerStream(_Progress):
 
     def close(self) -> None:
         """Cancels the request if it still runs; harmless otherwise."""
-        self._call.cancel()  # type: ignore[no-untyped-call]
+        self._call.cancel()
 
     def _next_event(self) -> pb.GenerateResponse | None:
         try:

@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from google.rpc import status_pb2
@@ -49,7 +49,7 @@ class _Malformed:
     """Stands for a request whose bytes are not the message that the method takes."""
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no class parameter at run time
+class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of this project's services; health and reflection pass untouched."""
 
     def __init__(self, live: LiveWork, observer: RefusalObserver | None = None) -> None:
@@ -69,14 +69,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Returns the method's handler with everything around it."""
-        handler: grpc.RpcMethodHandler[Any, Any] | None = await continuation(handler_call_details)
+        handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or not method.startswith(_OURS):
-            return cast("grpc.RpcMethodHandler[Any, Any]", handler)
+            return handler
         return _wrapped(handler, lambda behaviour: self._around(method, behaviour))
 
     def _around(self, method: str, behaviour: Behaviour) -> Behaviour:
