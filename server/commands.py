@@ -61,6 +61,8 @@ def serve(
         typer.echo(settings.model_dump_json(indent=2))
         return
     configure(settings.log_format)
+    # Read when torch is first imported: spinning threads take the core that the others need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     raise typer.Exit(_exit_status(lambda: _serve(settings, ready_file)))
 
 
