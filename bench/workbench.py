@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,8 +30,10 @@ from switchyard.server.engine.types import (
     SamplingParams,
     StoppingParams,
 )
-from switchyard.server.main import MonotonicClock, build_core
+from switchyard.server.lifecycle import StopSwitch
+from switchyard.server.main import MonotonicClock, ServingCore, Surroundings, build_core
 from switchyard.server.observe.metrics import Metrics
+from switchyard.server.rpc.live import LiveWork
 
 VOCAB = 2048
 
@@ -103,6 +107,23 @@ class _Sink:
         """Counts nothing: the engine's own records are enough."""
 
 
+async def _core(config: ServerConfig, registry: Registry) -> ServingCore:
+    """The product's core; its stop switch wants an event loop, which is not used further."""
+    pool = ThreadPoolExecutor(1)
+    return build_core(
+        Surroundings(
+            config=config,
+            registry=registry,
+            metrics=Metrics(),
+            clock=MonotonicClock(),
+            live=LiveWork(),
+            switch=StopSwitch(config.drain_grace_s),
+            registry_pool=pool,
+            tokenizer_pool=pool,
+        )
+    )
+
+
 class Bench:
     """The product's engine on a registry with published adapters, stepped in this thread."""
 
@@ -119,7 +140,7 @@ class Bench:
             adapter_slots=max(1, len(adapters)),
             prefill_chunk_tokens=512,
         )
-        self._core = build_core(config, self._registry, Metrics(), MonotonicClock())
+        self._core = asyncio.run(_core(config, self._registry))
         self._selections = [self._selection(path.name) for path in adapters]
         self._count = 0
 
