@@ -1,6 +1,6 @@
 """The batches of pre-training: repeated random strings first, then drills.
 
-Owns the curriculum's state and the conversion of text to padded-free token rows with labels.
+Owns the curriculum's state and the conversion of text to token rows with labels, without padding.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Minguo calendar (year 1 is 1912, so the common era is the year plus 1911).
 | ------- | ---------------------------------------------- | ------------------------ |
 | first   | give the first item                            | 斗六                     |
 | last    | give the last item                             | 虎尾                     |
-| reverse | put the items in reverse order                 | 虎尾、西螺、斗六         |
+| reverse | put three items in reverse order               | 虎尾、西螺、斗六         |
 | join    | join the items with a sign that it names       | 斗六-西螺-虎尾           |
 | spell   | write each digit in Chinese (305 to 三〇五)    |                          |
 | date    | turn a Minguo date into ISO 8601               |                          |
@@ -51,7 +51,8 @@ class Edit:
 def prompt_of(instruction: str, text: str) -> str:
     """Returns the prompt for one instruction with its input.
 
-    The instruction stands last: a base with three blocks reads what is near far better.
+    The instruction stands last, and its telling characters at its end: a base with three blocks reads what
+    is near far better.
     """
     return f"輸入:{text}\n指令:{instruction}\n輸出:"
 
@@ -88,6 +89,11 @@ def _draw_items(rng: random.Random) -> str:
     return _ITEM_SEPARATOR.join(rng.sample(places.TOWN_STEMS, rng.randint(2, 4)))
 
 
+def _draw_three_items(rng: random.Random) -> str:
+    """Where to stop is the hard part of reversing; with one length it is learnt in the demo's minutes."""
+    return _ITEM_SEPARATOR.join(rng.sample(places.TOWN_STEMS, 3))
+
+
 def _draw_number(rng: random.Random) -> str:
     return "".join(rng.choice("0123456789") for _ in range(rng.randint(3, 6)))
 
@@ -101,11 +107,11 @@ def _items(text: str) -> list[str]:
 
 
 EDITS: Final[dict[str, Edit]] = {
-    "first": Edit(("取第一項", "第一個是什麼?"), _draw_items, lambda text, _: _items(text)[0]),
-    "last": Edit(("取最後一項", "最後一個是什麼?"), _draw_items, lambda text, _: _items(text)[-1]),
+    "first": Edit(("取第一", "什麼排第一"), _draw_items, lambda text, _: _items(text)[0]),
+    "last": Edit(("取最後", "什麼排最後"), _draw_items, lambda text, _: _items(text)[-1]),
     "reverse": Edit(
         ("倒過來排列", "把順序反過來"),
-        _draw_items,
+        _draw_three_items,
         lambda text, _: _ITEM_SEPARATOR.join(reversed(_items(text))),
     ),
     "join": Edit(("連接各項用{}", "各項之間改用{}"), _draw_items, lambda text, sign: sign.join(_items(text))),

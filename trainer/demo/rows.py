@@ -57,7 +57,7 @@ class Task:
     title: str
     draw: Callable[[Split, int, int], list[Row]]
     is_exact: Callable[[str, str], bool]
-    train_rows: int = 15_000
+    train_rows: int = 24_000
 
 
 def split_of(content: str) -> Split:
