@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
 from switchyard.server.engine.detokenize import Detokenizer
 from switchyard.server.engine.kv_rows import KvRows
-from switchyard.server.engine.mailbox import Mailbox
+from switchyard.server.engine.mailbox import Command, Mailbox
 from switchyard.server.engine.ports import (
     AdapterPool,
     Clock,
@@ -87,6 +88,7 @@ class Engine:
         self._scheduler = Scheduler(limits, self._rows, adapters)
         self._sequences: dict[str, Sequence] = {}
         self._mailbox = Mailbox()
+        self._commands: deque[Command] = deque()
         self._gate = threading.Lock()
         self._live: set[str] = set()
         self._draining = False
@@ -142,6 +144,9 @@ class Engine:
         future: Future[_T] = Future()
 
         def run() -> None:
+            # Whoever asked may have gone; their future then takes no result.
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(function())
             except Exception as error:
@@ -230,8 +235,9 @@ class Engine:
         return max(0.001, min(deadlines) - self.clock.now()) if deadlines else None
 
     def _drain(self, timeout_s: float | None) -> None:
-        for command in self._mailbox.take(timeout_s):
-            command()
+        self._commands.extend(self._mailbox.take(timeout_s))
+        while self._commands:
+            self._commands.popleft()()
         now = self.clock.now()
         self._adapters.poll(now)
         for sequence in list(self._scheduler):
@@ -318,8 +324,9 @@ class Engine:
         )
 
     def _end_all(self, error: Callable[[], ServerError]) -> None:
-        """Gives every accepted request its terminal event, also those still in the mailbox."""
-        for command in self._mailbox.take(0):
-            command()
+        """Gives every accepted request its terminal event, also those that no step has seen."""
+        self._commands.extend(self._mailbox.take(0))
+        while self._commands:
+            self._commands.popleft()()
         for sequence in list(self._scheduler):
             self._fail(sequence, error())

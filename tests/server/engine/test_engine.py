@@ -277,6 +277,33 @@ def test_call_runs_between_steps() -> None:
     assert future.result(timeout=1) == 42
 
 
+def test_a_call_that_nobody_waits_for_any_more_is_left_out() -> None:
+    bench = Bench()
+    ran: list[str] = []
+    future = bench.engine.call(lambda: ran.append("late"))
+    assert future.cancel()
+    sink = bench.submit("a")
+    bench.run()
+    assert not ran
+    assert isinstance(terminal(sink), FinishedEvent)
+
+
+def test_a_request_behind_the_command_that_kills_the_loop_gets_its_terminal_event() -> None:
+    bench = Bench()
+
+    def die() -> None:
+        raise ValueError("boom")
+
+    bench.engine._mailbox.post(die)
+    sink = bench.submit("a")
+    bench.engine.start()
+    assert bench.engine._thread is not None
+    bench.engine._thread.join(10)
+    assert isinstance(end := terminal(sink), ErrorEvent)
+    assert end.error.reason == "ENGINE_FAILED"
+    assert bench.engine.load().waiting_requests == 0
+
+
 def test_limits_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot hold 4 decodes"):
         StepLimits(max_sequences=4, max_step_tokens=6, prefill_chunk_tokens=4)
