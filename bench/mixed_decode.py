@@ -46,6 +46,7 @@ def main() -> None:
         "",
         "`tax` is Switchyard with adapters over Switchyard without. PEFT at one adapter runs without `adapter_names`.",
     ]
+    RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text("\n".join(lines) + "\n")
     Console().print("\n".join(lines))
 
