@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +78,6 @@ class AdapterHost:
         self._in_host: dict[Digest, HostAdapter] = {}
         self._finished: deque[_Loaded] = deque()
         self._threads = ThreadPoolExecutor(loader_threads, thread_name_prefix="adapter-loader")
-        self._closed = threading.Event()
 
     def prefetch(self, selection: AdapterSelection, now: float) -> None:
         """Starts bringing the weights to host memory; see `AdapterPool.prefetch`."""
@@ -138,7 +136,6 @@ class AdapterHost:
 
     def close(self) -> None:
         """Stops the loader threads; loads under way are waited for."""
-        self._closed.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _carry_out(self, commands: list[Command]) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from parity_measure import served_logits
 from tiny_adapter import ALL_LINEAR, make_adapter, peft_logits
 from tiny_base import make_tiny_llama
 from tiny_engine import TinyEngine, output
 
-from switchyard.server.engine.types import AdapterSelection, KvRow, SamplingParams, SequenceSlice, StepPlan
-from switchyard.server.model.batch import build_batch
+from switchyard.server.engine.types import SamplingParams
 from switchyard.server.model.loading import LoadedBase, load_base
 
 TOLERANCE = 2e-3
@@ -51,22 +51,6 @@ def base_dir(request: pytest.FixtureRequest, root: Path) -> Path:
 @pytest.fixture(scope="module")
 def base(base_dir: Path) -> LoadedBase:
     return load_base(str(base_dir))
-
-
-def served_logits(engine: TinyEngine, selection: AdapterSelection, tokens: tuple[int, ...]) -> torch.Tensor:
-    """[T, vocab] float32, teacher-forced: a prefill of half the tokens, then one step per token."""
-    engine.tokens(tokens[:4], selection, max_tokens=1)
-    slot = engine.host.acquire(selection, engine.clock.now())
-    assert slot is not None
-    rows = []
-    half = len(tokens) // 2
-    pieces = [(0, tokens[:half]), *((p, tokens[p : p + 1]) for p in range(half, len(tokens)))]
-    for start, piece in pieces:
-        slice_ = SequenceSlice("r", KvRow(0), start, piece, slot, True, SamplingParams(), 0)
-        rows.append(engine.runner.logits(build_batch(StepPlan((slice_,))))[0])
-    engine.host.release(selection.key, engine.clock.now())
-    engine.runner.release_row(0)
-    return torch.stack(rows)
 
 
 @pytest.mark.parametrize("feature", FEATURES)

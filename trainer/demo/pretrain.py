@@ -28,7 +28,7 @@ from switchyard.trainer.demo import batches, nf4, tokenizer
 from switchyard.trainer.demo.alphabet import SPECIALS
 from switchyard.trainer.demo.architecture import Shape, build_model
 from switchyard.trainer.demo.muon import Muon
-from switchyard.trainer.demo.rows import replace_file
+from switchyard.trainer.durable import write_file
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +143,9 @@ def make_base(plan: Plan, out_dir: Path) -> None:
         tokenizer.build(plan.shape.context_tokens).save_pretrained(scratch)
         names = sorted(path.name for path in Path(scratch).iterdir())
         for name in names:
-            replace_file(out_dir / name, (Path(scratch) / name).read_bytes())
-    replace_file(out_dir / LOG_FILE, ("\n".join(lines) + "\n").encode())
-    replace_file(out_dir / DIGEST_FILE, digest_of(out_dir, names).encode())
+            write_file(out_dir / name, (Path(scratch) / name).read_bytes())
+    write_file(out_dir / LOG_FILE, ("\n".join(lines) + "\n").encode())
+    write_file(out_dir / DIGEST_FILE, digest_of(out_dir, names).encode())
 
 
 def digest_of(folder: Path, names: list[str]) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from switchyard.trainer.durable import write_file
 
 _DEV_BELOW = 26
 _TEST_BELOW = 78
@@ -114,25 +114,5 @@ def write_task(
     for split, count in counts.items():
         lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in task.draw(split, seed, count)]
         written[split] = out_dir / f"{split}.jsonl"
-        replace_file(written[split], "".join(lines).encode())
+        write_file(written[split], "".join(lines).encode())
     return written
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Puts `content` at `path` in one step that survives a crash at any point."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fchmod(stream.fileno(), 0o644)
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
