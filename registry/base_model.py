@@ -19,8 +19,8 @@ from types import MappingProxyType
 
 from switchyard.registry.digest import canonical_json, file_digest, sha256_digest
 from switchyard.registry.errors import BaseRefused
-from switchyard.registry.safetensors_header import HeaderLimits, TensorEntry, read_header
 from switchyard.registry.strict_json import Json, JsonRefused, parse_json
+from switchyard.registry.validation.safetensors_header import HeaderLimits, TensorEntry, read_header
 from switchyard.registry.verdicts import Findings, Reason, shown
 
 _FLOAT_DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}

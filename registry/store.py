@@ -11,15 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from switchyard.registry.aliases import Aliases
 from switchyard.registry.base_model import BaseModelSpec
-from switchyard.registry.bases import BaseModels
-from switchyard.registry.blobs import Blobs, mapped_os_errors, sync_directory
-from switchyard.registry.downloads import Downloads
-from switchyard.registry.index import Index
+from switchyard.registry.catalog.aliases import Aliases
+from switchyard.registry.catalog.bases import BaseModels
+from switchyard.registry.catalog.resolve import resolve
+from switchyard.registry.catalog.versions import Versions
+from switchyard.registry.index.database import Index
 from switchyard.registry.lineage import Lineage
 from switchyard.registry.manifest import FileEntry
-from switchyard.registry.publish import Publisher
+from switchyard.registry.publishing.publisher import Publisher
+from switchyard.registry.publishing.sessions import LEASE_S, Sessions
 from switchyard.registry.records import (
     AdapterSummary,
     AliasEvent,
@@ -31,12 +32,11 @@ from switchyard.registry.records import (
     VersionRecord,
 )
 from switchyard.registry.refs import AdapterName, AdapterRef
-from switchyard.registry.resolve import resolve
-from switchyard.registry.sessions import LEASE_S, Sessions
 from switchyard.registry.steps import OnStep, ignore_step
-from switchyard.registry.validation import Validator
-from switchyard.registry.versions import Versions
-from switchyard.registry.worker import validate_in_worker
+from switchyard.registry.storage.downloads import Downloads
+from switchyard.registry.storage.files import Blobs, mapped_os_errors, sync_directory
+from switchyard.registry.validation.validator import Validator
+from switchyard.registry.validation.worker import validate_in_worker
 
 DEFAULT_PAGE = 100
 _DATABASE = "registry.db"

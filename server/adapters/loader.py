@@ -12,7 +12,7 @@ from typing import Protocol
 
 from safetensors.torch import load as load_safetensors
 
-from switchyard.registry.adapter_config import parse_adapter_config
+from switchyard.registry.validation.adapter_config import parse_adapter_config
 from switchyard.server.adapters.packing import HostAdapter, HostModule, host_modules
 from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.types import AdapterPart, AdapterSelection

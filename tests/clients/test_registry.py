@@ -12,7 +12,7 @@ from fake_services import BASE_DIGEST, FakeServer, Refusal
 from switchyard.clients import RegistryClient, RetryPolicy, errors, source
 from switchyard.clients.upload import TransferProgress
 from switchyard.proto.registry.v1 import registry_pb2 as pb
-from switchyard.registry import adapter_files
+from switchyard.registry.validation import adapter_files
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from handmade import ManualClock, write_adapter, write_base
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
-from switchyard.registry.validation import validate_files
+from switchyard.registry.validation.validator import validate_files
 
 
 @pytest.fixture(scope="session")

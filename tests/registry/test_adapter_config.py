@@ -11,9 +11,9 @@ from handmade import MODULES, lora_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switchyard.registry import adapter_config
-from switchyard.registry.adapter_config import matching_key, parse_adapter_config, read_adapter_config
 from switchyard.registry.errors import VersionRefused
+from switchyard.registry.validation import adapter_config
+from switchyard.registry.validation.adapter_config import matching_key, parse_adapter_config, read_adapter_config
 from switchyard.registry.verdicts import Findings, Reason
 
 PATHS = sorted(MODULES)

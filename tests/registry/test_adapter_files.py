@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from handmade import write_adapter
 
-from switchyard.registry.adapter_files import check_entries, collect_files, read_chunks
 from switchyard.registry.manifest import FileEntry
+from switchyard.registry.validation.adapter_files import check_entries, collect_files, read_chunks
 from switchyard.registry.verdicts import Findings, Reason
 
 DIGEST = "sha256:" + "0" * 64

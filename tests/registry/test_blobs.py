@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from switchyard.registry.blobs import CHUNK_BYTES, Blobs
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import (
     BlobCorrupt,
@@ -23,6 +22,7 @@ from switchyard.registry.errors import (
     UploadOffset,
 )
 from switchyard.registry.steps import Step
+from switchyard.registry.storage.files import CHUNK_BYTES, Blobs
 
 DATA = bytes(range(256)) * 8
 DIGEST = sha256_digest(DATA)

@@ -9,9 +9,9 @@ import pytest
 from handmade import write_adapter, write_base
 
 from switchyard.registry import errors
-from switchyard.registry.adapter_files import limit_bytes
 from switchyard.registry.errors import RegistryError
 from switchyard.registry.manifest import FILE_TYPES
+from switchyard.registry.validation.adapter_files import limit_bytes
 from switchyard.registry.verdicts import Reason
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from switchyard.registry.gate import LoraHeader, read_lora_header
+from switchyard.registry.validation.gate import LoraHeader, read_lora_header
 from switchyard.registry.verdicts import Findings, Reason
 
 A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"

@@ -16,10 +16,10 @@ from alembic.command import downgrade
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from switchyard.registry import index as index_module
-from switchyard.registry import schema
 from switchyard.registry.errors import SchemaUnknown, StorageFailed, StorageFull, StoreBusy
-from switchyard.registry.index import HEAD_REVISION, Index
+from switchyard.registry.index import database as index_module
+from switchyard.registry.index import schema
+from switchyard.registry.index.database import HEAD_REVISION, Index
 from switchyard.registry.store import Registry
 
 

@@ -17,7 +17,7 @@ from switchyard.registry.errors import AdapterNotFound, LeaseExpired, SessionClo
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.steps import Step
 from switchyard.registry.store import Registry
-from switchyard.registry.validation import validate_files
+from switchyard.registry.validation.validator import validate_files
 
 Make = Callable[[int], Path]
 

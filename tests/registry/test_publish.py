@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from handmade import lora_tensors, write_adapter, write_base, zeros
 from publishing import begin, entries, publish
 
-from switchyard.registry import schema
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.errors import (
     DigestMismatch,
     VersionRefused,
 )
+from switchyard.registry.index import schema
 from switchyard.registry.manifest import Lineage, Manifest, Metric
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry

@@ -24,7 +24,7 @@ from switchyard.registry.errors import (
 )
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
-from switchyard.registry.validation import validate_files
+from switchyard.registry.validation.validator import validate_files
 
 Make = Callable[[int], Path]
 FIRST = AdapterRef.parse("team/addresses:1")

@@ -10,8 +10,8 @@ from handmade import MODULES, lora_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switchyard.registry.adapter_config import parse_adapter_config
-from switchyard.registry.target_modules import expected_modules
+from switchyard.registry.validation.adapter_config import parse_adapter_config
+from switchyard.registry.validation.target_modules import expected_modules
 from switchyard.registry.verdicts import Findings, Reason
 
 NAMES = st.sampled_from(

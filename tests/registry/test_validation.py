@@ -23,15 +23,15 @@ from handmade import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switchyard.registry.adapter_files import collect_files
-from switchyard.registry.checks import scan_values
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import ValidationFailed
-from switchyard.registry.gate import read_lora_header
 from switchyard.registry.manifest import FileEntry
-from switchyard.registry.validation import ValidationOutcome, ValidationRequest, validate_files
+from switchyard.registry.validation.adapter_files import collect_files
+from switchyard.registry.validation.checks import scan_values
+from switchyard.registry.validation.gate import read_lora_header
+from switchyard.registry.validation.validator import ValidationOutcome, ValidationRequest, validate_files
+from switchyard.registry.validation.worker import WorkerLimits, validate_in_worker
 from switchyard.registry.verdicts import Findings, Reason
-from switchyard.registry.worker import WorkerLimits, validate_in_worker
 
 Q0 = "base_model.model.model.layers.0.self_attn.q_proj"
 V1 = "base_model.model.model.layers.1.self_attn.v_proj"
@@ -235,7 +235,7 @@ def test_the_worker_says_what_this_process_says(kind: str | None, tmp_path: Path
     [
         ("while True: pass", WorkerLimits(wall_s=0.5), "not validated within"),
         (
-            "from switchyard.registry import worker; import json, sys\n"
+            "from switchyard.registry.validation import worker; import json, sys\n"
             "worker._apply(worker.WorkerLimits(memory_bytes=1 << 30)); x = bytes(2 << 30)",
             WorkerLimits(),
             "MemoryError",
@@ -254,7 +254,7 @@ def test_a_worker_that_misbehaves(program: str, limits: WorkerLimits, message: s
 def test_the_worker_cannot_write_or_see_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "x")
     program = (
-        "import os, sys, json; from switchyard.registry import worker\n"
+        "import os, sys, json; from switchyard.registry.validation import worker\n"
         "worker._apply(worker.WorkerLimits())\n"
         f"path = {str(tmp_path / 'written')!r}\n"
         "try:\n    open(path, 'wb', buffering=0).write(b'x'); wrote = True\n"
@@ -266,9 +266,7 @@ def test_the_worker_cannot_write_or_see_credentials(tmp_path: Path, monkeypatch:
 
 
 def test_the_worker_is_limited_in_processor_time(tmp_path: Path) -> None:
-    program = (
-        "from switchyard.registry import worker\nworker._apply(worker.WorkerLimits(processor_s=1))\nwhile True: pass"
-    )
+    program = "from switchyard.registry.validation import worker\nworker._apply(worker.WorkerLimits(processor_s=1))\nwhile True: pass"
     with pytest.raises(ValidationFailed, match="status -"):
         validate_in_worker(request_for(write_adapter(tmp_path)), program=program)
 

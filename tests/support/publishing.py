@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from switchyard.registry.adapter_files import collect_files
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.manifest import FileEntry, Lineage
 from switchyard.registry.records import PublishResult, UploadSession, VersionRecord
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
+from switchyard.registry.validation.adapter_files import collect_files
 from switchyard.registry.verdicts import Findings
 
 

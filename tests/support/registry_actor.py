@@ -19,7 +19,7 @@ from switchyard.registry.errors import GenerationMismatch
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.steps import Step, ignore_step
 from switchyard.registry.store import Registry
-from switchyard.registry.validation import validate_files
+from switchyard.registry.validation.validator import validate_files
 
 Run = Callable[..., int | None]
 """Runs a function in a new process and returns its exit code."""
@@ -68,8 +68,8 @@ def upload_until_killed(root: Path, source: Path, step: Step, occurrence: int) -
 
 def upload_in_pieces(registry: Registry, source: Path) -> int:
     """Goes on wherever an earlier call stood; returns the version number."""
-    from switchyard.registry.adapter_files import collect_files
     from switchyard.registry.manifest import Lineage
+    from switchyard.registry.validation.adapter_files import collect_files
     from switchyard.registry.verdicts import Findings
 
     (base,) = registry.base_models()

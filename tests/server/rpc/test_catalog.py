@@ -14,7 +14,7 @@ from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.errors import AdapterNotFound, RefSyntax
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
-from switchyard.registry.validation import validate_files
+from switchyard.registry.validation.validator import validate_files
 from switchyard.server.adapters.residency import AdapterState, AdapterStatus
 from switchyard.server.engine.types import Digest
 from switchyard.server.errors import InvalidField

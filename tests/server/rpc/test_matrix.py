@@ -31,7 +31,7 @@ from switchyard.registry.lineage import Lineage
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
-from switchyard.registry.validation import validate_files
+from switchyard.registry.validation.validator import validate_files
 from switchyard.server.engine.types import GenerateRequest, TokenEvent
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.rpc.app import GrpcApp, Service

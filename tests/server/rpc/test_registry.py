@@ -21,7 +21,7 @@ from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.store import Registry
-from switchyard.registry.validation import validate_files
+from switchyard.registry.validation.validator import validate_files
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.rpc.app import GrpcApp, Service
 from switchyard.server.rpc.live import LiveWork

@@ -22,9 +22,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from switchyard.registry import schema
 from switchyard.registry.errors import SchemaUnknown, StorageFailed, StorageFull, StoreBusy
-from switchyard.registry.schema import BlobState
+from switchyard.registry.index import schema
+from switchyard.registry.index.schema import BlobState
 from switchyard.registry.strict_json import Json
 
 HEAD_REVISION = "0001"

@@ -22,11 +22,9 @@ from typing import NoReturn
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from switchyard.registry import schema
-from switchyard.registry.adapter_files import check_entries, collect_files, read_chunks
-from switchyard.registry.aliases import Aliases
-from switchyard.registry.bases import BaseModels
-from switchyard.registry.blobs import Blobs, mapped_os_errors
+from switchyard.registry.catalog.aliases import Aliases
+from switchyard.registry.catalog.bases import BaseModels
+from switchyard.registry.catalog.versions import Versions
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import (
     ArgumentInvalid,
@@ -36,17 +34,19 @@ from switchyard.registry.errors import (
     UploadIncomplete,
     VersionRefused,
 )
-from switchyard.registry.index import Index
+from switchyard.registry.index import schema
+from switchyard.registry.index.database import Index
+from switchyard.registry.index.schema import SessionState
 from switchyard.registry.lineage import Lineage, check_lineage
 from switchyard.registry.manifest import FileEntry, Manifest
+from switchyard.registry.publishing.sessions import Session, SessionRequest, Sessions, present_digests
 from switchyard.registry.records import AdapterShape, PublishResult, UploadSession, VersionRecord
 from switchyard.registry.refs import AdapterName, check_alias
-from switchyard.registry.schema import SessionState
-from switchyard.registry.sessions import Session, SessionRequest, Sessions, present_digests
 from switchyard.registry.steps import OnStep, Step, ignore_step
-from switchyard.registry.validation import ValidationOutcome, ValidationRequest, Validator
+from switchyard.registry.storage.files import Blobs, mapped_os_errors
+from switchyard.registry.validation.adapter_files import check_entries, collect_files, read_chunks
+from switchyard.registry.validation.validator import ValidationOutcome, ValidationRequest, Validator
 from switchyard.registry.verdicts import Findings, Reason, Verdict
-from switchyard.registry.versions import Versions
 
 _KEY_CHARACTERS = 256
 _NOTE_CHARACTERS = 10_000

@@ -7,10 +7,10 @@ from types import MappingProxyType
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from switchyard.registry import schema
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.errors import BaseNotFound
-from switchyard.registry.index import Index
+from switchyard.registry.index import schema
+from switchyard.registry.index.database import Index
 
 
 class BaseModels:

@@ -17,10 +17,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from switchyard.registry.config_values import ConfigValues, is_literal
 from switchyard.registry.errors import VersionRefused
 from switchyard.registry.manifest import ADAPTER_CONFIG
 from switchyard.registry.strict_json import DuplicateKey, Json, JsonRefused, parse_json
+from switchyard.registry.validation.config_values import ConfigValues, is_literal
 from switchyard.registry.verdicts import Findings, Reason, shown
 
 CONFIG_LIMIT_BYTES = 1 << 20

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from switchyard.registry import schema
-from switchyard.registry.bases import BaseModels
+from switchyard.registry.catalog.bases import BaseModels
 from switchyard.registry.errors import AdapterNotFound, AliasNotFound, ArgumentInvalid, VersionNotFound
-from switchyard.registry.index import Index
+from switchyard.registry.index import schema
+from switchyard.registry.index.database import Index
 from switchyard.registry.lineage import lineage_from_document
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.records import AdapterShape, AdapterSummary, AliasRecord, VersionRecord

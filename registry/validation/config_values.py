@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from switchyard.registry.gate import RANK_LIMIT
 from switchyard.registry.manifest import ADAPTER_CONFIG
 from switchyard.registry.strict_json import Json
+from switchyard.registry.validation.gate import RANK_LIMIT
 from switchyard.registry.verdicts import Findings, Reason, shown
 
 _MOST_ENTRIES = 4096

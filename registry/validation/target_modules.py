@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from switchyard.registry.adapter_config import AdapterConfig
 from switchyard.registry.manifest import ADAPTER_CONFIG
+from switchyard.registry.validation.adapter_config import AdapterConfig
 from switchyard.registry.verdicts import Findings, Reason
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from switchyard.registry import schema
-from switchyard.registry.blobs import Blobs, mapped_os_errors, sync_directory
 from switchyard.registry.digest import is_digest
 from switchyard.registry.errors import ArgumentInvalid, BlobCorrupt, BlobNotFound, DestinationExists
-from switchyard.registry.index import Index
+from switchyard.registry.index import schema
+from switchyard.registry.index.database import Index
 from switchyard.registry.records import VersionRecord
+from switchyard.registry.storage.files import Blobs, mapped_os_errors, sync_directory
 from switchyard.registry.verdicts import shown
 
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from switchyard.registry import schema
-from switchyard.registry.blobs import Blobs
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import (
     BlobNotFound,
@@ -25,13 +23,15 @@ from switchyard.registry.errors import (
     SessionClosed,
     SessionNotFound,
 )
-from switchyard.registry.index import Index
+from switchyard.registry.index import schema
+from switchyard.registry.index.database import Index
+from switchyard.registry.index.schema import BlobState, SessionState
 from switchyard.registry.lineage import lineage_from_document
 from switchyard.registry.manifest import FileEntry, Manifest
 from switchyard.registry.records import UploadProgress
 from switchyard.registry.refs import AdapterName
-from switchyard.registry.schema import BlobState, SessionState
 from switchyard.registry.steps import OnStep, Step, ignore_step
+from switchyard.registry.storage.files import Blobs
 
 LEASE_S = 3600.0
 _session, _pin, _blob = schema.upload_session, schema.session_blob, schema.blob

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from switchyard.registry.adapter_config import AdapterConfig, matching_key
 from switchyard.registry.digest import DigestWriter
-from switchyard.registry.gate import DTYPES, LoraHeader
 from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from switchyard.registry.records import AdapterShape
-from switchyard.registry.safetensors_header import TensorEntry
-from switchyard.registry.target_modules import expected_modules
+from switchyard.registry.validation.adapter_config import AdapterConfig, matching_key
+from switchyard.registry.validation.gate import DTYPES, LoraHeader
+from switchyard.registry.validation.safetensors_header import TensorEntry
+from switchyard.registry.validation.target_modules import expected_modules
 from switchyard.registry.verdicts import Findings, Reason
 
 # Largest finite float16: an entry of the update beyond it cannot be held in half precision.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from switchyard.registry.catalog.versions import Versions
 from switchyard.registry.errors import BaseMismatch
-from switchyard.registry.index import Index
+from switchyard.registry.index.database import Index
 from switchyard.registry.records import ResolvedAdapter
 from switchyard.registry.refs import AdapterRef
-from switchyard.registry.versions import Versions
 
 
 def resolve(index: Index, versions: Versions, ref: AdapterRef, base_digest: str | None) -> ResolvedAdapter:

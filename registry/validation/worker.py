@@ -17,9 +17,9 @@ from pathlib import Path
 
 from switchyard.registry.errors import ValidationFailed
 from switchyard.registry.manifest import FileEntry
-from switchyard.registry.validation import ValidationOutcome, ValidationRequest, validate_files
+from switchyard.registry.validation.validator import ValidationOutcome, ValidationRequest, validate_files
 
-_PROGRAM = "from switchyard.registry.worker import main; main()"
+_PROGRAM = "from switchyard.registry.validation.worker import main; main()"
 # One thread: more would only reserve address space, which is limited.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from switchyard.registry.safetensors_header import Header, HeaderLimits, TensorEntry, read_header
+from switchyard.registry.validation.safetensors_header import Header, HeaderLimits, TensorEntry, read_header
 from switchyard.registry.verdicts import Findings, Reason, shown
 
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `switchyard.registry.index` hands over.
+"""Runs the migrations on the connection that `switchyard.registry.index.database` hands over.
 
 The caller has begun the transaction and holds the write lock; nothing is committed here.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from switchyard.registry.schema import metadata
+from switchyard.registry.index.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -2,7 +2,7 @@
 
 `validate_files` needs no registry: it takes paths, digests and the base
 model's module table and returns verdicts. `worker` runs it in a process of its
-own; `switchyard.registry.publish` does not care which.
+own; `switchyard.registry.publishing.publisher` does not care which.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from switchyard.registry.adapter_config import AdapterConfig, read_adapter_config
-from switchyard.registry.adapter_files import limit_bytes, open_regular
-from switchyard.registry.checks import check_base_fit, check_config_fit, check_updates, scan_values, shape_of
 from switchyard.registry.digest import open_file_digest, sha256_digest
-from switchyard.registry.gate import read_lora_header
 from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FileEntry
 from switchyard.registry.records import AdapterShape
 from switchyard.registry.strict_json import JsonRefused, parse_json
+from switchyard.registry.validation.adapter_config import AdapterConfig, read_adapter_config
+from switchyard.registry.validation.adapter_files import limit_bytes, open_regular
+from switchyard.registry.validation.checks import (
+    check_base_fit,
+    check_config_fit,
+    check_updates,
+    scan_values,
+    shape_of,
+)
+from switchyard.registry.validation.gate import read_lora_header
 from switchyard.registry.verdicts import Findings, Reason, Verdict
 
 

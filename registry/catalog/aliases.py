@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from switchyard.registry import schema
+from switchyard.registry.catalog.versions import Versions, alias_query, alias_record
 from switchyard.registry.errors import AliasNotFound, GenerationMismatch
-from switchyard.registry.index import Index
+from switchyard.registry.index import schema
+from switchyard.registry.index.database import Index
 from switchyard.registry.records import AliasEvent, AliasMove
 from switchyard.registry.refs import AdapterName, check_alias
 from switchyard.registry.steps import OnStep, Step, ignore_step
-from switchyard.registry.versions import Versions, alias_query, alias_record
 
 _alias, _history = schema.alias, schema.alias_event
 

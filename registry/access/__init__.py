@@ -1,0 +1,1 @@
+"""Who may do what: principals, tokens, scopes and resource patterns."""

@@ -1,0 +1,1 @@
+"""What versions are called and what is known of them: names, aliases, states, tags, statements."""

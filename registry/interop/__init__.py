@@ -1,0 +1,1 @@
+"""Other people's layouts: Hugging Face Hub directories and OCI artifacts."""

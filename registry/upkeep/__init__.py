@@ -1,0 +1,1 @@
+"""Keeping a registry sound and small: collection, scrubbing, checks, backup, retention."""
