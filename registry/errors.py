@@ -6,17 +6,30 @@
     │   ├── ArgumentInvalid           another argument out of range
     │   ├── BaseRefused               a base model directory that cannot be described; lists every fault
     │   ├── VersionRefused            files or lineage that cannot become a version; lists every fault
+    │   ├── StatementRefused          a signature or statement that does not hold
     │   ├── UploadOffset              bytes that do not continue where the blob stands
     │   └── DestinationExists         pull never writes into what is already there
     ├── NotFound                  nothing of that name
+    │   ├── NamespaceNotFound
     │   ├── AdapterNotFound
     │   ├── VersionNotFound
     │   ├── AliasNotFound
     │   ├── BaseNotFound              register the base model first
+    │   ├── StatementNotFound
     │   ├── SessionNotFound
     │   └── BlobNotFound              not part of any committed version
     ├── Unmet                     right in form, but not in this state
     │   ├── BaseMismatch              the version was made for another base model
+    │   ├── VersionYanked             withdrawn; only a ref that names it exactly gets it
+    │   ├── VersionQuarantined        held back for bad bytes or security
+    │   ├── VersionDeleted            undelete it while its bytes are there
+    │   ├── VersionInUse              an alias points to it; move the alias first
+    │   ├── StateRefused              the version's state does not allow this move
+    │   ├── PolicyUnmet               the alias's policy asks for more; lists all that is missing
+    │   ├── NothingToRollBack         the alias has no earlier version that may be served
+    │   ├── RevisionCompacted         the events asked for are gone; list again, then watch
+    │   ├── CollectionHeld            a backup is copying; nothing is collected meanwhile
+    │   ├── BackendRefused            a database or store that does not keep what it acknowledges
     │   ├── UploadIncomplete          commit before every byte has arrived
     │   └── SessionClosed             the session was given up
     ├── Conflict                  somebody else got there first
@@ -26,12 +39,18 @@
     │   └── UploadBusy                another call is sending this blob
     ├── IntegrityError            bytes are not what their digest says
     │   ├── DigestMismatch            the bytes that arrived
-    │   └── BlobCorrupt               the bytes that were stored; publish them again to heal the blob
+    │   ├── BlobCorrupt               the bytes that were stored; publish them again to heal the blob
+    │   ├── AuditBroken               the chain of the audit log does not hold
+    │   └── BackupBroken              a backup is incomplete or changed
     ├── StorageError              the disk or the database refused
     │   ├── StorageFull
+    │   ├── QuotaExceeded             the namespace may not hold more
     │   ├── StorageFailed
     │   ├── StoreBusy                 another process held the write lock too long
     │   └── SchemaUnknown             the store was written by a newer release
+    ├── AccessError               who asks may not
+    │   ├── Unauthenticated           no credential, or one that does not hold
+    │   └── PermissionDenied          known, but not allowed
     └── ValidationFailed          the validator itself stopped: limit exceeded or crashed
 
 Each class has a stable `reason`, and `retryable` says whether the same call
@@ -41,10 +60,14 @@ may succeed later. Faults inside files are `Verdict`s with reasons of their own
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from switchyard.registry.verdicts import Verdict
+
+
+_CAPITAL = re.compile("(?<!^)(?=[A-Z])")
 
 
 class RegistryError(Exception):
@@ -58,6 +81,10 @@ class RegistryError(Exception):
     reason: ClassVar[str] = "REGISTRY_ERROR"
     retryable: ClassVar[bool] = False
 
+    def __init_subclass__(cls) -> None:
+        """Names the reason after the class, unless the class names it."""
+        cls.reason = vars(cls).get("reason") or _CAPITAL.sub("_", cls.__name__).upper()
+
 
 class InvalidInput(RegistryError):
     """Wrong as given; sending it again does not help."""
@@ -68,13 +95,9 @@ class InvalidInput(RegistryError):
 class RefSyntax(InvalidInput):
     """A ref, an adapter name or an alias name does not parse."""
 
-    reason = "REF_SYNTAX"
-
 
 class ArgumentInvalid(InvalidInput):
     """An argument other than a ref is out of range."""
-
-    reason = "ARGUMENT_INVALID"
 
 
 def _lines(headline: str, verdicts: tuple[Verdict, ...]) -> str:
@@ -88,8 +111,6 @@ class BaseRefused(InvalidInput):
         verdicts: every fault found.
     """
 
-    reason = "BASE_REFUSED"
-
     def __init__(self, verdicts: tuple[Verdict, ...]) -> None:
         self.verdicts = verdicts
         super().__init__(_lines(f"base model refused, {len(verdicts)} fault(s):", verdicts))
@@ -101,8 +122,6 @@ class VersionRefused(InvalidInput):
     Attributes:
         verdicts: every fault found.
     """
-
-    reason = "VERSION_REFUSED"
 
     def __init__(self, verdicts: tuple[Verdict, ...]) -> None:
         self.verdicts = verdicts
@@ -123,52 +142,48 @@ class UploadOffset(InvalidInput):
         super().__init__(message)
 
 
+class StatementRefused(InvalidInput):
+    """A signature or another statement does not hold for what it is about."""
+
+
 class DestinationExists(InvalidInput):
     """The destination of a pull already holds something."""
-
-    reason = "DESTINATION_EXISTS"
 
 
 class NotFound(RegistryError):
     """Nothing of that name."""
 
-    reason = "NOT_FOUND"
+
+class NamespaceNotFound(NotFound):
+    """Nothing was ever published in the namespace."""
 
 
 class AdapterNotFound(NotFound):
     """The adapter has no version."""
 
-    reason = "ADAPTER_NOT_FOUND"
-
 
 class VersionNotFound(NotFound):
     """The adapter exists, that version of it does not."""
-
-    reason = "VERSION_NOT_FOUND"
 
 
 class AliasNotFound(NotFound):
     """The adapter exists, that alias of it does not."""
 
-    reason = "ALIAS_NOT_FOUND"
-
 
 class BaseNotFound(NotFound):
     """No base model of that digest is registered."""
 
-    reason = "BASE_NOT_FOUND"
+
+class StatementNotFound(NotFound):
+    """No statement of that id."""
 
 
 class SessionNotFound(NotFound):
     """No upload session of that id."""
 
-    reason = "SESSION_NOT_FOUND"
-
 
 class BlobNotFound(NotFound):
     """No committed version, or not this session, has a blob of that digest."""
-
-    reason = "BLOB_NOT_FOUND"
 
 
 class Unmet(RegistryError):
@@ -180,7 +195,63 @@ class Unmet(RegistryError):
 class BaseMismatch(Unmet):
     """The version was made for another base model."""
 
-    reason = "BASE_MISMATCH"
+
+class VersionYanked(Unmet):
+    """The version is withdrawn; only a ref that names it exactly gets it."""
+
+
+class VersionQuarantined(Unmet):
+    """The version is held back, for bad bytes or security."""
+
+
+class VersionDeleted(Unmet):
+    """The version is deleted; undelete it while its bytes are there."""
+
+
+class VersionInUse(Unmet):
+    """An alias points to the version; move the alias first."""
+
+
+class StateRefused(Unmet):
+    """The state of the version does not allow this move."""
+
+
+class PolicyUnmet(Unmet):
+    """The policy of an alias asks for more before the version may be there.
+
+    Attributes:
+        verdicts: everything that is missing.
+    """
+
+    def __init__(self, verdicts: tuple[Verdict, ...]) -> None:
+        self.verdicts = verdicts
+        super().__init__(_lines(f"the alias is protected, {len(verdicts)} requirement(s) unmet:", verdicts))
+
+
+class NothingToRollBack(Unmet):
+    """The alias has no earlier version that may be served."""
+
+
+class RevisionCompacted(Unmet):
+    """The events after that revision are gone; list again, then watch from there.
+
+    Attributes:
+        compacted_revision: the oldest revision that can be watched from.
+    """
+
+    def __init__(self, message: str, *, compacted_revision: int) -> None:
+        self.compacted_revision = compacted_revision
+        super().__init__(message)
+
+
+class CollectionHeld(Unmet):
+    """A backup is copying; nothing is collected meanwhile."""
+
+    retryable = True
+
+
+class BackendRefused(Unmet):
+    """The database or store does not keep what it acknowledges."""
 
 
 class UploadIncomplete(Unmet):
@@ -190,8 +261,6 @@ class UploadIncomplete(Unmet):
         missing: digests still to be sent.
     """
 
-    reason = "UPLOAD_INCOMPLETE"
-
     def __init__(self, message: str, *, missing: tuple[str, ...]) -> None:
         self.missing = missing
         super().__init__(message)
@@ -200,19 +269,13 @@ class UploadIncomplete(Unmet):
 class SessionClosed(Unmet):
     """The session was given up, or committed another way."""
 
-    reason = "SESSION_CLOSED"
-
 
 class Conflict(RegistryError):
     """Somebody else got there first."""
 
-    reason = "CONFLICT"
-
 
 class IdempotencyConflict(Conflict):
     """The idempotency key was used for other content."""
-
-    reason = "IDEMPOTENCY_CONFLICT"
 
 
 class GenerationMismatch(Conflict):
@@ -223,8 +286,6 @@ class GenerationMismatch(Conflict):
         current_version: the version it points to; 0 when it does not exist.
     """
 
-    reason = "GENERATION_MISMATCH"
-
     def __init__(self, message: str, *, current_generation: int, current_version: int) -> None:
         self.current_generation = current_generation
         self.current_version = current_version
@@ -234,14 +295,12 @@ class GenerationMismatch(Conflict):
 class LeaseExpired(Conflict):
     """The session's lease ran out."""
 
-    reason = "LEASE_EXPIRED"
     retryable = True
 
 
 class UploadBusy(Conflict):
     """Another call is sending this blob in this session."""
 
-    reason = "UPLOAD_BUSY"
     retryable = True
 
 
@@ -254,31 +313,33 @@ class IntegrityError(RegistryError):
 class DigestMismatch(IntegrityError):
     """The bytes that arrived do not have the declared digest."""
 
-    reason = "DIGEST_MISMATCH"
-
 
 class BlobCorrupt(IntegrityError):
     """The bytes that were stored are missing or changed."""
 
-    reason = "BLOB_CORRUPT"
+
+class AuditBroken(IntegrityError):
+    """The chain of the audit log does not hold."""
+
+
+class BackupBroken(IntegrityError):
+    """A backup is incomplete or changed."""
 
 
 class StorageError(RegistryError):
     """The disk or the database refused."""
 
-    reason = "STORAGE_ERROR"
-
 
 class StorageFull(StorageError):
     """No space, or no quota, is left."""
 
-    reason = "STORAGE_FULL"
+
+class QuotaExceeded(StorageError):
+    """The namespace may not hold more."""
 
 
 class StorageFailed(StorageError):
     """An input or output operation failed; what it was writing is not acknowledged."""
-
-    reason = "STORAGE_FAILED"
 
 
 class StoreBusy(StorageError):
@@ -291,10 +352,20 @@ class StoreBusy(StorageError):
 class SchemaUnknown(StorageError):
     """The store was written by a release that this one does not know."""
 
-    reason = "SCHEMA_UNKNOWN"
+
+class AccessError(RegistryError):
+    """Who asks may not."""
+
+    reason = "ACCESS"
+
+
+class Unauthenticated(AccessError):
+    """No credential, or one that does not hold."""
+
+
+class PermissionDenied(AccessError):
+    """Known, but not allowed."""
 
 
 class ValidationFailed(RegistryError):
     """The validator stopped before a verdict: it crossed a limit or crashed."""
-
-    reason = "VALIDATION_FAILED"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from switchyard.registry.base_model import BaseModelSpec
+from switchyard.registry.index.schema import AliasEventKind, VersionState
 from switchyard.registry.lineage import Lineage
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.refs import AdapterName
+from switchyard.registry.strict_json import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class AdapterShape:
 
 @dataclass(frozen=True, slots=True)
 class VersionRecord:
-    """One committed version; only `aliases` can differ between two reads.
+    """One committed version; only `aliases`, `tags` and the state can differ between two reads.
 
     Attributes:
         namespace: owner of the name.
@@ -49,6 +52,9 @@ class VersionRecord:
         created_at_s: seconds since the epoch.
         aliases: aliases that point here now, sorted.
         warnings: findings that did not refuse it.
+        state: whether it may be used.
+        state_reason: why it is in that state, in the actor's words.
+        tags: labels for search.
     """
 
     namespace: str
@@ -64,6 +70,9 @@ class VersionRecord:
     created_at_s: float
     aliases: tuple[str, ...]
     warnings: tuple[str, ...]
+    state: VersionState = VersionState.READY
+    state_reason: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> AdapterName:
@@ -83,6 +92,21 @@ class VersionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CanarySplit:
+    """The second version of an alias, and its share of the traffic.
+
+    Attributes:
+        version: number of the version.
+        digest: identity of that version.
+        percent: whole percentage of session keys that get it, 1 to 99.
+    """
+
+    version: int
+    digest: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class AliasRecord:
     """Where an alias points.
 
@@ -95,6 +119,7 @@ class AliasRecord:
         generation: number of moves so far; never reset.
         updated_by: who moved it last.
         updated_at_s: when, in seconds since the epoch.
+        canary: the second version of a split, or None.
     """
 
     namespace: str
@@ -105,6 +130,7 @@ class AliasRecord:
     generation: int
     updated_by: str
     updated_at_s: float
+    canary: CanarySplit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +153,14 @@ class AliasEvent:
     Attributes:
         generation: which move.
         from_version: 0 when the alias was new.
-        to_version: where it points since.
+        to_version: where it points since; 0 when it was deleted.
         actor: who moved it.
         reason: why, in the actor's words.
         created_at_s: when, in seconds since the epoch.
+        kind: what sort of move.
+        canary_version: second version of the split since then; 0 when there is none.
+        canary_percent: its share.
+        evidence: what was measured, when a machine decided.
     """
 
     generation: int
@@ -139,6 +169,10 @@ class AliasEvent:
     actor: str
     reason: str
     created_at_s: float
+    kind: AliasEventKind = AliasEventKind.SET
+    canary_version: int = 0
+    canary_percent: int = 0
+    evidence: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +186,9 @@ class AdapterSummary:
         aliases: sorted by name.
         base_digest: base model of the latest version.
         updated_at_s: last publish or alias move, in seconds since the epoch.
+        description: what it is for, in its owner's words.
+        owner: whom to ask about it.
+        tags: labels for search.
     """
 
     namespace: str
@@ -160,6 +197,9 @@ class AdapterSummary:
     aliases: tuple[AliasRecord, ...]
     base_digest: str
     updated_at_s: float
+    description: str = ""
+    owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +210,13 @@ class ResolvedAdapter:
         version: the version it names.
         alias: the alias that the ref named; empty for other refs.
         alias_generation: generation of that alias; 0 for other refs.
+        canary: whether this is the second version of the alias's split.
     """
 
     version: VersionRecord
     alias: str
     alias_generation: int
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,14 +155,7 @@ class Registry:
         publisher: str,
         note: str = "",
     ) -> UploadSession:
-        """Opens an upload session, or continues the one of the same key.
-
-        Raises:
-            VersionRefused: faults in the list of files or the lineage, all of them.
-            ArgumentInvalid: the key, the publisher or the note.
-            BaseNotFound: the base model is not registered.
-            IdempotencyConflict: the key was used for other content.
-        """
+        """See `Publisher.begin`."""
         return self._publisher.begin(
             name,
             files,
@@ -174,24 +167,11 @@ class Registry:
         )
 
     def upload(self, session_id: str, digest: str, offset: int, chunks: Iterable[bytes]) -> UploadProgress:
-        """Sends bytes of one blob, from where it stands; what arrives before an exception stays.
-
-        Raises:
-            SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
-            BlobNotFound: the session has no such digest.
-            UploadOffset: `offset` is not where the blob stands, or the bytes run past its end.
-            UploadBusy: another call is sending this blob.
-            DigestMismatch: all bytes are there and wrong; begin again at 0.
-            StorageFull, StorageFailed: what has arrived stays.
-        """
+        """See `Sessions.upload`."""
         return self._sessions.upload(session_id, digest, offset, chunks)
 
     def query_upload(self, session_id: str, digest: str) -> UploadProgress:
-        """Tells how far the upload of one blob is.
-
-        Raises:
-            SessionNotFound, BlobNotFound: there is no such session, or it has no such digest.
-        """
+        """See `Sessions.progress`."""
         return self._sessions.progress(session_id, digest)
 
     def commit_publish(
@@ -203,24 +183,7 @@ class Registry:
         expected_generation: int | None = None,
         actor: str,
     ) -> PublishResult:
-        """Checks everything and makes the version visible, with the alias moved in the same transaction.
-
-        A session that was committed before returns the same version again.
-
-        Args:
-            session_id: from `begin_publish`.
-            validate_only: run every check, change nothing.
-            set_alias: alias to point at the version.
-            expected_generation: generation that alias must have now; 0 means it must not exist.
-            actor: who commits.
-
-        Raises:
-            SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
-            UploadIncomplete: not every blob has arrived.
-            VersionRefused: faults in the files, all of them.
-            GenerationMismatch: the alias has moved; nothing has changed.
-            IdempotencyConflict: committed before with another alias.
-        """
+        """See `Publisher.commit`."""
         return self._publisher.commit(
             session_id,
             validate_only=validate_only,
@@ -230,11 +193,7 @@ class Registry:
         )
 
     def abort_publish(self, session_id: str) -> None:
-        """Gives a session up; one that has ended already stays as it is.
-
-        Raises:
-            SessionNotFound: there is no such session.
-        """
+        """See `Sessions.abort`."""
         self._sessions.abort(session_id)
 
     def publish(
@@ -250,15 +209,7 @@ class Registry:
         set_alias: str | None = None,
         expected_generation: int | None = None,
     ) -> PublishResult:
-        """Publishes a directory in PEFT's layout: begin, upload and commit in this process.
-
-        Files that training leaves beside an adapter are left out with a warning; pickles, code and
-        unknown files are refused.
-
-        Raises:
-            VersionRefused: faults in the files or the lineage, all of them.
-            BaseNotFound, IdempotencyConflict, GenerationMismatch, StorageError: see the single steps.
-        """
+        """See `Publisher.publish_directory`."""
         return self._publisher.publish_directory(
             name,
             source_dir,
@@ -274,12 +225,7 @@ class Registry:
     # -- reading ---------------------------------------------------------
 
     def resolve(self, ref: AdapterRef, *, base_digest: str | None = None) -> ResolvedAdapter:
-        """Turns a ref into the one version it names now.
-
-        Raises:
-            AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
-            BaseMismatch: the version was made for another base model.
-        """
+        """See `resolve`."""
         return resolve(self._index, self._versions, ref, base_digest)
 
     def get_version(self, ref: AdapterRef) -> VersionRecord:
@@ -293,22 +239,13 @@ class Registry:
     def list_adapters(
         self, namespace: str | None = None, limit: int = DEFAULT_PAGE, page_token: str = ""
     ) -> tuple[list[AdapterSummary], str]:
-        """Returns adapters by name, of one namespace or of all, and the token of the next page or ''.
-
-        Raises:
-            ArgumentInvalid, RefSyntax: the limit or the token.
-        """
+        """See `Versions.adapters_page`."""
         return self._versions.adapters_page(namespace, limit, page_token)
 
     def list_versions(
         self, name: AdapterName, limit: int = DEFAULT_PAGE, page_token: str = ""
     ) -> tuple[list[VersionRecord], str]:
-        """Returns versions of one adapter, newest first, and the token of the next page or ''.
-
-        Raises:
-            AdapterNotFound: it has no version.
-            ArgumentInvalid: the limit or the token.
-        """
+        """See `Versions.page`."""
         return self._versions.page(name, limit, page_token)
 
     def read_blob(self, digest: str) -> bytes:
@@ -321,14 +258,7 @@ class Registry:
         return b"".join(self._downloads.open(digest, 0))
 
     def open_blob(self, digest: str, offset: int = 0) -> Iterator[bytes]:
-        """Returns a blob's bytes from `offset` on, in chunks of at most 1 MiB.
-
-        The last chunk comes only after all bytes were verified.
-
-        Raises:
-            BlobNotFound: no committed version has it.
-            BlobCorrupt: while reading; missing or changed.
-        """
+        """See `Downloads.open`."""
         return self._downloads.open(digest, offset)
 
     def pull(self, ref: AdapterRef, dest: Path) -> VersionRecord:
@@ -356,31 +286,13 @@ class Registry:
         actor: str,
         reason: str = "",
     ) -> AliasMove:
-        """Points an alias at a version.
-
-        Args:
-            name: the adapter.
-            alias: the alias, made if it is new.
-            version: number of the version.
-            expected_generation: generation it must have now; 0 means it must not exist, None takes any.
-            actor: who moves it.
-            reason: why.
-
-        Raises:
-            RefSyntax: the alias is no name.
-            AdapterNotFound, VersionNotFound: nothing to point to.
-            GenerationMismatch: it has moved meanwhile; nothing has changed.
-        """
+        """See `Aliases.move`."""
         return self._aliases.move(
             name, alias, version, expected_generation=expected_generation, actor=actor, reason=reason
         )
 
     def alias_history(self, name: AdapterName, alias: str) -> list[AliasEvent]:
-        """Returns every move of an alias, newest first.
-
-        Raises:
-            AdapterNotFound, AliasNotFound: nothing of that name.
-        """
+        """See `Aliases.history`."""
         return self._aliases.history(name, alias)
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 from switchyard.registry.catalog.versions import Versions, alias_query, alias_record
 from switchyard.registry.errors import AliasNotFound, GenerationMismatch
 from switchyard.registry.index import schema
+from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
 from switchyard.registry.records import AliasEvent, AliasMove
 from switchyard.registry.refs import AdapterName, check_alias
@@ -117,7 +118,8 @@ class Aliases:
             sa.update(schema.adapter).where(schema.adapter.c.id == adapter_id).values(updated_at_s=at_s)
         )
         self._on_step(Step.ALIAS_MOVED)
-        self._index.announce(connection, "alias.set", name.namespace, name.adapter, {"alias": alias, **move})
+        change = Change(ChangeKind.ALIAS_SET, actor, name.namespace, name.adapter, {"alias": alias, **move})
+        self._index.announce(connection, change)
         moved = connection.execute(alias_query().where(where)).mappings().one()
         return AliasMove(alias_record(moved), previous)
 

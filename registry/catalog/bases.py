@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.errors import BaseNotFound
 from switchyard.registry.index import schema
+from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
 
 
@@ -42,7 +43,7 @@ class BaseModels:
                 "modules": {module: list(features) for module, features in spec.modules.items()},
             }
             connection.execute(sa.insert(schema.base_model).values(**row, registered_at_s=self._index.now()))
-            self._index.announce(connection, "base.registered", "", "", {"digest": spec.digest})
+            self._index.announce(connection, Change(ChangeKind.BASE_REGISTERED, "", payload={"digest": spec.digest}))
         return spec
 
     def get(self, connection: Connection, digest: str) -> BaseModelSpec:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,11 +23,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from switchyard.registry.errors import SchemaUnknown, StorageFailed, StorageFull, StoreBusy
-from switchyard.registry.index import schema
+from switchyard.registry.index import audit, schema
+from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.schema import BlobState
-from switchyard.registry.strict_json import Json
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 _BUSY_TIMEOUT_S = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -87,20 +87,20 @@ class Index:
         """Seconds since the epoch."""
         return self._clock()
 
-    def announce(
-        self, connection: Connection, kind: str, namespace: str, adapter: str, payload: Mapping[str, Json]
-    ) -> int:
-        """Writes an event with the next revision; the last statement of its transaction.
+    def announce(self, connection: Connection, change: Change) -> int:
+        """Writes a change as an event with the next revision, and its audit row; the last act of a transaction.
 
         Being last keeps the counter's row lock short, and commits follow the order of revisions.
 
         Returns:
             The revision.
         """
+        at_s = self.now()
+        audit.append(connection, change, at_s)
         raised = sa.update(schema.clock).values(rev=schema.clock.c.rev + 1).returning(schema.clock.c.rev)
         rev: int = connection.execute(raised).scalar_one()
-        row = {"rev": rev, "kind": kind, "namespace": namespace, "adapter": adapter}
-        connection.execute(sa.insert(schema.event).values(**row, payload=dict(payload), at_s=self.now()))
+        row = {"rev": rev, "kind": str(change.kind), "namespace": change.namespace, "adapter": change.adapter}
+        connection.execute(sa.insert(schema.event).values(**row, payload=dict(change.payload), at_s=at_s))
         return rev
 
     def mark_corrupt(self, digest: str) -> None:
@@ -109,7 +109,7 @@ class Index:
         with self.write() as connection:
             marked = connection.execute(sa.update(schema.blob).where(sound).values(state=BlobState.CORRUPT))
             if marked.rowcount:
-                self.announce(connection, "blob.corrupt", "", "", {"digest": digest})
+                self.announce(connection, Change(ChangeKind.BLOB_CORRUPT, "", payload={"digest": digest}))
 
     def close(self) -> None:
         """Closes every connection."""

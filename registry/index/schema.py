@@ -4,9 +4,10 @@
 
 Rules that every writer keeps:
 - a version row and its `version_blob` rows appear in one transaction, with every blob PRESENT;
-- `version_blob` and the `session_blob` rows of open sessions are what keeps a blob alive;
+- `version_blob`, `statement` and the `session_blob` rows of open sessions are what keeps a blob alive;
 - `clock.rev` is raised last in a transaction that others may want to hear of, and the `event`
-  row with that revision is written with it, so revisions have no gaps and commit in order.
+  row with that revision is written with it, so revisions have no gaps and commit in order;
+- every change that is announced leaves its row in `audit` in the same transaction.
 """
 
 from __future__ import annotations
@@ -26,10 +27,30 @@ metadata = sa.MetaData(
 
 
 class BlobState(StrEnum):
-    """What is known of a blob's bytes. CORRUPT becomes PRESENT when the same bytes arrive again."""
+    """What is known of a blob's bytes. CORRUPT becomes PRESENT when the same bytes arrive again.
+
+    DELETING is set by the collector before it removes the bytes, and the row goes with them.
+    """
 
     PRESENT = "PRESENT"
     CORRUPT = "CORRUPT"
+    DELETING = "DELETING"
+
+
+class VersionState(StrEnum):
+    """Whether a version may be used. `catalog.states` has the table of moves.
+
+    READY is normal and DEPRECATED warns. A YANKED version answers only to a ref that names it
+    exactly, and no alias may point to it. QUARANTINED is for bad bytes and security; nobody gets it.
+    DELETED can be undone until its bytes are collected, and PURGED is what is left of it then.
+    """
+
+    READY = "READY"
+    DEPRECATED = "DEPRECATED"
+    YANKED = "YANKED"
+    QUARANTINED = "QUARANTINED"
+    DELETED = "DELETED"
+    PURGED = "PURGED"
 
 
 class SessionState(StrEnum):
@@ -40,11 +61,22 @@ class SessionState(StrEnum):
     ABORTED = "ABORTED"
 
 
+class AliasEventKind(StrEnum):
+    """What a move of an alias was."""
+
+    SET = "SET"
+    ROLLBACK = "ROLLBACK"
+    CANARY = "CANARY"
+    DELETE = "DELETE"
+
+
 clock = sa.Table(
     "clock",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("rev", sa.BigInteger, nullable=False),
+    # Events up to here have been dropped; a watcher that is older must list again.
+    sa.Column("compacted_rev", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 event = sa.Table(
@@ -64,6 +96,10 @@ namespace = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("name", sa.String(64), nullable=False, unique=True),
     sa.Column("created_at_s", sa.Double, nullable=False),
+    # NULL is no limit.
+    sa.Column("quota_bytes", sa.BigInteger, nullable=True),
+    sa.Column("used_bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("policy", sa.JSON, nullable=False, server_default="{}"),
 )
 
 adapter = sa.Table(
@@ -75,6 +111,8 @@ adapter = sa.Table(
     sa.Column("next_version", sa.BigInteger, nullable=False),
     sa.Column("created_at_s", sa.Double, nullable=False),
     sa.Column("updated_at_s", sa.Double, nullable=False),
+    sa.Column("description", sa.Text, nullable=False, server_default=""),
+    sa.Column("owner", sa.String(256), nullable=False, server_default=""),
     sa.UniqueConstraint("namespace_id", "name"),
 )
 
@@ -100,6 +138,10 @@ blob = sa.Table(
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("created_at_s", sa.Double, nullable=False),
+    # Where a bucket holds the bytes; empty when the digest names the file.
+    sa.Column("physical_key", sa.String(256), nullable=False, server_default=""),
+    # 0 is never.
+    sa.Column("verified_at_s", sa.Double, nullable=False, server_default="0"),
 )
 
 version = sa.Table(
@@ -116,6 +158,12 @@ version = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("warnings", sa.JSON, nullable=False),
     sa.Column("created_at_s", sa.Double, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, server_default="READY"),
+    sa.Column("state_reason", sa.Text, nullable=False, server_default=""),
+    # The state that undelete and a lifted quarantine go back to.
+    sa.Column("prior_state", sa.String(16), nullable=False, server_default=""),
+    # When the bytes of a DELETED version may be collected.
+    sa.Column("purge_after_s", sa.Double, nullable=True),
     sa.UniqueConstraint("adapter_id", "version"),
     sa.UniqueConstraint("adapter_id", "manifest_digest"),
 )
@@ -127,6 +175,62 @@ version_blob = sa.Table(
     sa.Column("digest", sa.ForeignKey("blob.digest"), primary_key=True, index=True),
     # Empty for the documents that the registry wrote itself.
     sa.Column("path", sa.String(128), primary_key=True),
+)
+
+version_tag = sa.Table(
+    "version_tag",
+    metadata,
+    sa.Column("version_id", sa.ForeignKey("version.id"), primary_key=True),
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("value", sa.String(256), nullable=False),
+    sa.Index("ix_version_tag_key_value", "key", "value"),
+)
+
+adapter_tag = sa.Table(
+    "adapter_tag",
+    metadata,
+    sa.Column("adapter_id", sa.ForeignKey("adapter.id"), primary_key=True),
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("value", sa.String(256), nullable=False),
+    sa.Index("ix_adapter_tag_key_value", "key", "value"),
+)
+
+# The scores of a version's lineage, once more, to search by.
+metric = sa.Table(
+    "metric",
+    metadata,
+    sa.Column("version_id", sa.ForeignKey("version.id"), primary_key=True),
+    sa.Column("name", sa.String(256), primary_key=True),
+    # Empty when unknown.
+    sa.Column("dataset_digest", sa.String(71), primary_key=True),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Index("ix_metric_name_value", "name", "value"),
+)
+
+# The digests of a version's lineage, once more, to find the versions that something reached.
+lineage_link = sa.Table(
+    "lineage_link",
+    metadata,
+    sa.Column("version_id", sa.ForeignKey("version.id"), primary_key=True),
+    # `dataset`, `evaluation`, `recipe` or `parent`.
+    sa.Column("relation", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.String(71), primary_key=True, index=True),
+)
+
+statement = sa.Table(
+    "statement",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    # A manifest digest; the version may be anywhere, or nowhere yet.
+    sa.Column("subject_digest", sa.String(71), nullable=False, index=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("blob_digest", sa.ForeignKey("blob.digest"), nullable=False, index=True),
+    # Who signed, as the verified signature says; empty for statements without one.
+    sa.Column("signer", sa.String(512), nullable=False),
+    sa.Column("actor", sa.String(256), nullable=False),
+    sa.Column("summary", sa.JSON, nullable=False),
+    sa.Column("created_at_s", sa.Double, nullable=False),
+    sa.UniqueConstraint("subject_digest", "kind", "blob_digest"),
 )
 
 upload_session = sa.Table(
@@ -167,6 +271,20 @@ alias = sa.Table(
     sa.Column("generation", sa.BigInteger, nullable=False),
     sa.Column("updated_by", sa.String(256), nullable=False),
     sa.Column("updated_at_s", sa.Double, nullable=False),
+    # The second version of a split, and the whole percentage of session keys that get it.
+    sa.Column("canary_version_id", sa.ForeignKey("version.id", name="fk_alias_canary_version"), nullable=True),
+    sa.Column("canary_percent", sa.Integer, nullable=False, server_default="0"),
+)
+
+# Rules for an alias, set or not: who may move it, and what a version needs before it may be there.
+alias_policy = sa.Table(
+    "alias_policy",
+    metadata,
+    sa.Column("adapter_id", sa.ForeignKey("adapter.id"), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("policy", sa.JSON, nullable=False),
+    sa.Column("updated_by", sa.String(256), nullable=False),
+    sa.Column("updated_at_s", sa.Double, nullable=False),
 )
 
 alias_event = sa.Table(
@@ -180,4 +298,68 @@ alias_event = sa.Table(
     sa.Column("actor", sa.String(256), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("created_at_s", sa.Double, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False, server_default="SET"),
+    # 0 when there was no split.
+    sa.Column("canary_version", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("canary_percent", sa.Integer, nullable=False, server_default="0"),
+    # What was measured, when a machine decided.
+    sa.Column("evidence", sa.JSON, nullable=False, server_default="{}"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at_s", sa.Double, nullable=False),
+    sa.Column("actor", sa.String(256), nullable=False),
+    # Id of the token, or name of the certificate; empty in the process that owns the directory.
+    sa.Column("credential", sa.String(256), nullable=False),
+    sa.Column("peer", sa.String(256), nullable=False),
+    sa.Column("request_id", sa.String(128), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False, index=True),
+    sa.Column("target", sa.String(256), nullable=False, index=True),
+    sa.Column("details", sa.JSON, nullable=False),
+    sa.Column("previous_hash", sa.String(71), nullable=False),
+    sa.Column("hash", sa.String(71), nullable=False),
+)
+
+# While one is unexpired, nothing is collected: a backup is copying.
+hold = sa.Table(
+    "hold",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("reason", sa.String(256), nullable=False),
+    sa.Column("expires_at_s", sa.Double, nullable=False),
+)
+
+principal = sa.Table(
+    "principal",
+    metadata,
+    # A name of the operator's choice, or the URI of a client certificate.
+    sa.Column("name", sa.String(256), primary_key=True),
+    sa.Column("created_at_s", sa.Double, nullable=False),
+)
+
+access_grant = sa.Table(
+    "access_grant",
+    metadata,
+    sa.Column("principal", sa.ForeignKey("principal.name"), primary_key=True),
+    sa.Column("scope", sa.String(64), primary_key=True),
+    # `ns/adapter@alias`; `*` only as a whole segment.
+    sa.Column("resource", sa.String(256), primary_key=True),
+    # `allow` or `deny`; a deny wins.
+    sa.Column("effect", sa.String(8), nullable=False),
+)
+
+token = sa.Table(
+    "token",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("principal", sa.ForeignKey("principal.name"), nullable=False, index=True),
+    sa.Column("secret_digest", sa.String(71), nullable=False),
+    sa.Column("created_at_s", sa.Double, nullable=False),
+    sa.Column("expires_at_s", sa.Double, nullable=True),
+    sa.Column("revoked_at_s", sa.Double, nullable=True),
+    sa.Column("last_used_at_s", sa.Double, nullable=True),
+    sa.Column("note", sa.String(256), nullable=False),
 )

@@ -7,7 +7,7 @@
 4. One transaction makes the version visible: number, rows, alias, session.
 
 A crash anywhere leaves either the whole version or none, and the same
-idempotency key goes on from there. This is the only module that writes a version.
+idempotency key goes on from there.
 """
 
 from __future__ import annotations
@@ -15,12 +15,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
-
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from switchyard.registry.catalog.aliases import Aliases
 from switchyard.registry.catalog.bases import BaseModels
@@ -34,13 +30,13 @@ from switchyard.registry.errors import (
     UploadIncomplete,
     VersionRefused,
 )
-from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import SessionState
 from switchyard.registry.lineage import Lineage, check_lineage
 from switchyard.registry.manifest import FileEntry, Manifest
-from switchyard.registry.publishing.sessions import Session, SessionRequest, Sessions, present_digests
-from switchyard.registry.records import AdapterShape, PublishResult, UploadSession, VersionRecord
+from switchyard.registry.publishing.sessions import Session, SessionRequest, Sessions
+from switchyard.registry.publishing.version_rows import write_version
+from switchyard.registry.records import PublishResult, UploadSession, VersionRecord
 from switchyard.registry.refs import AdapterName, check_alias
 from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.storage.files import Blobs, mapped_os_errors
@@ -50,7 +46,6 @@ from switchyard.registry.verdicts import Findings, Reason, Verdict
 
 _KEY_CHARACTERS = 256
 _NOTE_CHARACTERS = 10_000
-_namespace, _adapter, _version = schema.namespace, schema.adapter, schema.version
 
 
 class Publisher:
@@ -99,7 +94,14 @@ class Publisher:
         publisher: str,
         note: str,
     ) -> UploadSession:
-        """Opens or continues a session; see `Registry.begin_publish`."""
+        """Opens an upload session, or continues the one of the same key.
+
+        Raises:
+            VersionRefused: faults in the list of files or the lineage, all of them.
+            ArgumentInvalid: the key, the publisher or the note.
+            BaseNotFound: the base model is not registered.
+            IdempotencyConflict: the key was used for other content.
+        """
         _check_text("idempotency_key", idempotency_key, 1, _KEY_CHARACTERS)
         _check_text("publisher", publisher, 1, _KEY_CHARACTERS)
         _check_text("note", note, 0, _NOTE_CHARACTERS, multiline=True)
@@ -127,7 +129,24 @@ class Publisher:
         expected_generation: int | None,
         actor: str,
     ) -> PublishResult:
-        """Verifies and makes the version visible; see `Registry.commit_publish`."""
+        """Checks everything and makes the version visible, with the alias moved in the same transaction.
+
+        A session that was committed before returns the same version again.
+
+        Args:
+            session_id: from `begin_publish`.
+            validate_only: run every check, change nothing.
+            set_alias: alias to point at the version.
+            expected_generation: generation that alias must have now; 0 means it must not exist.
+            actor: who commits.
+
+        Raises:
+            SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
+            UploadIncomplete: not every blob has arrived.
+            VersionRefused: faults in the files, all of them.
+            GenerationMismatch: the alias has moved; nothing has changed.
+            IdempotencyConflict: committed before with another alias.
+        """
         _check_text("actor", actor, 1, _KEY_CHARACTERS)
         if set_alias is not None:
             check_alias(set_alias)
@@ -150,7 +169,7 @@ class Publisher:
             if session.state is SessionState.COMMITTED:
                 return self._committed(session, set_alias)
             self._sessions.require_open(session)
-            version_id, notes = self._write_version(connection, session, outcome)
+            version_id, notes = write_version(self._index, connection, session, outcome, self._on_step)
             self._sessions.mark_committed(connection, session_id, version_id, set_alias)
             if set_alias is not None:
                 self._aliases.move_within(
@@ -180,7 +199,15 @@ class Publisher:
         set_alias: str | None,
         expected_generation: int | None,
     ) -> PublishResult:
-        """Runs the whole protocol on a directory; see `Registry.publish`."""
+        """Publishes a directory in PEFT's layout: begin, upload and commit in this process.
+
+        Files that training leaves beside an adapter are left out with a warning; pickles, code and
+        unknown files are refused.
+
+        Raises:
+            VersionRefused: faults in the files or the lineage, all of them.
+            BaseNotFound, IdempotencyConflict, GenerationMismatch, StorageError: see the single steps
+        """
         findings = Findings()
         source = collect_files(directory, findings)
         check_lineage(lineage, findings)
@@ -236,55 +263,6 @@ class Publisher:
             raise BlobCorrupt(f"stored bytes have changed: {', '.join(digests)}; publish again to send them anew")
         raise VersionRefused(outcome.faults)
 
-    def _write_version(
-        self, connection: Connection, session: Session, outcome: ValidationOutcome
-    ) -> tuple[int, tuple[Verdict, ...]]:
-        """Inserts the version, or finds the one with the same content; returns its row and notes."""
-        manifest = session.manifest
-        entries = [(entry.path, entry.digest) for entry in manifest.files]
-        entries += [("", sha256_digest(document)) for document in manifest.documents]
-        present = present_digests(connection, [digest for _, digest in entries])
-        gone = tuple(digest for _, digest in entries if digest not in present)
-        if gone:
-            raise UploadIncomplete(f"{len(gone)} blob(s) went missing; upload them again", missing=gone)
-        now = self._index.now()
-        adapter_id = _adapter_row(connection, session.name, now)
-        same = sa.select(_version.c.id, _version.c.version).where(
-            _version.c.adapter_id == adapter_id, _version.c.manifest_digest == manifest.digest
-        )
-        known = connection.execute(same).one_or_none()
-        if known is not None:
-            message = f"the same content is version {known.version} already; no new version was made"
-            return known.id, (Verdict(Reason.ALREADY_PUBLISHED, str(session.name), message),)
-        number = connection.execute(
-            sa.update(_adapter)
-            .where(_adapter.c.id == adapter_id)
-            .values(next_version=_adapter.c.next_version + 1, updated_at_s=now)
-            .returning(_adapter.c.next_version - 1)
-        ).scalar_one()
-        version_id: int = connection.execute(
-            sa.insert(_version)
-            .values(
-                adapter_id=adapter_id,
-                version=number,
-                manifest_digest=manifest.digest,
-                base_digest=manifest.base_digest,
-                shape=asdict(_shape(outcome)),
-                lineage=manifest.lineage.document(manifest.base_digest),
-                publisher=session.publisher,
-                note=session.note,
-                warnings=list(_texts(outcome.warnings)),
-                created_at_s=now,
-            )
-            .returning(_version.c.id)
-        ).scalar_one()
-        rows = [{"version_id": version_id, "path": path, "digest": digest} for path, digest in entries]
-        connection.execute(sa.insert(schema.version_blob), rows)
-        self._on_step(Step.VERSION_ROW_WRITTEN)
-        created = {"version": number, "digest": manifest.digest}
-        self._index.announce(connection, "version.created", session.name.namespace, session.name.adapter, created)
-        return version_id, ()
-
     def _committed(self, session: Session, set_alias: str | None) -> PublishResult:
         """Returns the version that a session has already become."""
         if session.version_id is None:
@@ -302,28 +280,6 @@ class Publisher:
     def _record(self, version_id: int) -> VersionRecord:
         with self._index.read() as connection:
             return self._versions.by_id(connection, version_id)
-
-
-def _adapter_row(connection: Connection, name: AdapterName, now: float) -> int:
-    """Returns the row of an adapter, made in this transaction if it is new."""
-    query = sa.select(_namespace.c.id).where(_namespace.c.name == name.namespace)
-    namespace_id = connection.execute(query).scalar_one_or_none()
-    if namespace_id is None:
-        made = sa.insert(_namespace).values(name=name.namespace, created_at_s=now)
-        namespace_id = connection.execute(made.returning(_namespace.c.id)).scalar_one()
-    own = sa.and_(_adapter.c.namespace_id == namespace_id, _adapter.c.name == name.adapter)
-    adapter_id: int | None = connection.execute(sa.select(_adapter.c.id).where(own)).scalar_one_or_none()
-    if adapter_id is None:
-        row = {"name": name.adapter, "next_version": 1, "created_at_s": now, "updated_at_s": now}
-        added = sa.insert(_adapter).values(namespace_id=namespace_id, **row)
-        adapter_id = connection.execute(added.returning(_adapter.c.id)).scalar_one()
-    return adapter_id
-
-
-def _shape(outcome: ValidationOutcome) -> AdapterShape:
-    if outcome.shape is None:
-        raise TypeError("a validation without faults gives a shape")
-    return outcome.shape
 
 
 def _texts(verdicts: Sequence[Verdict]) -> tuple[str, ...]:

@@ -31,7 +31,14 @@ class Downloads:
         self._blobs = blobs
 
     def open(self, digest: str, offset: int) -> Iterator[bytes]:
-        """Returns the chunks of one blob; see `Registry.open_blob`."""
+        """Returns a blob's bytes from `offset` on, in chunks of at most 1 MiB.
+
+        The last chunk comes only after all bytes were verified.
+
+        Raises:
+            BlobNotFound: no committed version has it.
+            BlobCorrupt: while reading; missing or changed.
+        """
         if offset < 0:
             raise ArgumentInvalid(f"offset {offset} is negative; expected 0 or more bytes")
         table = schema.version_blob

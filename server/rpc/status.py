@@ -77,6 +77,24 @@ CODES: Final[dict[type[Exception], StatusCode]] = {
     registry_errors.StorageFailed: StatusCode.UNAVAILABLE,
     registry_errors.StoreBusy: StatusCode.UNAVAILABLE,
     registry_errors.SchemaUnknown: StatusCode.FAILED_PRECONDITION,
+    registry_errors.StatementRefused: StatusCode.INVALID_ARGUMENT,
+    registry_errors.NamespaceNotFound: StatusCode.NOT_FOUND,
+    registry_errors.StatementNotFound: StatusCode.NOT_FOUND,
+    registry_errors.VersionYanked: StatusCode.FAILED_PRECONDITION,
+    registry_errors.VersionQuarantined: StatusCode.FAILED_PRECONDITION,
+    registry_errors.VersionDeleted: StatusCode.FAILED_PRECONDITION,
+    registry_errors.VersionInUse: StatusCode.FAILED_PRECONDITION,
+    registry_errors.StateRefused: StatusCode.FAILED_PRECONDITION,
+    registry_errors.PolicyUnmet: StatusCode.FAILED_PRECONDITION,
+    registry_errors.NothingToRollBack: StatusCode.FAILED_PRECONDITION,
+    registry_errors.RevisionCompacted: StatusCode.OUT_OF_RANGE,
+    registry_errors.CollectionHeld: StatusCode.FAILED_PRECONDITION,
+    registry_errors.BackendRefused: StatusCode.FAILED_PRECONDITION,
+    registry_errors.AuditBroken: StatusCode.DATA_LOSS,
+    registry_errors.BackupBroken: StatusCode.DATA_LOSS,
+    registry_errors.QuotaExceeded: StatusCode.RESOURCE_EXHAUSTED,
+    registry_errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
+    registry_errors.PermissionDenied: StatusCode.PERMISSION_DENIED,
     registry_errors.ValidationFailed: StatusCode.INVALID_ARGUMENT,
 }
 """Status of every class that is raised; `tests/server/rpc/test_status.py` keeps it total."""
@@ -89,7 +107,13 @@ FAULT_CODES: Final[dict[str, StatusCode]] = {
 }
 """Faults inside a request, a file or a load that say more than the class that carries them."""
 
-_FACTS: Final = ("cause_reason", "committed_bytes", "current_generation", "current_version")
+_FACTS: Final = (
+    "cause_reason",
+    "committed_bytes",
+    "current_generation",
+    "current_version",
+    "compacted_revision",
+)
 """Attributes of errors that become `ErrorInfo.metadata`."""
 
 _MESSAGE_BYTES: Final = 1024
@@ -123,7 +147,7 @@ def faults_of(error: DomainError) -> tuple[FieldFault, ...]:
     """Every fault that the error lists; empty when it lists none."""
     if isinstance(error, server_errors.InvalidField):
         return error.faults
-    if isinstance(error, registry_errors.VersionRefused | registry_errors.BaseRefused):
+    if isinstance(error, registry_errors.VersionRefused | registry_errors.BaseRefused | registry_errors.PolicyUnmet):
         return tuple(FieldFault(v.subject, str(v.reason), v.message) for v in error.verdicts)
     return ()
 

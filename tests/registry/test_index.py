@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,11 @@ from alembic.migration import MigrationContext
 from switchyard.registry.errors import SchemaUnknown, StorageFailed, StorageFull, StoreBusy
 from switchyard.registry.index import database as index_module
 from switchyard.registry.index import schema
+from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import HEAD_REVISION, Index
 from switchyard.registry.store import Registry
+
+X = Change(ChangeKind.ADAPTER_CHANGED, "tester", "n", "a")
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ def test_a_write_transaction_has_the_lock_from_its_beginning(
 def test_an_exception_rolls_back(index: Index) -> None:
     def announce_and_fail() -> None:
         with index.write() as connection:
-            index.announce(connection, "x", "", "", {})
+            index.announce(connection, X)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -106,7 +110,7 @@ def test_revisions_have_no_gaps_under_many_writers(index: Index) -> None:
     def announce() -> None:
         for _ in range(10):
             with index.write() as connection:
-                index.announce(connection, "x", "n", "a", {"thread": threading.get_ident()})
+                index.announce(connection, X)
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(announce) for _ in range(4)]:
@@ -131,7 +135,7 @@ def test_a_full_disk_is_told_and_changes_nothing(index: Index) -> None:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
             for _ in range(100):
-                index.announce(connection, "x", "", "", {"text": "x" * 1000})
+                index.announce(connection, replace(X, payload={"text": "x" * 1000}))
 
     with pytest.raises(StorageFull, match="free some"):
         fill()

@@ -266,7 +266,10 @@ def test_the_worker_cannot_write_or_see_credentials(tmp_path: Path, monkeypatch:
 
 
 def test_the_worker_is_limited_in_processor_time(tmp_path: Path) -> None:
-    program = "from switchyard.registry.validation import worker\nworker._apply(worker.WorkerLimits(processor_s=1))\nwhile True: pass"
+    program = (
+        "from switchyard.registry.validation import worker\n"
+        "worker._apply(worker.WorkerLimits(processor_s=1))\nwhile True: pass"
+    )
     with pytest.raises(ValidationFailed, match="status -"):
         validate_in_worker(request_for(write_adapter(tmp_path)), program=program)
 
