@@ -32,6 +32,14 @@ class Step(StrEnum):
     ALIAS_MOVED = "alias.moved"
     ALIAS_BEFORE_COMMIT = "alias.before_commit"
     ALIAS_AFTER_COMMIT = "alias.after_commit"
+    COLLECT_MARK_BEFORE_COMMIT = "collect.mark_before_commit"
+    COLLECT_MARK_AFTER_COMMIT = "collect.mark_after_commit"
+    COLLECT_CHOSEN = "collect.chosen"
+    COLLECT_UNLINKED = "collect.unlinked"
+    COLLECT_ROW_BEFORE_COMMIT = "collect.row_before_commit"
+    COLLECT_ROW_AFTER_COMMIT = "collect.row_after_commit"
+    COLLECT_ORPHAN_BEFORE_COMMIT = "collect.orphan_before_commit"
+    COLLECT_ORPHAN_AFTER_COMMIT = "collect.orphan_after_commit"
 
 
 OnStep: TypeAlias = Callable[[Step], None]

@@ -18,10 +18,11 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from switchyard.registry.digest import DigestWriter, hex_of, open_file_digest
+from switchyard.registry.digest import PREFIX, DigestWriter, hex_of, is_digest, open_file_digest
 from switchyard.registry.errors import (
     BlobCorrupt,
     DigestMismatch,
@@ -64,6 +65,21 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """What a store has under the name of a digest, whether or not the bytes are right.
+
+    Attributes:
+        digest: the name.
+        size_bytes: how many bytes are there.
+        written_at_s: when they were written, in seconds since the epoch.
+    """
+
+    digest: str
+    size_bytes: int
+    written_at_s: float
+
+
 class Blobs:
     """The blob files of one registry; safe for several threads and processes.
 
@@ -75,6 +91,7 @@ class Blobs:
     def __init__(self, root: Path, on_step: OnStep = ignore_step) -> None:
         self._directory = root / "blobs" / "sha256"
         self._uploads = root / "uploads"
+        self._quarantine = root / "quarantine" / "sha256"
         self._on_step = on_step
         for directory in (self._directory, self._uploads):
             directory.mkdir(parents=True, exist_ok=True)
@@ -168,6 +185,65 @@ class Blobs:
     def forget_session(self, session_id: str) -> None:
         """Removes the part files of a session that has ended; blobs stay."""
         shutil.rmtree(self._uploads / session_id, ignore_errors=True)
+
+    def unfinished_uploads(self) -> Iterator[tuple[str, int]]:
+        """Yields each session that has a folder for part files, and the bytes in it."""
+        with os.scandir(self._uploads) as sessions:
+            for session in sessions:
+                if session.is_dir(follow_symlinks=False):
+                    yield session.name, _folder_bytes(Path(session.path))
+
+    # -- housekeeping ----------------------------------------------------
+
+    def listing(self) -> Iterator[StoredBlob]:
+        """Yields every file whose name is a digest, in no order."""
+        with os.scandir(self._directory) as entries:
+            for entry in entries:
+                digest = f"{PREFIX}{entry.name}"
+                if is_digest(digest) and entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):
+                        found = entry.stat(follow_symlinks=False)
+                        yield StoredBlob(digest, found.st_size, found.st_mtime)
+
+    def stored_bytes(self, digest: str) -> int:
+        """Bytes of a blob's file; 0 when there is none."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def remove(self, digest: str) -> int:
+        """Removes a blob's file for good and returns its bytes; one that is gone already is no error.
+
+        The caller holds the write lock of the index and has looked, in that transaction, that nothing
+        needs the blob.
+
+        Raises:
+            StorageFailed: it cannot be removed.
+        """
+        with mapped_os_errors(f"removing blob {digest}"):
+            freed_bytes = self.stored_bytes(digest)
+            self.path(digest).unlink(missing_ok=True)
+            self._on_step(Step.COLLECT_UNLINKED)
+            sync_directory(self._directory)
+        return freed_bytes
+
+    def quarantine(self, digest: str) -> Path | None:
+        """Moves a blob's file aside, to be looked at; returns where to, or None when there is none.
+
+        Raises:
+            StorageFailed: it cannot be moved.
+        """
+        target = self._quarantine / f"{hex_of(digest)}.{uuid.uuid4().hex[:8]}"
+        with mapped_os_errors(f"moving blob {digest} to quarantine"):
+            self._quarantine.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path(digest).rename(target)
+            except FileNotFoundError:
+                return None
+            sync_directory(self._quarantine)
+            sync_directory(self._directory)
+        return target
 
     def _part(self, session_id: str, digest: str) -> Path:
         return self._session_directory(session_id) / f"{hex_of(digest)}.part"
@@ -283,6 +359,15 @@ def _verified(fd: int, digest: str, offset: int) -> Iterator[bytes]:
         )
     if held:
         yield held
+
+
+def _folder_bytes(folder: Path) -> int:
+    total_bytes = 0
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                total_bytes += entry.stat(follow_symlinks=False).st_size
+    return total_bytes
 
 
 def _open_part(part: Path) -> int:

@@ -28,6 +28,7 @@ from switchyard.registry.store import Registry
 
 KILLED = -signal.SIGKILL
 ALIAS_STEPS = [Step.ALIAS_MOVED, Step.ALIAS_BEFORE_COMMIT, Step.ALIAS_AFTER_COMMIT]
+COLLECT_STEPS = [step for step in Step if step.startswith("collect.")]
 BLOBS = 6
 PUBLISH_STEPS = {
     Step.BEGIN_BEFORE_COMMIT: 1,
@@ -65,7 +66,7 @@ def test_the_points_are_those_that_a_publish_passes(tmp_path: Path) -> None:
         registry.register_base(describe_base(write_base(tmp_path / "base")))
         publish(registry, write_adapter(tmp_path / "a"), "k", set_alias="prod")
     assert dict(seen) == PUBLISH_STEPS
-    assert set(PUBLISH_STEPS) | set(ALIAS_STEPS) == set(Step)
+    assert set(PUBLISH_STEPS) | set(ALIAS_STEPS) | set(COLLECT_STEPS) == set(Step)
 
 
 @pytest.mark.parametrize(("step", "occurrence"), POINTS, ids=str)
