@@ -26,7 +26,7 @@ LINEAGE_TYPE = "application/vnd.switchyard.lora.lineage.v1+json"
 _WEIGHTS_TYPE = "application/vnd.cncf.model.weight.v1.raw"
 _WEIGHT_CONFIG_TYPE = "application/vnd.cncf.model.weight.config.v1.raw"
 _DOCUMENT_TYPE = "application/vnd.cncf.model.doc.v1.raw"
-_PATH_ANNOTATION = "org.cncf.model.filepath"
+PATH_ANNOTATION = "org.cncf.model.filepath"
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -98,7 +98,7 @@ class Manifest:
         layers: list[Json] = [
             {
                 **_descriptor(FILE_TYPES[entry.path], entry.digest, entry.size_bytes),
-                "annotations": {_PATH_ANNOTATION: entry.path},
+                "annotations": {PATH_ANNOTATION: entry.path},
             }
             for entry in self.files
         ]
