@@ -13,11 +13,12 @@ from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
 from switchyard.registry.lineage import lineage_from_document
 from switchyard.registry.manifest import FileEntry
-from switchyard.registry.records import AdapterShape, AdapterSummary, AliasRecord, VersionRecord
+from switchyard.registry.records import AdapterShape, AdapterSummary, AliasRecord, CanarySplit, VersionRecord
 from switchyard.registry.refs import AdapterName, AdapterRef
 
 PAGE_LIMIT = 1000
 _version, _adapter, _namespace, _alias = schema.version, schema.adapter, schema.namespace, schema.alias
+_canary = schema.version.alias("canary")
 
 
 class Versions:
@@ -197,15 +198,19 @@ def alias_query() -> sa.Select[tuple[object, ...]]:
             _adapter.c.name.label("adapter"),
             _version.c.version,
             _version.c.manifest_digest,
+            _canary.c.version.label("canary_version"),
+            _canary.c.manifest_digest.label("canary_digest"),
         )
         .join(_adapter, _adapter.c.id == _alias.c.adapter_id)
         .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
         .join(_version, _version.c.id == _alias.c.version_id)
+        .outerjoin(_canary, _canary.c.id == _alias.c.canary_version_id)
     )
 
 
 def alias_record(row: RowMapping) -> AliasRecord:
     """Turns a row of `alias_query` into a record."""
+    split = row["canary_version"] is not None
     return AliasRecord(
         namespace=row["namespace"],
         adapter=row["adapter"],
@@ -215,6 +220,7 @@ def alias_record(row: RowMapping) -> AliasRecord:
         generation=row["generation"],
         updated_by=row["updated_by"],
         updated_at_s=row["updated_at_s"],
+        canary=CanarySplit(row["canary_version"], row["canary_digest"], row["canary_percent"]) if split else None,
     )
 
 
