@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-switchyard/proto/inference/v1/inference.proto\x12\x17switchyard.inference.v1\"\x0c\n\nBaseTarget\".\n\x0fWeightedAdapter\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\"\x85\x01\n\x0b\x43omposition\x12:\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32(.switchyard.inference.v1.WeightedAdapter\x12:\n\x06method\x18\x02 \x01(\x0e\x32*.switchyard.inference.v1.CompositionMethod\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\x92\x01\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x03\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seed\"n\n\x0eStoppingParams\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04stop\x18\x02 \x03(\t\x12\x17\n\nignore_eos\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\r\n\x0b_max_tokensB\r\n\x0b_ignore_eos\"\x81\x03\n\x0fGenerateRequest\x12\x33\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32#.switchyard.inference.v1.BaseTargetH\x00\x12\x11\n\x07\x61\x64\x61pter\x18\x02 \x01(\tH\x00\x12;\n\x0b\x63omposition\x18\x03 \x01(\x0b\x32$.switchyard.inference.v1.CompositionH\x00\x12\x10\n\x06prompt\x18\x04 \x01(\tH\x01\x12:\n\rprompt_tokens\x18\x05 \x01(\x0b\x32!.switchyard.inference.v1.TokenIdsH\x01\x12\x39\n\x08sampling\x18\x06 \x01(\x0b\x32\'.switchyard.inference.v1.SamplingParams\x12\x39\n\x08stopping\x18\x07 \x01(\x0b\x32\'.switchyard.inference.v1.StoppingParams\x12\x12\n\nrequest_id\x18\x08 \x01(\tB\x08\n\x06targetB\x07\n\x05input\"\x8d\x01\n\rServedAdapter\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\r\n\x05\x61lias\x18\x05 \x01(\t\x12\x18\n\x10\x61lias_generation\x18\x06 \x01(\x03\x12\x0e\n\x06weight\x18\x07 \x01(\x01\"\x86\x01\n\x08ServedBy\x12\x38\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32&.switchyard.inference.v1.ServedAdapter\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x15\n\rrecipe_digest\x18\x04 \x01(\t\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"b\n\x06Timing\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x16\n\x0e\x61\x64\x61pter_wait_s\x18\x02 \x01(\x01\x12\x1d\n\x15time_to_first_token_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x04 \x01(\x01\"x\n\x07Started\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x34\n\tserved_by\x18\x02 \x01(\x0b\x32!.switchyard.inference.v1.ServedBy\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"(\n\x05\x43hunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\"\xed\x01\n\x08\x46inished\x12\x35\n\x06reason\x18\x01 \x01(\x0e\x32%.switchyard.inference.v1.FinishReason\x12-\n\x05usage\x18\x02 \x01(\x0b\x32\x1e.switchyard.inference.v1.Usage\x12/\n\x06timing\x18\x03 \x01(\x0b\x32\x1f.switchyard.inference.v1.Timing\x12\x34\n\tserved_by\x18\x04 \x01(\x0b\x32!.switchyard.inference.v1.ServedBy\x12\x14\n\x0cmatched_stop\x18\x05 \x01(\t\"\x80\x01\n\rGenerateError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\x12-\n\x05usage\x18\x05 \x01(\x0b\x32\x1e.switchyard.inference.v1.Usage\"\xf1\x01\n\x10GenerateResponse\x12\x33\n\x07started\x18\x01 \x01(\x0b\x32 .switchyard.inference.v1.StartedH\x00\x12/\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1e.switchyard.inference.v1.ChunkH\x00\x12\x35\n\x08\x66inished\x18\x03 \x01(\x0b\x32!.switchyard.inference.v1.FinishedH\x00\x12\x37\n\x05\x65rror\x18\x04 \x01(\x0b\x32&.switchyard.inference.v1.GenerateErrorH\x00\x42\x07\n\x05\x65vent\"P\n\x13GenerateOnceRequest\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.switchyard.inference.v1.GenerateRequest\"\xbc\x02\n\x14GenerateOnceResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x35\n\x06reason\x18\x04 \x01(\x0e\x32%.switchyard.inference.v1.FinishReason\x12-\n\x05usage\x18\x05 \x01(\x0b\x32\x1e.switchyard.inference.v1.Usage\x12/\n\x06timing\x18\x06 \x01(\x0b\x32\x1f.switchyard.inference.v1.Timing\x12\x34\n\tserved_by\x18\x07 \x01(\x0b\x32!.switchyard.inference.v1.ServedBy\x12\x14\n\x0cmatched_stop\x18\x08 \x01(\t\x12\x0c\n\x04seed\x18\t \x01(\x04\"<\n\x13ListServableRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"r\n\x08Servable\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12\x10\n\x08resident\x18\x06 \x01(\x08\"\xa2\x01\n\x14ListServableResponse\x12\x11\n\tbase_name\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x33\n\x08\x61\x64\x61pters\x18\x04 \x03(\x0b\x32!.switchyard.inference.v1.Servable\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t*S\n\x11\x43ompositionMethod\x12\"\n\x1e\x43OMPOSITION_METHOD_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OMPOSITION_METHOD_SUM\x10\x01*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xcf\x02\n\x10InferenceService\x12\x61\n\x08Generate\x12(.switchyard.inference.v1.GenerateRequest\x1a).switchyard.inference.v1.GenerateResponse0\x01\x12k\n\x0cGenerateOnce\x12,.switchyard.inference.v1.GenerateOnceRequest\x1a-.switchyard.inference.v1.GenerateOnceResponse\x12k\n\x0cListServable\x12,.switchyard.inference.v1.ListServableRequest\x1a-.switchyard.inference.v1.ListServableResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-switchyard/proto/inference/v1/inference.proto\x12\x17switchyard.inference.v1\"\x0c\n\nBaseTarget\".\n\x0fWeightedAdapter\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\"\x85\x01\n\x0b\x43omposition\x12:\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32(.switchyard.inference.v1.WeightedAdapter\x12:\n\x06method\x18\x02 \x01(\x0e\x32*.switchyard.inference.v1.CompositionMethod\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\x92\x01\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x03\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seed\"n\n\x0eStoppingParams\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04stop\x18\x02 \x03(\t\x12\x17\n\nignore_eos\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\r\n\x0b_max_tokensB\r\n\x0b_ignore_eos\"\x96\x03\n\x0fGenerateRequest\x12\x33\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32#.switchyard.inference.v1.BaseTargetH\x00\x12\x11\n\x07\x61\x64\x61pter\x18\x02 \x01(\tH\x00\x12;\n\x0b\x63omposition\x18\x03 \x01(\x0b\x32$.switchyard.inference.v1.CompositionH\x00\x12\x10\n\x06prompt\x18\x04 \x01(\tH\x01\x12:\n\rprompt_tokens\x18\x05 \x01(\x0b\x32!.switchyard.inference.v1.TokenIdsH\x01\x12\x39\n\x08sampling\x18\x06 \x01(\x0b\x32\'.switchyard.inference.v1.SamplingParams\x12\x39\n\x08stopping\x18\x07 \x01(\x0b\x32\'.switchyard.inference.v1.StoppingParams\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x13\n\x0bsession_key\x18\t \x01(\tB\x08\n\x06targetB\x07\n\x05input\"\x9d\x01\n\rServedAdapter\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\r\n\x05\x61lias\x18\x05 \x01(\t\x12\x18\n\x10\x61lias_generation\x18\x06 \x01(\x03\x12\x0e\n\x06weight\x18\x07 \x01(\x01\x12\x0e\n\x06\x63\x61nary\x18\x08 \x01(\x08\"\x86\x01\n\x08ServedBy\x12\x38\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32&.switchyard.inference.v1.ServedAdapter\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x15\n\rrecipe_digest\x18\x04 \x01(\t\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"b\n\x06Timing\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x16\n\x0e\x61\x64\x61pter_wait_s\x18\x02 \x01(\x01\x12\x1d\n\x15time_to_first_token_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x04 \x01(\x01\"x\n\x07Started\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x34\n\tserved_by\x18\x02 \x01(\x0b\x32!.switchyard.inference.v1.ServedBy\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"(\n\x05\x43hunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\"\xed\x01\n\x08\x46inished\x12\x35\n\x06reason\x18\x01 \x01(\x0e\x32%.switchyard.inference.v1.FinishReason\x12-\n\x05usage\x18\x02 \x01(\x0b\x32\x1e.switchyard.inference.v1.Usage\x12/\n\x06timing\x18\x03 \x01(\x0b\x32\x1f.switchyard.inference.v1.Timing\x12\x34\n\tserved_by\x18\x04 \x01(\x0b\x32!.switchyard.inference.v1.ServedBy\x12\x14\n\x0cmatched_stop\x18\x05 \x01(\t\"\x80\x01\n\rGenerateError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\x12-\n\x05usage\x18\x05 \x01(\x0b\x32\x1e.switchyard.inference.v1.Usage\"\xf1\x01\n\x10GenerateResponse\x12\x33\n\x07started\x18\x01 \x01(\x0b\x32 .switchyard.inference.v1.StartedH\x00\x12/\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1e.switchyard.inference.v1.ChunkH\x00\x12\x35\n\x08\x66inished\x18\x03 \x01(\x0b\x32!.switchyard.inference.v1.FinishedH\x00\x12\x37\n\x05\x65rror\x18\x04 \x01(\x0b\x32&.switchyard.inference.v1.GenerateErrorH\x00\x42\x07\n\x05\x65vent\"P\n\x13GenerateOnceRequest\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.switchyard.inference.v1.GenerateRequest\"\xbc\x02\n\x14GenerateOnceResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x35\n\x06reason\x18\x04 \x01(\x0e\x32%.switchyard.inference.v1.FinishReason\x12-\n\x05usage\x18\x05 \x01(\x0b\x32\x1e.switchyard.inference.v1.Usage\x12/\n\x06timing\x18\x06 \x01(\x0b\x32\x1f.switchyard.inference.v1.Timing\x12\x34\n\tserved_by\x18\x07 \x01(\x0b\x32!.switchyard.inference.v1.ServedBy\x12\x14\n\x0cmatched_stop\x18\x08 \x01(\t\x12\x0c\n\x04seed\x18\t \x01(\x04\"<\n\x13ListServableRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"r\n\x08Servable\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12\x10\n\x08resident\x18\x06 \x01(\x08\"\xa2\x01\n\x14ListServableResponse\x12\x11\n\tbase_name\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x33\n\x08\x61\x64\x61pters\x18\x04 \x03(\x0b\x32!.switchyard.inference.v1.Servable\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t*S\n\x11\x43ompositionMethod\x12\"\n\x1e\x43OMPOSITION_METHOD_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OMPOSITION_METHOD_SUM\x10\x01*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xcf\x02\n\x10InferenceService\x12\x61\n\x08Generate\x12(.switchyard.inference.v1.GenerateRequest\x1a).switchyard.inference.v1.GenerateResponse0\x01\x12k\n\x0cGenerateOnce\x12,.switchyard.inference.v1.GenerateOnceRequest\x1a-.switchyard.inference.v1.GenerateOnceResponse\x12k\n\x0cListServable\x12,.switchyard.inference.v1.ListServableRequest\x1a-.switchyard.inference.v1.ListServableResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchyard.proto.inference.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMPOSITIONMETHOD']._serialized_start=2909
-  _globals['_COMPOSITIONMETHOD']._serialized_end=2992
-  _globals['_FINISHREASON']._serialized_start=2994
-  _globals['_FINISHREASON']._serialized_end=3089
+  _globals['_COMPOSITIONMETHOD']._serialized_start=2946
+  _globals['_COMPOSITIONMETHOD']._serialized_end=3029
+  _globals['_FINISHREASON']._serialized_start=3031
+  _globals['_FINISHREASON']._serialized_end=3126
   _globals['_BASETARGET']._serialized_start=74
   _globals['_BASETARGET']._serialized_end=86
   _globals['_WEIGHTEDADAPTER']._serialized_start=88
@@ -48,35 +48,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOPPINGPARAMS']._serialized_start=446
   _globals['_STOPPINGPARAMS']._serialized_end=556
   _globals['_GENERATEREQUEST']._serialized_start=559
-  _globals['_GENERATEREQUEST']._serialized_end=944
-  _globals['_SERVEDADAPTER']._serialized_start=947
-  _globals['_SERVEDADAPTER']._serialized_end=1088
-  _globals['_SERVEDBY']._serialized_start=1091
-  _globals['_SERVEDBY']._serialized_end=1225
-  _globals['_USAGE']._serialized_start=1227
-  _globals['_USAGE']._serialized_end=1284
-  _globals['_TIMING']._serialized_start=1286
-  _globals['_TIMING']._serialized_end=1384
-  _globals['_STARTED']._serialized_start=1386
-  _globals['_STARTED']._serialized_end=1506
-  _globals['_CHUNK']._serialized_start=1508
-  _globals['_CHUNK']._serialized_end=1548
-  _globals['_FINISHED']._serialized_start=1551
-  _globals['_FINISHED']._serialized_end=1788
-  _globals['_GENERATEERROR']._serialized_start=1791
-  _globals['_GENERATEERROR']._serialized_end=1919
-  _globals['_GENERATERESPONSE']._serialized_start=1922
-  _globals['_GENERATERESPONSE']._serialized_end=2163
-  _globals['_GENERATEONCEREQUEST']._serialized_start=2165
-  _globals['_GENERATEONCEREQUEST']._serialized_end=2245
-  _globals['_GENERATEONCERESPONSE']._serialized_start=2248
-  _globals['_GENERATEONCERESPONSE']._serialized_end=2564
-  _globals['_LISTSERVABLEREQUEST']._serialized_start=2566
-  _globals['_LISTSERVABLEREQUEST']._serialized_end=2626
-  _globals['_SERVABLE']._serialized_start=2628
-  _globals['_SERVABLE']._serialized_end=2742
-  _globals['_LISTSERVABLERESPONSE']._serialized_start=2745
-  _globals['_LISTSERVABLERESPONSE']._serialized_end=2907
-  _globals['_INFERENCESERVICE']._serialized_start=3092
-  _globals['_INFERENCESERVICE']._serialized_end=3427
+  _globals['_GENERATEREQUEST']._serialized_end=965
+  _globals['_SERVEDADAPTER']._serialized_start=968
+  _globals['_SERVEDADAPTER']._serialized_end=1125
+  _globals['_SERVEDBY']._serialized_start=1128
+  _globals['_SERVEDBY']._serialized_end=1262
+  _globals['_USAGE']._serialized_start=1264
+  _globals['_USAGE']._serialized_end=1321
+  _globals['_TIMING']._serialized_start=1323
+  _globals['_TIMING']._serialized_end=1421
+  _globals['_STARTED']._serialized_start=1423
+  _globals['_STARTED']._serialized_end=1543
+  _globals['_CHUNK']._serialized_start=1545
+  _globals['_CHUNK']._serialized_end=1585
+  _globals['_FINISHED']._serialized_start=1588
+  _globals['_FINISHED']._serialized_end=1825
+  _globals['_GENERATEERROR']._serialized_start=1828
+  _globals['_GENERATEERROR']._serialized_end=1956
+  _globals['_GENERATERESPONSE']._serialized_start=1959
+  _globals['_GENERATERESPONSE']._serialized_end=2200
+  _globals['_GENERATEONCEREQUEST']._serialized_start=2202
+  _globals['_GENERATEONCEREQUEST']._serialized_end=2282
+  _globals['_GENERATEONCERESPONSE']._serialized_start=2285
+  _globals['_GENERATEONCERESPONSE']._serialized_end=2601
+  _globals['_LISTSERVABLEREQUEST']._serialized_start=2603
+  _globals['_LISTSERVABLEREQUEST']._serialized_end=2663
+  _globals['_SERVABLE']._serialized_start=2665
+  _globals['_SERVABLE']._serialized_end=2779
+  _globals['_LISTSERVABLERESPONSE']._serialized_start=2782
+  _globals['_LISTSERVABLERESPONSE']._serialized_end=2944
+  _globals['_INFERENCESERVICE']._serialized_start=3129
+  _globals['_INFERENCESERVICE']._serialized_end=3464
 # @@protoc_insertion_point(module_scope)

@@ -72,7 +72,7 @@ class StoppingParams(_message.Message):
     def __init__(self, max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., ignore_eos: _Optional[bool] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("base", "adapter", "composition", "prompt", "prompt_tokens", "sampling", "stopping", "request_id")
+    __slots__ = ("base", "adapter", "composition", "prompt", "prompt_tokens", "sampling", "stopping", "request_id", "session_key")
     BASE_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     COMPOSITION_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     STOPPING_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_KEY_FIELD_NUMBER: _ClassVar[int]
     base: BaseTarget
     adapter: str
     composition: Composition
@@ -89,10 +90,11 @@ class GenerateRequest(_message.Message):
     sampling: SamplingParams
     stopping: StoppingParams
     request_id: str
-    def __init__(self, base: _Optional[_Union[BaseTarget, _Mapping]] = ..., adapter: _Optional[str] = ..., composition: _Optional[_Union[Composition, _Mapping]] = ..., prompt: _Optional[str] = ..., prompt_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stopping: _Optional[_Union[StoppingParams, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    session_key: str
+    def __init__(self, base: _Optional[_Union[BaseTarget, _Mapping]] = ..., adapter: _Optional[str] = ..., composition: _Optional[_Union[Composition, _Mapping]] = ..., prompt: _Optional[str] = ..., prompt_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stopping: _Optional[_Union[StoppingParams, _Mapping]] = ..., request_id: _Optional[str] = ..., session_key: _Optional[str] = ...) -> None: ...
 
 class ServedAdapter(_message.Message):
-    __slots__ = ("namespace", "adapter", "version", "digest", "alias", "alias_generation", "weight")
+    __slots__ = ("namespace", "adapter", "version", "digest", "alias", "alias_generation", "weight", "canary")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +102,7 @@ class ServedAdapter(_message.Message):
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     ALIAS_GENERATION_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     adapter: str
     version: int
@@ -107,7 +110,8 @@ class ServedAdapter(_message.Message):
     alias: str
     alias_generation: int
     weight: float
-    def __init__(self, namespace: _Optional[str] = ..., adapter: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., alias: _Optional[str] = ..., alias_generation: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+    canary: bool
+    def __init__(self, namespace: _Optional[str] = ..., adapter: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., alias: _Optional[str] = ..., alias_generation: _Optional[int] = ..., weight: _Optional[float] = ..., canary: _Optional[bool] = ...) -> None: ...
 
 class ServedBy(_message.Message):
     __slots__ = ("adapters", "base_digest", "quantization", "recipe_digest")

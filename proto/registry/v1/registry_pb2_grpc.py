@@ -60,6 +60,11 @@ class RegistryServiceStub:
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AbortPublishRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AbortPublishResponse.FromString,
                 _registered_method=True)
+        self.RenewLease = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/RenewLease',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RenewLeaseRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RenewLeaseResponse.FromString,
+                _registered_method=True)
         self.Resolve = channel.unary_unary(
                 '/switchyard.registry.v1.RegistryService/Resolve',
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ResolveRequest.SerializeToString,
@@ -85,6 +90,46 @@ class RegistryServiceStub:
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DownloadBlobRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DownloadBlobResponse.FromString,
                 _registered_method=True)
+        self.SearchVersions = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/SearchVersions',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsResponse.FromString,
+                _registered_method=True)
+        self.CompareVersions = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/CompareVersions',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.CompareVersionsRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.CompareVersionsResponse.FromString,
+                _registered_method=True)
+        self.ListImpactedVersions = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/ListImpactedVersions',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListImpactedVersionsRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListImpactedVersionsResponse.FromString,
+                _registered_method=True)
+        self.GetModelCard = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/GetModelCard',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetModelCardRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetModelCardResponse.FromString,
+                _registered_method=True)
+        self.SetVersionState = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/SetVersionState',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetVersionStateRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetVersionStateResponse.FromString,
+                _registered_method=True)
+        self.TagVersion = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/TagVersion',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagVersionRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagVersionResponse.FromString,
+                _registered_method=True)
+        self.TagAdapter = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/TagAdapter',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagAdapterRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagAdapterResponse.FromString,
+                _registered_method=True)
+        self.UpdateAdapter = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/UpdateAdapter',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateAdapterRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateAdapterResponse.FromString,
+                _registered_method=True)
         self.SetAlias = channel.unary_unary(
                 '/switchyard.registry.v1.RegistryService/SetAlias',
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetAliasRequest.SerializeToString,
@@ -95,10 +140,80 @@ class RegistryServiceStub:
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasHistoryRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasHistoryResponse.FromString,
                 _registered_method=True)
+        self.ListAliases = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/ListAliases',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasesRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasesResponse.FromString,
+                _registered_method=True)
+        self.BatchSetAliases = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/BatchSetAliases',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.BatchSetAliasesRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.BatchSetAliasesResponse.FromString,
+                _registered_method=True)
+        self.RollbackAlias = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/RollbackAlias',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RollbackAliasRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RollbackAliasResponse.FromString,
+                _registered_method=True)
+        self.DeleteAlias = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/DeleteAlias',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteAliasRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteAliasResponse.FromString,
+                _registered_method=True)
+        self.SetCanary = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/SetCanary',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetCanaryRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetCanaryResponse.FromString,
+                _registered_method=True)
+        self.GetAliasPolicy = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/GetAliasPolicy',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAliasPolicyRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAliasPolicyResponse.FromString,
+                _registered_method=True)
+        self.SetAliasPolicy = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/SetAliasPolicy',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetAliasPolicyRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetAliasPolicyResponse.FromString,
+                _registered_method=True)
+        self.AttachStatement = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/AttachStatement',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AttachStatementRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AttachStatementResponse.FromString,
+                _registered_method=True)
+        self.ListStatements = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/ListStatements',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListStatementsRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListStatementsResponse.FromString,
+                _registered_method=True)
+        self.ReadStatement = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/ReadStatement',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ReadStatementRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ReadStatementResponse.FromString,
+                _registered_method=True)
+        self.GetNamespace = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/GetNamespace',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetNamespaceRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetNamespaceResponse.FromString,
+                _registered_method=True)
+        self.ListNamespaces = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/ListNamespaces',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListNamespacesRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListNamespacesResponse.FromString,
+                _registered_method=True)
+        self.UpdateNamespace = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/UpdateNamespace',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateNamespaceRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateNamespaceResponse.FromString,
+                _registered_method=True)
         self.ListBaseModels = channel.unary_unary(
                 '/switchyard.registry.v1.RegistryService/ListBaseModels',
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaseModelsRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaseModelsResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/switchyard.registry.v1.RegistryService/Watch',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.WatchRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.WatchResponse.FromString,
                 _registered_method=True)
 
 
@@ -143,6 +258,13 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewLease(self, request, context):
+        """Keeps a session open while its publisher is busy elsewhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Resolve(self, request, context):
         """Turns a ref into the one version it names now.
         """
@@ -176,6 +298,60 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchVersions(self, request, context):
+        """Versions that a query fits, in the order of their publishing, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareVersions(self, request, context):
+        """What is different between two versions: configuration, lineage, weights.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImpactedVersions(self, request, context):
+        """Versions that something reached: a data set, a recipe, another version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelCard(self, request, context):
+        """The model card of a version, as Markdown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetVersionState(self, request, context):
+        """Withdraws, holds back, deletes a version, or takes that back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TagVersion(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TagAdapter(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAdapter(self, request, context):
+        """Says what an adapter is for and whom to ask.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetAlias(self, request, context):
         """Moves an alias if its generation is the expected one.
         """
@@ -190,8 +366,97 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAliases(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchSetAliases(self, request, context):
+        """Moves several aliases in one transaction: all of them or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackAlias(self, request, context):
+        """Moves an alias to the version before that may still be served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAlias(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCanary(self, request, context):
+        """Gives a share of an alias's traffic to a second version, or ends that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAliasPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAliasPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttachStatement(self, request, context):
+        """Adds a signature, an evaluation or an approval to a version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStatements(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadStatement(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetNamespace(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNamespaces(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateNamespace(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBaseModels(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """Every change after a revision, in order and without gaps, as it happens.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -224,6 +489,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AbortPublishRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AbortPublishResponse.SerializeToString,
             ),
+            'RenewLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLease,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RenewLeaseRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RenewLeaseResponse.SerializeToString,
+            ),
             'Resolve': grpc.unary_unary_rpc_method_handler(
                     servicer.Resolve,
                     request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ResolveRequest.FromString,
@@ -249,6 +519,46 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DownloadBlobRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DownloadBlobResponse.SerializeToString,
             ),
+            'SearchVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchVersions,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsResponse.SerializeToString,
+            ),
+            'CompareVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareVersions,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.CompareVersionsRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.CompareVersionsResponse.SerializeToString,
+            ),
+            'ListImpactedVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImpactedVersions,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListImpactedVersionsRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListImpactedVersionsResponse.SerializeToString,
+            ),
+            'GetModelCard': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModelCard,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetModelCardRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetModelCardResponse.SerializeToString,
+            ),
+            'SetVersionState': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetVersionState,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetVersionStateRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetVersionStateResponse.SerializeToString,
+            ),
+            'TagVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.TagVersion,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagVersionRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagVersionResponse.SerializeToString,
+            ),
+            'TagAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.TagAdapter,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagAdapterRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagAdapterResponse.SerializeToString,
+            ),
+            'UpdateAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAdapter,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateAdapterRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateAdapterResponse.SerializeToString,
+            ),
             'SetAlias': grpc.unary_unary_rpc_method_handler(
                     servicer.SetAlias,
                     request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetAliasRequest.FromString,
@@ -259,10 +569,80 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasHistoryRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasHistoryResponse.SerializeToString,
             ),
+            'ListAliases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAliases,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasesRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasesResponse.SerializeToString,
+            ),
+            'BatchSetAliases': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSetAliases,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.BatchSetAliasesRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.BatchSetAliasesResponse.SerializeToString,
+            ),
+            'RollbackAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackAlias,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RollbackAliasRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RollbackAliasResponse.SerializeToString,
+            ),
+            'DeleteAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAlias,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteAliasRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteAliasResponse.SerializeToString,
+            ),
+            'SetCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCanary,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetCanaryRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetCanaryResponse.SerializeToString,
+            ),
+            'GetAliasPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAliasPolicy,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAliasPolicyRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAliasPolicyResponse.SerializeToString,
+            ),
+            'SetAliasPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAliasPolicy,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetAliasPolicyRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetAliasPolicyResponse.SerializeToString,
+            ),
+            'AttachStatement': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttachStatement,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AttachStatementRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AttachStatementResponse.SerializeToString,
+            ),
+            'ListStatements': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStatements,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListStatementsRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListStatementsResponse.SerializeToString,
+            ),
+            'ReadStatement': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadStatement,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ReadStatementRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ReadStatementResponse.SerializeToString,
+            ),
+            'GetNamespace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetNamespace,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetNamespaceRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetNamespaceResponse.SerializeToString,
+            ),
+            'ListNamespaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNamespaces,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListNamespacesRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListNamespacesResponse.SerializeToString,
+            ),
+            'UpdateNamespace': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateNamespace,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateNamespaceRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateNamespaceResponse.SerializeToString,
+            ),
             'ListBaseModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBaseModels,
                     request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaseModelsRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaseModelsResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.WatchRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.WatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -412,6 +792,33 @@ class RegistryService:
             _registered_method=True)
 
     @staticmethod
+    def RenewLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/RenewLease',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RenewLeaseRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RenewLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Resolve(request,
             target,
             options=(),
@@ -547,6 +954,222 @@ class RegistryService:
             _registered_method=True)
 
     @staticmethod
+    def SearchVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/SearchVersions',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/CompareVersions',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.CompareVersionsRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.CompareVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImpactedVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/ListImpactedVersions',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListImpactedVersionsRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListImpactedVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModelCard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/GetModelCard',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetModelCardRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetModelCardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetVersionState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/SetVersionState',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetVersionStateRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetVersionStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TagVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/TagVersion',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagVersionRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TagAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/TagAdapter',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagAdapterRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.TagAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/UpdateAdapter',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateAdapterRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SetAlias(request,
             target,
             options=(),
@@ -601,6 +1224,357 @@ class RegistryService:
             _registered_method=True)
 
     @staticmethod
+    def ListAliases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/ListAliases',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasesRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAliasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSetAliases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/BatchSetAliases',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.BatchSetAliasesRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.BatchSetAliasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/RollbackAlias',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RollbackAliasRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.RollbackAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/DeleteAlias',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteAliasRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/SetCanary',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetCanaryRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetCanaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAliasPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/GetAliasPolicy',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAliasPolicyRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAliasPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAliasPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/SetAliasPolicy',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetAliasPolicyRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetAliasPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachStatement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/AttachStatement',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AttachStatementRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.AttachStatementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStatements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/ListStatements',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListStatementsRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListStatementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadStatement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/ReadStatement',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ReadStatementRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ReadStatementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetNamespace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/GetNamespace',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetNamespaceRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetNamespaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNamespaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/ListNamespaces',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListNamespacesRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListNamespacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateNamespace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/UpdateNamespace',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateNamespaceRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UpdateNamespaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListBaseModels(request,
             target,
             options=(),
@@ -617,6 +1591,33 @@ class RegistryService:
             '/switchyard.registry.v1.RegistryService/ListBaseModels',
             switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaseModelsRequest.SerializeToString,
             switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaseModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/Watch',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.WatchRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
