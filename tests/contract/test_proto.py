@@ -56,7 +56,7 @@ def test_buf_lint_and_breaking_pass(buf: list[str], tmp_path: Path) -> None:
 def test_a_break_is_seen(buf: list[str], tmp_path: Path) -> None:
     workspace = buf_workspace(tmp_path)
     contract = workspace / "switchyard" / "inference" / "v1" / "inference.proto"
-    contract.write_text(contract.read_text().replace("string request_id = 8;", "string request_id = 9;"))
+    contract.write_text(contract.read_text().replace("string request_id = 8;", "string request_id = 99;"))
     result = subprocess.run(
         [*buf, "breaking", "--against", str(PROTO / "released.binpb")],
         cwd=workspace,
