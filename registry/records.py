@@ -134,6 +134,23 @@ class AliasRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AliasTarget:
+    """Where one alias shall point, among several that move together.
+
+    Attributes:
+        name: the adapter.
+        alias: the alias.
+        version: number of the version.
+        expected_generation: generation that the alias must have now; 0 means it must not exist.
+    """
+
+    name: AdapterName
+    alias: str
+    version: int
+    expected_generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AliasMove:
     """The outcome of moving an alias.
 
@@ -217,6 +234,15 @@ class ResolvedAdapter:
     alias: str
     alias_generation: int
     canary: bool = False
+
+    @property
+    def warning(self) -> str:
+        """What whoever uses it should know of its state; empty for a READY version."""
+        version = self.version
+        if version.state is VersionState.READY:
+            return ""
+        why = f": {version.state_reason}" if version.state_reason else ""
+        return f"{version.name}:{version.version} is {version.state}{why}"
 
 
 @dataclass(frozen=True, slots=True)

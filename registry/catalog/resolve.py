@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from switchyard.registry.catalog.state_rules import require_usable
 from switchyard.registry.catalog.versions import Versions
 from switchyard.registry.errors import BaseMismatch
 from switchyard.registry.index.database import Index
@@ -20,11 +21,13 @@ def resolve(index: Index, versions: Versions, ref: AdapterRef, base_digest: str 
 
     Raises:
         AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
+        VersionYanked, VersionQuarantined, VersionDeleted: its state forbids it.
         BaseMismatch: the version was made for another base model.
     """
     with index.read() as connection:
         version_id, generation = versions.find(connection, ref)
         version = versions.by_id(connection, version_id)
+    require_usable(version, by_alias=ref.alias is not None)
     if base_digest is not None and version.base.digest != base_digest:
         raise BaseMismatch(
             f"{ref} was made for base model {version.base.name} ({version.base.digest}), "

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from types import MappingProxyType
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from switchyard.registry.catalog.bases import BaseModels
+from switchyard.registry.catalog.state_rules import GONE
 from switchyard.registry.errors import AdapterNotFound, AliasNotFound, ArgumentInvalid, VersionNotFound
 from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
+from switchyard.registry.index.schema import VersionState
 from switchyard.registry.lineage import lineage_from_document
 from switchyard.registry.manifest import FileEntry
-from switchyard.registry.records import AdapterShape, AdapterSummary, AliasRecord, CanarySplit, VersionRecord
+from switchyard.registry.records import AdapterShape, AliasRecord, CanarySplit, VersionRecord
 from switchyard.registry.refs import AdapterName, AdapterRef
 
 PAGE_LIMIT = 1000
 _version, _adapter, _namespace, _alias = schema.version, schema.adapter, schema.namespace, schema.alias
 _canary = schema.version.alias("canary")
+_tag = schema.version_tag
 
 
 class Versions:
@@ -88,79 +92,58 @@ class Versions:
 
     def by_id(self, connection: Connection, version_id: int) -> VersionRecord:
         """Returns the record of a version row that exists."""
-        return self._records(connection, _version.c.id == version_id, 1)[0]
+        return self.records(connection, _version.c.id == version_id, 1)[0]
 
-    def page(self, name: AdapterName, limit: int, page_token: str) -> tuple[list[VersionRecord], str]:
+    def page(
+        self, name: AdapterName, limit: int, page_token: str, *, include_deleted: bool = False
+    ) -> tuple[list[VersionRecord], str]:
         """Returns versions of one adapter, newest first, and the token of the next page or ''.
+
+        Deleted and purged versions are left out unless asked for.
 
         Raises:
             AdapterNotFound: it has no version.
             ArgumentInvalid: the limit or the token.
         """
-        _check_limit(limit)
+        check_limit(limit)
         if page_token and not (page_token.isascii() and page_token.isdecimal() and len(page_token) < 19):
             raise ArgumentInvalid("page_token is not one that this call gave out; begin again without it")
         with self._index.read() as connection:
             condition = _version.c.adapter_id == self.adapter_id(connection, name)
             if page_token:
                 condition = sa.and_(condition, _version.c.version < int(page_token))
-            records = self._records(connection, condition, limit + 1)
+            if not include_deleted:
+                condition = sa.and_(condition, _version.c.state.not_in(GONE))
+            records = self.records(connection, condition, limit + 1)
         more = len(records) > limit
         return records[:limit], str(records[limit - 1].version) if more else ""
 
-    def adapters_page(self, namespace: str | None, limit: int, page_token: str) -> tuple[list[AdapterSummary], str]:
-        """Returns adapters by name, of one namespace or of all, and the token of the next page or ''.
-
-        Raises:
-            ArgumentInvalid: the limit.
-            RefSyntax: the token is not one that this call gave out.
-        """
-        _check_limit(limit)
-        query = (
-            sa.select(
-                _adapter.c.id,
-                _namespace.c.name.label("namespace"),
-                _adapter.c.name,
-                _adapter.c.updated_at_s,
-                _version.c.version,
-                _version.c.base_digest,
-            )
-            .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
-            .join(_version, _version.c.adapter_id == _adapter.c.id)
-            .where(_version.c.version == _adapter.c.next_version - 1)
-            .order_by(_namespace.c.name, _adapter.c.name)
-            .limit(limit + 1)
-        )
-        if namespace:
-            query = query.where(_namespace.c.name == namespace)
-        if page_token:
-            after = AdapterName.parse(page_token)
-            query = query.where(
-                sa.tuple_(_namespace.c.name, _adapter.c.name) > sa.tuple_(after.namespace, after.adapter)
-            )
-        with self._index.read() as connection:
-            rows = connection.execute(query).mappings().all()
-            aliases = self._aliases_of(connection, [row["id"] for row in rows])
-        summaries = [_summary(row, aliases.get(row["id"], [])) for row in rows[:limit]]
-        more = len(rows) > limit
-        return summaries, f"{summaries[-1].namespace}/{summaries[-1].adapter}" if more else ""
-
-    def _records(self, connection: Connection, condition: sa.ColumnElement[bool], limit: int) -> list[VersionRecord]:
+    def records(self, connection: Connection, condition: sa.ColumnElement[bool], limit: int) -> list[VersionRecord]:
+        """Returns the versions that meet a condition, newest rows first."""
         query = (
             sa.select(_version, _namespace.c.name.label("namespace"), _adapter.c.name.label("adapter"))
             .join(_adapter, _adapter.c.id == _version.c.adapter_id)
             .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
             .where(condition)
-            .order_by(_version.c.version.desc())
+            .order_by(_version.c.id.desc())
             .limit(limit)
         )
         rows = connection.execute(query).mappings().all()
         ids = [row["id"] for row in rows]
-        files, aliases = _files(connection, ids), _alias_names(connection, ids)
-        return [self._record(connection, row, files[row["id"]], aliases.get(row["id"], [])) for row in rows]
+        files, tags = _files(connection, ids), _tags(connection, ids)
+        aliases = _alias_names(connection, {row["adapter_id"] for row in rows}, ids)
+        return [
+            self._record(connection, row, files[row["id"]], aliases.get(row["id"], []), tags.get(row["id"], {}))
+            for row in rows
+        ]
 
     def _record(
-        self, connection: Connection, row: RowMapping, files: list[FileEntry], aliases: list[str]
+        self,
+        connection: Connection,
+        row: RowMapping,
+        files: list[FileEntry],
+        aliases: list[str],
+        tags: dict[str, str],
     ) -> VersionRecord:
         shape = dict(row["shape"])
         for name in ("target_modules", "features"):
@@ -179,14 +162,10 @@ class Versions:
             created_at_s=row["created_at_s"],
             aliases=tuple(sorted(aliases)),
             warnings=tuple(row["warnings"]),
+            state=VersionState(row["state"]),
+            state_reason=row["state_reason"],
+            tags=MappingProxyType(tags),
         )
-
-    def _aliases_of(self, connection: Connection, adapter_ids: Sequence[int]) -> dict[int, list[AliasRecord]]:
-        found: dict[int, list[AliasRecord]] = {}
-        query = alias_query().where(_alias.c.adapter_id.in_(adapter_ids)).order_by(_alias.c.name)
-        for row in connection.execute(query).mappings():
-            found.setdefault(row["adapter_id"], []).append(alias_record(row))
-        return found
 
 
 def alias_query() -> sa.Select[tuple[object, ...]]:
@@ -224,20 +203,14 @@ def alias_record(row: RowMapping) -> AliasRecord:
     )
 
 
-def _check_limit(limit: int) -> None:
+def check_limit(limit: int) -> None:
+    """Checks how many rows one answer may have.
+
+    Raises:
+        ArgumentInvalid: more than a page, or none.
+    """
     if not 1 <= limit <= PAGE_LIMIT:
         raise ArgumentInvalid(f"limit {limit} is out of range; expected 1 to {PAGE_LIMIT}")
-
-
-def _summary(row: RowMapping, aliases: list[AliasRecord]) -> AdapterSummary:
-    return AdapterSummary(
-        namespace=row["namespace"],
-        adapter=row["name"],
-        latest_version=row["version"],
-        aliases=tuple(aliases),
-        base_digest=row["base_digest"],
-        updated_at_s=row["updated_at_s"],
-    )
 
 
 def _files(connection: Connection, version_ids: Sequence[int]) -> dict[int, list[FileEntry]]:
@@ -253,9 +226,20 @@ def _files(connection: Connection, version_ids: Sequence[int]) -> dict[int, list
     return found
 
 
-def _alias_names(connection: Connection, version_ids: Sequence[int]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
-    query = sa.select(_alias.c.version_id, _alias.c.name).where(_alias.c.version_id.in_(version_ids))
+def _tags(connection: Connection, version_ids: Sequence[int]) -> dict[int, dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    query = sa.select(_tag).where(_tag.c.version_id.in_(version_ids)).order_by(_tag.c.key)
     for row in connection.execute(query):
+        found.setdefault(row.version_id, {})[row.key] = row.value
+    return found
+
+
+def _alias_names(
+    connection: Connection, adapter_ids: Collection[int], version_ids: Sequence[int]
+) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    # The key of the table begins with the adapter; by version alone it would be read from end to end.
+    mine = sa.and_(_alias.c.adapter_id.in_(adapter_ids), _alias.c.version_id.in_(version_ids))
+    for row in connection.execute(sa.select(_alias.c.version_id, _alias.c.name).where(mine)):
         found.setdefault(row.version_id, []).append(row.name)
     return found
