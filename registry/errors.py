@@ -16,6 +16,7 @@
     │   ├── AliasNotFound
     │   ├── BaseNotFound              register the base model first
     │   ├── StatementNotFound
+    │   ├── ArtifactNotFound          in somebody else's container registry
     │   ├── SessionNotFound
     │   └── BlobNotFound              not part of any committed version
     ├── Unmet                     right in form, but not in this state
@@ -39,6 +40,7 @@
     │   └── UploadBusy                another call is sending this blob
     ├── IntegrityError            bytes are not what their digest says
     │   ├── DigestMismatch            the bytes that arrived
+    │   ├── ChunkDamaged              a part of an upload; continue where it stands
     │   ├── BlobCorrupt               the bytes that were stored; publish them again to heal the blob
     │   ├── AuditBroken               the chain of the audit log does not hold
     │   └── BackupBroken              a backup is incomplete or changed
@@ -178,6 +180,10 @@ class StatementNotFound(NotFound):
     """No statement of that id."""
 
 
+class ArtifactNotFound(NotFound):
+    """A container registry has no such repository, tag or blob."""
+
+
 class SessionNotFound(NotFound):
     """No upload session of that id."""
 
@@ -312,6 +318,20 @@ class IntegrityError(RegistryError):
 
 class DigestMismatch(IntegrityError):
     """The bytes that arrived do not have the declared digest."""
+
+
+class ChunkDamaged(IntegrityError):
+    """A part of an upload was damaged on its way; none of it was stored.
+
+    Attributes:
+        committed_bytes: where to continue.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, committed_bytes: int) -> None:
+        self.committed_bytes = committed_bytes
+        super().__init__(message)
 
 
 class BlobCorrupt(IntegrityError):
