@@ -1,24 +1,45 @@
-"""Aliases: movable pointers to versions, moved by compare-and-swap, with their whole history."""
+"""Aliases: movable pointers to versions, moved by compare-and-swap, with their whole history.
+
+Every move of whatever kind raises the generation by one, even a move to where the alias is already:
+whoever expects a generation must be able to tell that somebody else was there.
+"""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
 from sqlalchemy.engine import Connection
 
-from switchyard.registry.catalog.versions import Versions, alias_query, alias_record
-from switchyard.registry.errors import AliasNotFound, GenerationMismatch
-from switchyard.registry.index import schema
-from switchyard.registry.index.changes import Change, ChangeKind
+from switchyard.registry.catalog.alias_rows import AliasRows, Cause, Place, Target
+from switchyard.registry.catalog.canary import check_percent
+from switchyard.registry.catalog.generations import require_generations
+from switchyard.registry.catalog.rollback import rollback_target, trail
+from switchyard.registry.catalog.state_rules import SERVABLE, require_usable
+from switchyard.registry.catalog.versions import Versions
+from switchyard.registry.errors import (
+    AliasNotFound,
+    ArgumentInvalid,
+    BaseMismatch,
+    NothingToRollBack,
+)
 from switchyard.registry.index.database import Index
-from switchyard.registry.records import AliasEvent, AliasMove
+from switchyard.registry.index.schema import AliasEventKind
+from switchyard.registry.records import AliasEvent, AliasMove, AliasRecord, AliasTarget
 from switchyard.registry.refs import AdapterName, check_alias
 from switchyard.registry.steps import OnStep, Step, ignore_step
+from switchyard.registry.strict_json import Json
 
-_alias, _history = schema.alias, schema.alias_event
+_NO_EVIDENCE: Mapping[str, Json] = {}
+_MOST_MOVES = 100
 
 
 class Aliases:
     """Moves aliases and remembers every move.
+
+    `expected_generation` means the same in every call: None moves the alias wherever it is, 0 expects
+    that it does not exist, any other number is the generation it was last seen at. A protected alias
+    must be given one.
 
     Args:
         index: where they are kept.
@@ -30,6 +51,9 @@ class Aliases:
         self._index = index
         self._versions = versions
         self._on_step = on_step
+        self._rows = AliasRows(index, on_step)
+
+    # -- moving ----------------------------------------------------------
 
     def move(
         self,
@@ -37,33 +61,33 @@ class Aliases:
         alias: str,
         number: int,
         *,
-        expected_generation: int | None,
+        expected_generation: int | None = None,
         actor: str,
         reason: str,
+        evidence: Mapping[str, Json] = _NO_EVIDENCE,
     ) -> AliasMove:
-        """Points an alias at a version, in a transaction of its own.
+        """Points an alias at a version; a split ends.
 
         Raises:
             RefSyntax: the alias is no name.
+            ArgumentInvalid: the reason or the evidence.
             AdapterNotFound, VersionNotFound: nothing to point to.
+            VersionYanked, VersionQuarantined, VersionDeleted: the version may not be served.
             GenerationMismatch: the alias has moved meanwhile; nothing has changed.
+            PolicyUnmet: the alias is protected, and something is missing.
         """
-        check_alias(alias)
-        with self._index.write() as connection:
-            adapter_id = self._versions.adapter_id(connection, name)
-            version_id = self._versions.version_id(connection, adapter_id, name, number)
-            moved = self.move_within(
+        with self._writing(alias) as connection:
+            target = self._target(connection, name, number)
+            return self.move_within(
                 connection,
                 name,
                 alias,
-                version_id,
+                target.row_id,
                 expected_generation=expected_generation,
                 actor=actor,
                 reason=reason,
+                evidence=evidence,
             )
-            self._on_step(Step.ALIAS_BEFORE_COMMIT)
-        self._on_step(Step.ALIAS_AFTER_COMMIT)
-        return moved
 
     def move_within(
         self,
@@ -75,79 +99,220 @@ class Aliases:
         expected_generation: int | None,
         actor: str,
         reason: str,
+        evidence: Mapping[str, Json] = _NO_EVIDENCE,
     ) -> AliasMove:
-        """Points an alias at a version, inside the caller's write transaction.
+        """Points an alias at a version, inside the caller's write transaction; otherwise as `move`."""
+        cause = Cause(AliasEventKind.SET, actor, reason, evidence)
+        target = Target(version_id, self._versions.by_id(connection, version_id))
+        place = self.place(connection, name, alias)
+        require_usable(target.record, by_alias=True)
+        require_generations([(place, expected_generation)])
+        return AliasMove(self._rows.write(connection, place, target, cause), place.version)
 
-        A move to the version it points to already counts as a move: whoever expects a generation must
-        be able to tell that somebody else was there.
+    def move_many(self, moves: Sequence[AliasTarget], *, actor: str, reason: str) -> list[AliasMove]:
+        """Moves several aliases, of one adapter or of many, in one transaction: all of them or none.
+
+        Returns:
+            The moves, in the order given.
 
         Raises:
-            GenerationMismatch: the alias is not at `expected_generation`.
+            ArgumentInvalid: none, too many, or one alias twice.
+            GenerationMismatch: at least one has moved meanwhile; the message lists all of them.
+            RegistryError: otherwise as `move`.
         """
-        adapter_id, number = connection.execute(
-            sa.select(schema.version.c.adapter_id, schema.version.c.version).where(schema.version.c.id == version_id)
-        ).one()
-        where = sa.and_(_alias.c.adapter_id == adapter_id, _alias.c.name == alias)
-        row = connection.execute(alias_query().where(where)).mappings().one_or_none()
-        current = alias_record(row) if row is not None else None
-        generation = current.generation if current is not None else 0
-        previous = current.version if current is not None else 0
-        if expected_generation is not None and generation != expected_generation:
-            raise GenerationMismatch(
-                f"{name}@{alias} is at generation {generation} (version {previous}), expected "
-                f"{expected_generation}; look at what changed and try again",
-                current_generation=generation,
-                current_version=previous,
+        _check_moves(moves)
+        cause = Cause(AliasEventKind.SET, actor, reason)
+        with self._writing(*(move.alias for move in moves)) as connection:
+            targets = [self._target(connection, move.name, move.version) for move in moves]
+            places = [self.place(connection, move.name, move.alias) for move in moves]
+            for target in targets:
+                require_usable(target.record, by_alias=True)
+            expected = [move.expected_generation for move in moves]
+            require_generations(list(zip(places, expected, strict=True)))
+            return [
+                AliasMove(self._rows.write(connection, place, target, cause), place.version)
+                for place, target in zip(places, targets, strict=True)
+            ]
+
+    def rollback(
+        self,
+        name: AdapterName,
+        alias: str,
+        *,
+        expected_generation: int | None = None,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Json] = _NO_EVIDENCE,
+    ) -> AliasMove:
+        """Undoes the last move that counts: back to the version before that may still be served.
+
+        Rolling back again goes further back, never forward; see `rollback`. A split ends.
+
+        Raises:
+            AdapterNotFound, AliasNotFound: nothing to roll back.
+            NothingToRollBack: no earlier version may be served.
+            GenerationMismatch, PolicyUnmet, ArgumentInvalid: as `move`.
+        """
+        cause = Cause(AliasEventKind.ROLLBACK, actor, reason, evidence)
+        with self._writing(alias) as connection:
+            place, _ = self._existing(connection, name, alias)
+            require_generations([(place, expected_generation)])
+            steps = trail(
+                (event.kind, event.to_version) for event in self._rows.history(connection, place.adapter_id, alias)
             )
-        at_s = self._index.now()
-        values = {
-            "version_id": version_id,
-            "generation": generation + 1,
-            "updated_by": actor,
-            "updated_at_s": at_s,
-        }
-        if current is None:
-            connection.execute(sa.insert(_alias).values(adapter_id=adapter_id, name=alias, **values))
-        else:
-            connection.execute(sa.update(_alias).where(where).values(**values))
-        move = {"generation": generation + 1, "from_version": previous, "to_version": number, "actor": actor}
-        connection.execute(
-            sa.insert(_history).values(adapter_id=adapter_id, name=alias, **move, reason=reason, created_at_s=at_s)
-        )
-        connection.execute(
-            sa.update(schema.adapter).where(schema.adapter.c.id == adapter_id).values(updated_at_s=at_s)
-        )
-        self._on_step(Step.ALIAS_MOVED)
-        change = Change(ChangeKind.ALIAS_SET, actor, name.namespace, name.adapter, {"alias": alias, **move})
-        self._index.announce(connection, change)
-        moved = connection.execute(alias_query().where(where)).mappings().one()
-        return AliasMove(alias_record(moved), previous)
+            number = rollback_target(steps, lambda version: self._servable(connection, name, version))
+            if number is None:
+                raise NothingToRollBack(
+                    f"{place} is at version {place.version} and no version it had before that may be served; "
+                    "move it to one by number"
+                )
+            target = self._target(connection, name, number)
+            return AliasMove(self._rows.write(connection, place, target, cause), place.version)
+
+    def set_canary(
+        self,
+        name: AdapterName,
+        alias: str,
+        version: int,
+        percent: int,
+        *,
+        expected_generation: int | None = None,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Json] = _NO_EVIDENCE,
+    ) -> AliasRecord:
+        """Gives a share of an alias's traffic to a second version; moving the alias to it promotes it.
+
+        Args:
+            name: the adapter.
+            alias: the alias; it exists.
+            version: number of the second version.
+            percent: its share of the session keys, 1 to 99; 0 ends the split, whatever the version.
+            expected_generation: see the class.
+            actor: who splits.
+            reason: why.
+            evidence: what was measured, when a machine decided.
+
+        Raises:
+            ArgumentInvalid: the percentage, or the alias points to this version already.
+            AdapterNotFound, AliasNotFound, VersionNotFound: nothing of that name.
+            BaseMismatch: the two versions were made for different base models.
+            RegistryError: otherwise as `move`.
+        """
+        check_percent(percent)
+        cause = Cause(AliasEventKind.CANARY, actor, reason, evidence)
+        with self._writing(alias) as connection:
+            place, current = self._existing(connection, name, alias)
+            main = self._target(connection, name, current.version)
+            if percent == 0:
+                require_generations([(place, expected_generation)])
+                return self._rows.write(connection, place, main, cause)
+            second = self._target(connection, name, version)
+            _check_split(place, main, second)
+            require_generations([(place, expected_generation)])
+            return self._rows.write(connection, place, main, cause, (second, percent))
+
+    def end_split_within(
+        self, connection: Connection, name: AdapterName, alias: str, *, actor: str, reason: str
+    ) -> AliasRecord:
+        """Ends a split, inside the caller's write transaction."""
+        place, current = self._existing(connection, name, alias)
+        main = self._target(connection, name, current.version)
+        return self._rows.write(connection, place, main, Cause(AliasEventKind.CANARY, actor, reason))
+
+    def delete(
+        self,
+        name: AdapterName,
+        alias: str,
+        *,
+        expected_generation: int | None = None,
+        actor: str,
+        reason: str,
+    ) -> AliasEvent:
+        """Deletes an alias; its history and its generation outlive it.
+
+        Raises:
+            AdapterNotFound, AliasNotFound: nothing to delete.
+            GenerationMismatch, PolicyUnmet, ArgumentInvalid: as `move`.
+        """
+        cause = Cause(AliasEventKind.DELETE, actor, reason)
+        with self._writing(alias) as connection:
+            place, _ = self._existing(connection, name, alias)
+            require_generations([(place, expected_generation)])
+            return self._rows.remove(connection, place, cause)
+
+    # -- reading ---------------------------------------------------------
+
+    def all(self, name: AdapterName) -> list[AliasRecord]:
+        """Returns the aliases of an adapter, by name.
+
+        Raises:
+            AdapterNotFound: it has no version.
+        """
+        with self._index.read() as connection:
+            return self._rows.all(connection, self._versions.adapter_id(connection, name))
 
     def history(self, name: AdapterName, alias: str) -> list[AliasEvent]:
-        """Returns every move of an alias, newest first.
+        """Returns every move of an alias, newest first; a deleted alias still has its history.
 
         Raises:
             AdapterNotFound, AliasNotFound: nothing of that name.
         """
         check_alias(alias)
         with self._index.read() as connection:
-            adapter_id = self._versions.adapter_id(connection, name)
-            query = (
-                sa.select(_history)
-                .where(_history.c.adapter_id == adapter_id, _history.c.name == alias)
-                .order_by(_history.c.generation.desc())
-            )
-            rows = connection.execute(query).mappings().all()
-        if not rows:
+            moves = self._rows.history(connection, self._versions.adapter_id(connection, name), alias)
+        if not moves:
             raise AliasNotFound(f"{name} has no alias {alias} and never had")
-        return [
-            AliasEvent(
-                generation=row["generation"],
-                from_version=row["from_version"],
-                to_version=row["to_version"],
-                actor=row["actor"],
-                reason=row["reason"],
-                created_at_s=row["created_at_s"],
-            )
-            for row in rows
-        ]
+        return moves[::-1]
+
+    def place(self, connection: Connection, name: AdapterName, alias: str) -> Place:
+        """Returns where an alias stands in the caller's transaction, whether it exists or not.
+
+        Raises:
+            AdapterNotFound: there is no such adapter.
+        """
+        return self._rows.place(connection, name, self._versions.adapter_id(connection, name), alias)
+
+    @contextmanager
+    def _writing(self, *aliases: str) -> Iterator[Connection]:
+        for alias in aliases:
+            check_alias(alias)
+        with self._index.write() as connection:
+            yield connection
+            self._on_step(Step.ALIAS_BEFORE_COMMIT)
+        self._on_step(Step.ALIAS_AFTER_COMMIT)
+
+    def _existing(self, connection: Connection, name: AdapterName, alias: str) -> tuple[Place, AliasRecord]:
+        place = self.place(connection, name, alias)
+        if place.record is None:
+            raise AliasNotFound(f"{name} has no alias {alias}; set it to a version first")
+        return place, place.record
+
+    def _target(self, connection: Connection, name: AdapterName, number: int) -> Target:
+        adapter_id = self._versions.adapter_id(connection, name)
+        row_id = self._versions.version_id(connection, adapter_id, name, number)
+        return Target(row_id, self._versions.by_id(connection, row_id))
+
+    def _servable(self, connection: Connection, name: AdapterName, number: int) -> bool:
+        return self._target(connection, name, number).record.state in SERVABLE
+
+
+def _check_moves(moves: Sequence[AliasTarget]) -> None:
+    if not 1 <= len(moves) <= _MOST_MOVES:
+        raise ArgumentInvalid(f"{len(moves)} moves are given; expected 1 to {_MOST_MOVES}")
+    names = [f"{move.name}@{move.alias}" for move in moves]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ArgumentInvalid(f"{', '.join(twice)} given more than once; name each alias once")
+
+
+def _check_split(place: Place, main: Target, second: Target) -> None:
+    require_usable(main.record, by_alias=True)
+    require_usable(second.record, by_alias=True)
+    if second.row_id == main.row_id:
+        raise ArgumentInvalid(f"{place} points to version {place.version} already; split it with another version")
+    if second.record.base.digest != main.record.base.digest:
+        raise BaseMismatch(
+            f"version {second.record.version} was made for base model {second.record.base.digest}, version "
+            f"{main.record.version} behind {place} for {main.record.base.digest}; both must serve the same sessions"
+        )
