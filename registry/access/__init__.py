@@ -1,1 +1,1 @@
-"""Who may do what: principals, tokens, scopes and resource patterns."""
+"""Who may do what: principals, their grants, and the tokens that prove them."""

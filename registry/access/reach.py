@@ -1,0 +1,65 @@
+"""Which adapter a session, a blob or a digest belongs to: what a right is asked for when a call names no adapter."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from switchyard.registry.access.resources import Resource
+from switchyard.registry.index import schema
+from switchyard.registry.index.database import Index
+
+_MOST = 1000
+"""Owners looked at; a blob that more adapters share is decided by the first of them."""
+
+
+class Reach:
+    """Looks up the owners of what has no name.
+
+    Args:
+        index: where to look.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def of_session(self, session_id: str) -> tuple[Resource, ...]:
+        """The adapter that an upload session publishes to; empty when there is no such session."""
+        session = schema.upload_session
+        query = sa.select(session.c.namespace, session.c.adapter).where(session.c.id == session_id)
+        with self._index.read() as connection:
+            return tuple(Resource(row.namespace, row.adapter) for row in connection.execute(query))
+
+    def of_version(self, digest: str) -> tuple[Resource, ...]:
+        """Every adapter, and alias, under which a version of that digest can be had."""
+        return self._owners(schema.version.c.manifest_digest == digest)
+
+    def of_blob(self, digest: str) -> tuple[Resource, ...]:
+        """Every adapter, and alias, under which bytes of that digest can be had, statements included."""
+        holds, statement, version = schema.version_blob, schema.statement, schema.version
+        in_files = version.c.id.in_(sa.select(holds.c.version_id).where(holds.c.digest == digest))
+        subjects = sa.select(statement.c.subject_digest).where(statement.c.blob_digest == digest)
+        return self._owners(sa.or_(in_files, version.c.manifest_digest.in_(subjects)))
+
+    def of_statement(self, statement_id: str) -> tuple[Resource, ...]:
+        """Every adapter, and alias, of the version that a statement is about."""
+        statement = schema.statement
+        subject = sa.select(statement.c.subject_digest).where(statement.c.id == statement_id)
+        return self._owners(schema.version.c.manifest_digest.in_(subject))
+
+    def _owners(self, which: sa.ColumnElement[bool]) -> tuple[Resource, ...]:
+        version, adapter, namespace, alias = schema.version, schema.adapter, schema.namespace, schema.alias
+        pointed = sa.or_(alias.c.version_id == version.c.id, alias.c.canary_version_id == version.c.id)
+        query = (
+            sa.select(namespace.c.name, adapter.c.name, alias.c.name)
+            .select_from(version.join(adapter).join(namespace).outerjoin(alias, pointed))
+            .where(which)
+            .order_by(namespace.c.name, adapter.c.name, alias.c.name)
+            .limit(_MOST)
+        )
+        owners: dict[Resource, None] = {}
+        with self._index.read() as connection:
+            for owner, name, alias_name in connection.execute(query):
+                owners[Resource(owner, name)] = None
+                if alias_name is not None:
+                    owners[Resource(owner, name, alias_name)] = None
+        return tuple(owners)

@@ -1,0 +1,53 @@
+"""What a call reaches when it names no adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from handmade import write_adapter, write_base
+from publishing import begin, publish
+
+from switchyard.registry.access.resources import Resource
+from switchyard.registry.base_model import BaseModelSpec, describe_base
+from switchyard.registry.refs import AdapterName
+from switchyard.registry.store import Registry
+from switchyard.registry.validation.validator import validate_files
+
+NER, SQL = AdapterName("red", "ner"), AdapterName("blue", "sql")
+ABSENT = "sha256:" + "0" * 64
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    with Registry.open(tmp_path / "r", validate=validate_files) as opened:
+        yield opened
+
+
+@pytest.fixture
+def base(registry: Registry, tmp_path: Path) -> BaseModelSpec:
+    return registry.register_base(describe_base(write_base(tmp_path / "base")))
+
+
+def test_a_blob_belongs_to_every_adapter_that_has_it(registry: Registry, base: BaseModelSpec, tmp_path: Path) -> None:
+    source = write_adapter(tmp_path / "a")
+    first = publish(registry, base, NER, source, set_alias="prod")
+    publish(registry, base, SQL, source)
+    red, prod, blue = Resource("red", "ner"), Resource("red", "ner", "prod"), Resource("blue", "sql")
+    assert set(registry.reach.of_blob(first.files[0].digest)) == {red, prod, blue}
+    assert set(registry.reach.of_version(first.digest)) == {red, prod, blue}
+    assert registry.reach.of_blob(ABSENT) == ()
+    assert registry.reach.of_version(ABSENT) == ()
+    assert registry.reach.of_blob("' OR 1=1 --") == ()
+    assert registry.reach.of_statement("none") == ()
+
+
+def test_a_session_belongs_to_the_adapter_it_publishes(
+    registry: Registry, base: BaseModelSpec, tmp_path: Path
+) -> None:
+    session = begin(registry, base, NER, write_adapter(tmp_path / "a"))
+    assert registry.reach.of_session(session.session_id) == (Resource("red", "ner"),)
+    assert registry.reach.of_session("none") == ()
+    # Bytes that are only on their way are nobody's yet.
+    assert registry.reach.of_blob(session.missing[0]) == ()
