@@ -34,12 +34,14 @@ from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import SessionState
 from switchyard.registry.lineage import Lineage, check_lineage
 from switchyard.registry.manifest import FileEntry, Manifest
-from switchyard.registry.publishing.sessions import Session, SessionRequest, Sessions
+from switchyard.registry.publishing.session_rows import Session, SessionRequest
+from switchyard.registry.publishing.sessions import Sessions
 from switchyard.registry.publishing.version_rows import write_version
 from switchyard.registry.records import PublishResult, UploadSession, VersionRecord
 from switchyard.registry.refs import AdapterName, check_alias
 from switchyard.registry.steps import OnStep, Step, ignore_step
-from switchyard.registry.storage.files import Blobs, mapped_os_errors
+from switchyard.registry.storage.blob_store import BlobStore
+from switchyard.registry.storage.durable import mapped_os_errors
 from switchyard.registry.validation.adapter_files import check_entries, collect_files, read_chunks
 from switchyard.registry.validation.validator import ValidationOutcome, ValidationRequest, Validator
 from switchyard.registry.verdicts import Findings, Reason, Verdict
@@ -66,7 +68,7 @@ class Publisher:
         self,
         *,
         index: Index,
-        blobs: Blobs,
+        blobs: BlobStore,
         sessions: Sessions,
         bases: BaseModels,
         versions: Versions,
@@ -247,8 +249,8 @@ class Publisher:
             raise UploadIncomplete(message, missing=missing)
         with self._index.read() as connection:
             base = self._bases.get(connection, session.manifest.base_digest)
-        located = tuple((entry, self._blobs.path(entry.digest)) for entry in files)
-        outcome = self._validate(ValidationRequest(located, base.modules))
+        with self._sessions.local_files(session) as located:
+            outcome = self._validate(ValidationRequest(located, base.modules))
         if outcome.faults:
             self._refuse(session, outcome)
         return outcome

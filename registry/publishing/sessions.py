@@ -9,83 +9,39 @@ and the next publisher would rely on it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
-from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import (
     BlobNotFound,
     IdempotencyConflict,
     LeaseExpired,
     SessionClosed,
-    SessionNotFound,
 )
 from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
-from switchyard.registry.index.schema import BlobState, SessionState
-from switchyard.registry.lineage import lineage_from_document
-from switchyard.registry.manifest import FileEntry, Manifest
+from switchyard.registry.index.schema import SessionState
+from switchyard.registry.manifest import FileEntry
+from switchyard.registry.publishing.session_rows import (
+    Session,
+    SessionRequest,
+    Stored,
+    load_session,
+    pin_all,
+    present_blobs,
+    session_row,
+    write_blob,
+)
 from switchyard.registry.records import UploadProgress
-from switchyard.registry.refs import AdapterName
 from switchyard.registry.steps import OnStep, Step, ignore_step
-from switchyard.registry.storage.files import Blobs
+from switchyard.registry.storage.blob_store import BlobStore
 
 LEASE_S = 3600.0
 _session, _pin, _blob = schema.upload_session, schema.session_blob, schema.blob
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRequest:
-    """What a publish wants to make.
-
-    Attributes:
-        name: the adapter.
-        manifest: the content.
-        idempotency_key: names the publish within the namespace.
-        publisher: who publishes.
-        note: free text.
-    """
-
-    name: AdapterName
-    manifest: Manifest
-    idempotency_key: str
-    publisher: str
-    note: str
-
-    @property
-    def fingerprint(self) -> str:
-        """What the same key must mean again."""
-        return sha256_digest(f"{self.name}\n{self.manifest.digest}".encode())
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One row of an upload session.
-
-    Attributes:
-        session_id: its name.
-        name: the adapter.
-        state: OPEN, COMMITTED or ABORTED.
-        manifest: the content; without files once ABORTED, because the pins are gone.
-        publisher: who publishes.
-        note: free text.
-        expires_at_s: end of the lease.
-        version_id: row of the version once COMMITTED.
-        alias_set: the alias that the commit moved.
-    """
-
-    session_id: str
-    name: AdapterName
-    state: SessionState
-    manifest: Manifest
-    publisher: str
-    note: str
-    expires_at_s: float
-    version_id: int | None
-    alias_set: str | None
 
 
 class Sessions:
@@ -98,7 +54,9 @@ class Sessions:
         lease_s: seconds a session lives without bytes arriving.
     """
 
-    def __init__(self, index: Index, blobs: Blobs, on_step: OnStep = ignore_step, lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self, index: Index, blobs: BlobStore, on_step: OnStep = ignore_step, lease_s: float = LEASE_S
+    ) -> None:
         self._index = index
         self._blobs = blobs
         self._on_step = on_step
@@ -123,7 +81,8 @@ class Sessions:
                 )
             session_id = uuid.uuid4().hex if row is None else row["id"]
             if row is None:
-                connection.execute(self._insertion(session_id, request))
+                now = self._index.now()
+                connection.execute(session_row(session_id, request, now, now + self._lease_s))
             elif row["state"] != SessionState.COMMITTED:
                 connection.execute(
                     sa.update(_session)
@@ -131,7 +90,7 @@ class Sessions:
                     .values(state=SessionState.OPEN, expires_at_s=self._index.now() + self._lease_s)
                 )
             if row is None or row["state"] != SessionState.COMMITTED:
-                _pin_all(connection, session_id, request.manifest)
+                pin_all(connection, session_id, request.manifest)
             self._on_step(Step.BEGIN_BEFORE_COMMIT)
             session = self.load(connection, session_id)
         self._on_step(Step.BEGIN_AFTER_COMMIT)
@@ -152,13 +111,7 @@ class Sessions:
         Raises:
             SessionNotFound: there is none of that id.
         """
-        query = sa.select(_session).where(_session.c.id == session_id)
-        row = connection.execute(query).mappings().one_or_none()
-        if row is None:
-            raise SessionNotFound(f"there is no upload session {session_id[:40]!a}; begin a publish first")
-        pins = connection.execute(sa.select(_pin).where(_pin.c.session_id == session_id)).mappings()
-        files = [FileEntry(pin["path"], pin["digest"], pin["size_bytes"]) for pin in pins if pin["path"]]
-        return _session_of(row, files)
+        return load_session(connection, session_id)
 
     def require_open(self, session: Session) -> None:
         """Checks that a session can still be used.
@@ -179,12 +132,26 @@ class Sessions:
         """Returns the digests whose bytes are not there, each once."""
         wanted = {entry.digest: entry.size_bytes for entry in entries}
         with self._index.read() as connection:
-            present = present_digests(connection, list(wanted))
+            present = present_blobs(connection, list(wanted))
         return tuple(
             digest
             for digest, size_bytes in wanted.items()
-            if digest not in present or not self._blobs.has(digest, size_bytes)
+            if digest not in present or not self._blobs.has(digest, size_bytes, present[digest])
         )
+
+    @contextmanager
+    def local_files(self, session: Session) -> Iterator[tuple[tuple[FileEntry, Path], ...]]:
+        """Gives a path for each file of a session whose bytes are all there."""
+        files = session.manifest.files
+        with self._index.read() as connection:
+            keys = present_blobs(connection, [entry.digest for entry in files])
+        with ExitStack() as stack:
+            located = []
+            for entry in files:
+                key = keys.get(entry.digest, "")
+                file = self._blobs.local_file(entry.digest, physical_key=key, session_id=session.session_id)
+                located.append((entry, stack.enter_context(file)))
+            yield tuple(located)
 
     def upload(self, session_id: str, digest: str, offset: int, chunks: Iterable[bytes]) -> UploadProgress:
         """Continues the upload of one blob.
@@ -192,18 +159,19 @@ class Sessions:
         Raises:
             SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
             BlobNotFound: the session has no such digest.
-            UploadOffset, UploadBusy, DigestMismatch, StorageFull, StorageFailed: see `Blobs.append`.
+            UploadOffset, UploadBusy, DigestMismatch, StorageFull, StorageFailed: see `BlobStore.append`.
         """
         session, entry = self._entry(session_id, digest)
         if session.state is SessionState.COMMITTED or not self.missing([entry]):
             return UploadProgress(entry.size_bytes, complete=True)
         self.require_open(session)
+        started_s = self._index.now()
         self._renew(session_id)
-        arrived = self._blobs.append(session_id, digest, entry.size_bytes, offset, chunks)
-        if arrived < entry.size_bytes:
-            return UploadProgress(arrived, complete=False)
-        self.record(session_id, digest, entry.size_bytes)
-        return UploadProgress(arrived, complete=True)
+        arrival = self._blobs.append(session_id, digest, entry.size_bytes, offset, chunks)
+        if arrival.physical_key is None:
+            return UploadProgress(arrival.arrived_bytes, complete=False)
+        self._record(session_id, Stored(digest, entry.size_bytes, arrival.physical_key, started_s))
+        return UploadProgress(arrival.arrived_bytes, complete=True)
 
     def progress(self, session_id: str, digest: str) -> UploadProgress:
         """Tells how far the upload of one blob is.
@@ -224,29 +192,50 @@ class Sessions:
             SessionClosed, LeaseExpired: the session ended meanwhile.
             DigestMismatch, StorageFull, StorageFailed: nothing is acknowledged.
         """
-        self._blobs.put(session_id, digest, size_bytes, chunks)
-        self.record(session_id, digest, size_bytes)
+        started_s = self._index.now()
+        physical_key = self._blobs.put(session_id, digest, size_bytes, chunks)
+        self._record(session_id, Stored(digest, size_bytes, physical_key, started_s))
 
-    def record(self, session_id: str, digest: str, size_bytes: int) -> None:
-        """Writes the row of a blob whose file is complete, if this session still pins it.
+    def _record(self, session_id: str, stored: Stored) -> None:
+        """Writes the row of a blob whose bytes are complete, if this session still pins it.
 
         Raises:
             SessionClosed, LeaseExpired: the session ended meanwhile.
         """
         with self._index.write() as connection:
             self.require_open(self.load(connection, session_id))
-            pin = sa.select(_pin.c.digest).where(_pin.c.session_id == session_id, _pin.c.digest == digest)
-            if connection.execute(pin.limit(1)).first() is None:
-                raise SessionClosed(f"upload session {session_id} does not hold {digest}; begin again")
-            known = connection.execute(
-                sa.update(_blob).where(_blob.c.digest == digest).values(state=BlobState.PRESENT)
-            )
-            if known.rowcount == 0:
-                row = {"digest": digest, "size_bytes": size_bytes, "state": BlobState.PRESENT}
-                connection.execute(sa.insert(_blob).values(**row, created_at_s=self._index.now()))
+            self._require_kept(connection, session_id, stored)
+            write_blob(connection, stored, self._index.now())
             self._renew_within(connection, session_id)
             self._on_step(Step.BLOB_ROW_BEFORE_COMMIT)
         self._on_step(Step.BLOB_ROW_AFTER_COMMIT)
+
+    def _require_kept(self, connection: Connection, session_id: str, stored: Stored) -> None:
+        """Checks that no collector can have taken the bytes, or be about to."""
+        digest = stored.digest
+        pin = sa.select(_pin.c.digest).where(_pin.c.session_id == session_id, _pin.c.digest == digest)
+        if connection.execute(pin.limit(1)).first() is None:
+            raise SessionClosed(f"upload session {session_id} does not hold {digest}; begin again")
+        # The session may have lost its pins and got them back since the bytes were written. A file is
+        # looked for under the lock that a collector removes it under. An object cannot be, but its key is
+        # this upload's own: it is either recorded within one lease of its upload or never.
+        if self._blobs.shares_names:
+            kept = self._blobs.has(digest, stored.size_bytes, stored.physical_key)
+        else:
+            kept = self._index.now() <= stored.started_s + self._lease_s
+        if not kept:
+            raise LeaseExpired(f"blob {digest} may have been collected before its row was written; send it again")
+
+    def renew(self, session_id: str) -> float:
+        """Keeps a session open for another lease; returns its new end, in seconds since the epoch.
+
+        Raises:
+            SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
+        """
+        with self._index.write() as connection:
+            self.require_open(self.load(connection, session_id))
+            self._renew_within(connection, session_id)
+            return self.load(connection, session_id).expires_at_s
 
     def abort(self, session_id: str) -> None:
         """Gives a session up and removes its part files; one that has ended already stays as it is.
@@ -277,23 +266,6 @@ class Sessions:
                 return session, entry
         raise BlobNotFound(f"upload session {session_id} has no blob {digest[:80]!a}")
 
-    def _insertion(self, session_id: str, request: SessionRequest) -> sa.Insert:
-        now = self._index.now()
-        return sa.insert(_session).values(
-            id=session_id,
-            namespace=request.name.namespace,
-            adapter=request.name.adapter,
-            idempotency_key=request.idempotency_key,
-            fingerprint=request.fingerprint,
-            state=SessionState.OPEN,
-            base_digest=request.manifest.base_digest,
-            lineage=request.manifest.lineage.document(request.manifest.base_digest),
-            publisher=request.publisher,
-            note=request.note,
-            created_at_s=now,
-            expires_at_s=now + self._lease_s,
-        )
-
     def _renew(self, session_id: str) -> None:
         with self._index.write() as connection:
             self._renew_within(connection, session_id)
@@ -302,35 +274,3 @@ class Sessions:
         lease = self._index.now() + self._lease_s
         open_now = sa.and_(_session.c.id == session_id, _session.c.state == SessionState.OPEN)
         connection.execute(sa.update(_session).where(open_now).values(expires_at_s=lease))
-
-
-def present_digests(connection: Connection, digests: Sequence[str]) -> set[str]:
-    """Returns those of the digests whose blobs are recorded as sound."""
-    query = sa.select(_blob.c.digest).where(_blob.c.digest.in_(digests), _blob.c.state == BlobState.PRESENT)
-    return set(connection.execute(query).scalars())
-
-
-def _pin_all(connection: Connection, session_id: str, manifest: Manifest) -> None:
-    connection.execute(sa.delete(_pin).where(_pin.c.session_id == session_id))
-    pins = [(entry.path, entry.digest, entry.size_bytes) for entry in manifest.files]
-    pins += [("", sha256_digest(document), len(document)) for document in manifest.documents]
-    rows = [
-        {"session_id": session_id, "path": path, "digest": digest, "size_bytes": size_bytes}
-        for path, digest, size_bytes in pins
-    ]
-    connection.execute(sa.insert(_pin), rows)
-
-
-def _session_of(row: RowMapping, files: list[FileEntry]) -> Session:
-    lineage = lineage_from_document(row["lineage"])
-    return Session(
-        session_id=row["id"],
-        name=AdapterName(row["namespace"], row["adapter"]),
-        state=SessionState(row["state"]),
-        manifest=Manifest.of(files, row["base_digest"], lineage),
-        publisher=row["publisher"],
-        note=row["note"],
-        expires_at_s=row["expires_at_s"],
-        version_id=row["version_id"],
-        alias_set=row["alias_set"],
-    )

@@ -12,7 +12,7 @@ from switchyard.registry.errors import UploadIncomplete
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
-from switchyard.registry.publishing.sessions import Session, present_digests
+from switchyard.registry.publishing.session_rows import Session, present_blobs
 from switchyard.registry.records import AdapterShape
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.steps import OnStep, Step
@@ -29,7 +29,7 @@ def write_version(
     manifest = session.manifest
     entries = [(entry.path, entry.digest) for entry in manifest.files]
     entries += [("", sha256_digest(document)) for document in manifest.documents]
-    present = present_digests(connection, [digest for _, digest in entries])
+    present = present_blobs(connection, [digest for _, digest in entries])
     gone = tuple(digest for _, digest in entries if digest not in present)
     if gone:
         raise UploadIncomplete(f"{len(gone)} blob(s) went missing; upload them again", missing=gone)

@@ -14,7 +14,8 @@ from switchyard.registry.errors import ArgumentInvalid, BlobCorrupt, BlobNotFoun
 from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
 from switchyard.registry.records import VersionRecord
-from switchyard.registry.storage.files import Blobs, mapped_os_errors, sync_directory
+from switchyard.registry.storage.blob_store import BlobStore
+from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
 from switchyard.registry.verdicts import shown
 
 
@@ -26,7 +27,7 @@ class Downloads:
         blobs: where the bytes are.
     """
 
-    def __init__(self, index: Index, blobs: Blobs) -> None:
+    def __init__(self, index: Index, blobs: BlobStore) -> None:
         self._index = index
         self._blobs = blobs
 
@@ -41,13 +42,20 @@ class Downloads:
         """
         if offset < 0:
             raise ArgumentInvalid(f"offset {offset} is negative; expected 0 or more bytes")
-        table = schema.version_blob
-        query = sa.select(table.c.digest).where(table.c.digest == digest).limit(1)
-        with self._index.read() as connection:
-            committed = is_digest(digest) and connection.execute(query).first() is not None
-        if not committed:
-            raise BlobNotFound(f"no committed version has a blob {shown(digest)}")
-        return self._stream(digest, offset)
+        return self._stream(digest, offset, self._physical_key(digest))
+
+    def presigned(self, digest: str) -> str | None:
+        """Returns an address that gives a blob's bytes to whoever has it, for `PRESIGNED_S`.
+
+        Nobody verifies what comes from there; whoever reads it does.
+
+        Returns:
+            The address; None when the store has none to give.
+
+        Raises:
+            BlobNotFound: no committed version has it.
+        """
+        return self._blobs.presign_download(digest, self._physical_key(digest))
 
     def write_files(self, version: VersionRecord, dest: Path) -> None:
         """Writes the files of a version; see `Registry.pull`."""
@@ -59,16 +67,29 @@ class Downloads:
                 staged = Path(scratch) / "version"
                 staged.mkdir()
                 for entry in version.files:
-                    _write_synced(staged / entry.path, self._stream(entry.digest, 0))
+                    _write_synced(staged / entry.path, self.open(entry.digest, 0))
                 sync_directory(staged)
                 staged.rename(dest)
             sync_directory(dest.parent)
 
-    def _stream(self, digest: str, offset: int) -> Iterator[bytes]:
+    def _physical_key(self, digest: str) -> str:
+        """Returns where the bytes of a committed version's blob are."""
+        blob, held = schema.blob, schema.version_blob
+        query = sa.select(blob.c.physical_key).join(held, held.c.digest == blob.c.digest)
+        found: str | None = None
+        if is_digest(digest):
+            with self._index.read() as connection:
+                found = connection.execute(query.where(blob.c.digest == digest).limit(1)).scalar_one_or_none()
+        if found is None:
+            raise BlobNotFound(f"no committed version has a blob {shown(digest)}")
+        return found
+
+    def _stream(self, digest: str, offset: int, physical_key: str) -> Iterator[bytes]:
         try:
-            yield from self._blobs.stream(digest, offset)
+            yield from self._blobs.stream(digest, offset, physical_key=physical_key)
         except BlobCorrupt:
-            self._index.mark_corrupt(digest)
+            # Under another key it may have been healed since.
+            self._index.mark_corrupt(digest, physical_key)
             raise
 
 

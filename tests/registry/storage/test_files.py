@@ -22,7 +22,8 @@ from switchyard.registry.errors import (
     UploadOffset,
 )
 from switchyard.registry.steps import Step
-from switchyard.registry.storage.files import CHUNK_BYTES, Blobs
+from switchyard.registry.storage.blob_store import CHUNK_BYTES, Arrival
+from switchyard.registry.storage.files import FileBlobs
 
 DATA = bytes(range(256)) * 8
 DIGEST = sha256_digest(DATA)
@@ -31,15 +32,15 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(tmp_path)
+def blobs(tmp_path: Path) -> FileBlobs:
+    return FileBlobs(tmp_path)
 
 
 def uploads(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "uploads").rglob("*.part"))
 
 
-def test_put_and_read(blobs: Blobs, tmp_path: Path) -> None:
+def test_put_and_read(blobs: FileBlobs, tmp_path: Path) -> None:
     blobs.put(SESSION, DIGEST, len(DATA), [DATA[:100], DATA[100:]])
     assert blobs.read(DIGEST) == DATA
     path = tmp_path / "blobs" / "sha256" / DIGEST[7:]
@@ -48,7 +49,7 @@ def test_put_and_read(blobs: Blobs, tmp_path: Path) -> None:
     assert uploads(tmp_path) == []
 
 
-def test_wrong_bytes_are_not_stored(blobs: Blobs, tmp_path: Path) -> None:
+def test_wrong_bytes_are_not_stored(blobs: FileBlobs, tmp_path: Path) -> None:
     for data, size in ((DATA[:-1], len(DATA)), (DATA + b"x", len(DATA)), (DATA, len(DATA) - 1)):
         with pytest.raises(DigestMismatch, match="send them again"):
             blobs.put(SESSION, DIGEST, size, [data])
@@ -56,7 +57,7 @@ def test_wrong_bytes_are_not_stored(blobs: Blobs, tmp_path: Path) -> None:
     assert uploads(tmp_path) == []
 
 
-def test_putting_twice_keeps_the_first_file(blobs: Blobs) -> None:
+def test_putting_twice_keeps_the_first_file(blobs: FileBlobs) -> None:
     blobs.put(SESSION, DIGEST, len(DATA), [DATA])
     inode = blobs.path(DIGEST).stat().st_ino
     blobs.put("other", DIGEST, len(DATA), [DATA])
@@ -70,7 +71,7 @@ def test_order_of_effects(tmp_path: Path) -> None:
     def note(step: Step) -> None:
         seen.append((step, blobs.path(DIGEST).exists()))
 
-    blobs = Blobs(tmp_path, note)
+    blobs = FileBlobs(tmp_path, note)
     blobs.put(SESSION, DIGEST, len(DATA), [DATA])
     assert seen == [
         (Step.PART_CREATED, False),
@@ -83,7 +84,7 @@ def test_order_of_effects(tmp_path: Path) -> None:
 
 
 def test_bytes_are_durable_before_their_name_and_the_name_before_the_answer(
-    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+    blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killing a process cannot show a missing fsync; only the order of calls can."""
     calls: list[str] = []
@@ -104,7 +105,7 @@ def test_bytes_are_durable_before_their_name_and_the_name_before_the_answer(
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "extend", "empty"])
-def test_damage_is_found_and_healed(damage: str, blobs: Blobs) -> None:
+def test_damage_is_found_and_healed(damage: str, blobs: FileBlobs) -> None:
     blobs.put(SESSION, DIGEST, len(DATA), [DATA])
     path = blobs.path(DIGEST)
     path.chmod(0o644)
@@ -116,12 +117,12 @@ def test_damage_is_found_and_healed(damage: str, blobs: Blobs) -> None:
     assert blobs.read(DIGEST) == DATA
 
 
-def test_a_missing_blob_is_corrupt(blobs: Blobs) -> None:
+def test_a_missing_blob_is_corrupt(blobs: FileBlobs) -> None:
     with pytest.raises(BlobCorrupt, match="missing"):
         blobs.read(DIGEST)
 
 
-def test_nobody_gets_the_last_chunk_of_a_corrupt_blob(blobs: Blobs) -> None:
+def test_nobody_gets_the_last_chunk_of_a_corrupt_blob(blobs: FileBlobs) -> None:
     data = os.urandom(CHUNK_BYTES) * 3
     digest = sha256_digest(data)
     blobs.put(SESSION, digest, len(data), [data])
@@ -137,7 +138,7 @@ def test_nobody_gets_the_last_chunk_of_a_corrupt_blob(blobs: Blobs) -> None:
 @pytest.mark.parametrize(
     "offset", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 5, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES]
 )
-def test_streaming_from_an_offset(offset: int, blobs: Blobs) -> None:
+def test_streaming_from_an_offset(offset: int, blobs: FileBlobs) -> None:
     data = os.urandom(2 * CHUNK_BYTES + 10)
     digest = sha256_digest(data)
     blobs.put(SESSION, digest, len(data), [data])
@@ -149,16 +150,16 @@ def test_streaming_from_an_offset(offset: int, blobs: Blobs) -> None:
 # -- resumable uploads ---------------------------------------------------
 
 
-def test_an_upload_goes_on_where_it_stood(blobs: Blobs, tmp_path: Path) -> None:
-    assert blobs.append(SESSION, DIGEST, len(DATA), 0, [DATA[:10], DATA[10:30]]) == 30
-    assert Blobs(tmp_path).arrived_bytes(SESSION, DIGEST) == 30
+def test_an_upload_goes_on_where_it_stood(blobs: FileBlobs, tmp_path: Path) -> None:
+    assert blobs.append(SESSION, DIGEST, len(DATA), 0, [DATA[:10], DATA[10:30]]) == Arrival(30)
+    assert FileBlobs(tmp_path).arrived_bytes(SESSION, DIGEST) == 30
     assert not blobs.has(DIGEST, len(DATA))
-    assert Blobs(tmp_path).append(SESSION, DIGEST, len(DATA), 30, [DATA[30:]]) == len(DATA)
+    assert FileBlobs(tmp_path).append(SESSION, DIGEST, len(DATA), 30, [DATA[30:]]) == Arrival(len(DATA), "")
     assert blobs.read(DIGEST) == DATA
     assert uploads(tmp_path) == []
 
 
-def test_what_arrived_before_a_broken_stream_stays(blobs: Blobs) -> None:
+def test_what_arrived_before_a_broken_stream_stays(blobs: FileBlobs) -> None:
     def breaks() -> Iterator[bytes]:
         yield DATA[:50]
         raise ConnectionAbortedError("gone")
@@ -169,35 +170,35 @@ def test_what_arrived_before_a_broken_stream_stays(blobs: Blobs) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 9, 11, len(DATA)])
-def test_a_gap_or_overlap_is_refused(offset: int, blobs: Blobs) -> None:
+def test_a_gap_or_overlap_is_refused(offset: int, blobs: FileBlobs) -> None:
     blobs.append(SESSION, DIGEST, len(DATA), 0, [DATA[:10]])
     with pytest.raises(UploadOffset, match="10 have arrived") as caught:
         blobs.append(SESSION, DIGEST, len(DATA), offset, [b"x"])
     assert caught.value.committed_bytes == 10
 
 
-def test_bytes_past_the_end_are_refused(blobs: Blobs) -> None:
+def test_bytes_past_the_end_are_refused(blobs: FileBlobs) -> None:
     with pytest.raises(UploadOffset, match="run past") as caught:
         blobs.append(SESSION, DIGEST, 12, 0, [DATA[:10], DATA[10:20]])
     assert caught.value.committed_bytes == 10
     assert blobs.arrived_bytes(SESSION, DIGEST) == 10
 
 
-def test_wrong_bytes_of_an_upload_are_dropped(blobs: Blobs) -> None:
+def test_wrong_bytes_of_an_upload_are_dropped(blobs: FileBlobs) -> None:
     with pytest.raises(DigestMismatch):
         blobs.append(SESSION, DIGEST, len(DATA), 0, [bytes(len(DATA))])
     assert blobs.arrived_bytes(SESSION, DIGEST) == 0
-    assert blobs.append(SESSION, DIGEST, len(DATA), 0, [DATA]) == len(DATA)
+    assert blobs.append(SESSION, DIGEST, len(DATA), 0, [DATA]) == Arrival(len(DATA), "")
 
 
-def test_two_calls_do_not_send_one_blob_at_once(blobs: Blobs) -> None:
+def test_two_calls_do_not_send_one_blob_at_once(blobs: FileBlobs) -> None:
     def nested() -> Iterator[bytes]:
         yield DATA[:10]
         with pytest.raises(UploadBusy):
             blobs.append(SESSION, DIGEST, len(DATA), 10, [DATA[10:]])
         yield DATA[10:]
 
-    assert blobs.append(SESSION, DIGEST, len(DATA), 0, nested()) == len(DATA)
+    assert blobs.append(SESSION, DIGEST, len(DATA), 0, nested()) == Arrival(len(DATA), "")
 
 
 def test_a_session_that_was_cleaned_up_meanwhile(tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_session_that_was_cleaned_up_meanwhile(tmp_path: Path) -> None:
         if step is Step.PART_SYNCED:
             blobs.forget_session(SESSION)
 
-    blobs = Blobs(tmp_path, clean_up)
+    blobs = FileBlobs(tmp_path, clean_up)
     with pytest.raises(SessionClosed):
         blobs.put(SESSION, DIGEST, len(DATA), [DATA])
     assert not blobs.has(DIGEST, len(DATA))
@@ -216,7 +217,7 @@ def test_a_session_that_was_cleaned_up_meanwhile(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("call", ["write", "fsync", "link"])
 def test_a_disk_that_refuses(
-    call: str, number: int, expected: type[Exception], blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+    call: str, number: int, expected: type[Exception], blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -244,10 +245,10 @@ def test_an_upload_that_died_after_its_last_byte_goes_on() -> None:
             os.seteuid(NOBODY)
         try:
             with pytest.raises(KeyboardInterrupt):
-                Blobs(Path(directory), die).append(SESSION, DIGEST, len(DATA), 0, [DATA])
-            again = Blobs(Path(directory))
+                FileBlobs(Path(directory), die).append(SESSION, DIGEST, len(DATA), 0, [DATA])
+            again = FileBlobs(Path(directory))
             assert again.arrived_bytes(SESSION, DIGEST) == len(DATA)
-            assert again.append(SESSION, DIGEST, len(DATA), len(DATA), []) == len(DATA)
+            assert again.append(SESSION, DIGEST, len(DATA), len(DATA), []) == Arrival(len(DATA), "")
             assert again.read(DIGEST) == DATA
             assert stat.S_IMODE(again.path(DIGEST).stat().st_mode) == 0o444
         finally:
