@@ -6,7 +6,7 @@
     │   ├── ArgumentInvalid           another argument out of range
     │   ├── BaseRefused               a base model directory that cannot be described; lists every fault
     │   ├── VersionRefused            files or lineage that cannot become a version; lists every fault
-    │   ├── StatementRefused          a signature or statement that does not hold
+    │   ├── StatementRefused          a signature or statement that does not hold; lists every fault
     │   ├── UploadOffset              bytes that do not continue where the blob stands
     │   └── DestinationExists         pull never writes into what is already there
     ├── NotFound                  nothing of that name
@@ -31,6 +31,7 @@
     │   ├── RevisionCompacted         the events asked for are gone; list again, then watch
     │   ├── CollectionHeld            a backup is copying; nothing is collected meanwhile
     │   ├── BackendRefused            a database or store that does not keep what it acknowledges
+    │   ├── ExtraMissing              a part of the package that was not installed
     │   ├── UploadIncomplete          commit before every byte has arrived
     │   └── SessionClosed             the session was given up
     ├── Conflict                  somebody else got there first
@@ -145,7 +146,15 @@ class UploadOffset(InvalidInput):
 
 
 class StatementRefused(InvalidInput):
-    """A signature or another statement does not hold for what it is about."""
+    """A signature or another statement does not hold for what it is about.
+
+    Attributes:
+        verdicts: every fault found.
+    """
+
+    def __init__(self, verdicts: tuple[Verdict, ...]) -> None:
+        self.verdicts = verdicts
+        super().__init__(_lines(f"statement refused, {len(verdicts)} fault(s):", verdicts))
 
 
 class DestinationExists(InvalidInput):
@@ -260,6 +269,10 @@ class BackendRefused(Unmet):
     """The database or store does not keep what it acknowledges."""
 
 
+class ExtraMissing(Unmet):
+    """A part of the package is needed that was not installed; the message names its extra."""
+
+
 class UploadIncomplete(Unmet):
     """Not every byte has arrived.
 
@@ -339,7 +352,15 @@ class BlobCorrupt(IntegrityError):
 
 
 class AuditBroken(IntegrityError):
-    """The chain of the audit log does not hold."""
+    """The chain of the audit log does not hold.
+
+    Attributes:
+        seq: number of the first row that does not fit.
+    """
+
+    def __init__(self, message: str, *, seq: int) -> None:
+        self.seq = seq
+        super().__init__(message)
 
 
 class BackupBroken(IntegrityError):
@@ -355,7 +376,17 @@ class StorageFull(StorageError):
 
 
 class QuotaExceeded(StorageError):
-    """The namespace may not hold more."""
+    """The namespace may not hold more.
+
+    Attributes:
+        wanted_bytes: what it would hold.
+        quota_bytes: what it may hold.
+    """
+
+    def __init__(self, message: str, *, wanted_bytes: int, quota_bytes: int) -> None:
+        self.wanted_bytes = wanted_bytes
+        self.quota_bytes = quota_bytes
+        super().__init__(message)
 
 
 class StorageFailed(StorageError):

@@ -92,6 +92,7 @@ CODES: Final[dict[type[Exception], StatusCode]] = {
     registry_errors.RevisionCompacted: StatusCode.OUT_OF_RANGE,
     registry_errors.CollectionHeld: StatusCode.FAILED_PRECONDITION,
     registry_errors.BackendRefused: StatusCode.FAILED_PRECONDITION,
+    registry_errors.ExtraMissing: StatusCode.FAILED_PRECONDITION,
     registry_errors.AuditBroken: StatusCode.DATA_LOSS,
     registry_errors.BackupBroken: StatusCode.DATA_LOSS,
     registry_errors.QuotaExceeded: StatusCode.RESOURCE_EXHAUSTED,
@@ -108,6 +109,14 @@ FAULT_CODES: Final[dict[str, StatusCode]] = {
     "FEATURE_UNSUPPORTED": StatusCode.FAILED_PRECONDITION,
 }
 """Faults inside a request, a file or a load that say more than the class that carries them."""
+
+_LISTING: Final = (
+    registry_errors.VersionRefused,
+    registry_errors.BaseRefused,
+    registry_errors.PolicyUnmet,
+    registry_errors.StatementRefused,
+)
+"""Registry errors that list verdicts."""
 
 _FACTS: Final = (
     "cause_reason",
@@ -149,7 +158,7 @@ def faults_of(error: DomainError) -> tuple[FieldFault, ...]:
     """Every fault that the error lists; empty when it lists none."""
     if isinstance(error, server_errors.InvalidField):
         return error.faults
-    if isinstance(error, registry_errors.VersionRefused | registry_errors.BaseRefused | registry_errors.PolicyUnmet):
+    if isinstance(error, _LISTING):
         return tuple(FieldFault(v.subject, str(v.reason), v.message) for v in error.verdicts)
     return ()
 
