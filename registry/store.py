@@ -11,12 +11,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from switchyard.registry.access.principals import AccessControl
+from switchyard.registry.access.reach import Reach
 from switchyard.registry.base_model import BaseModelSpec
+from switchyard.registry.catalog.adapters import Adapters
 from switchyard.registry.catalog.aliases import Aliases
 from switchyard.registry.catalog.bases import BaseModels
 from switchyard.registry.catalog.resolve import resolve
+from switchyard.registry.catalog.states import States
 from switchyard.registry.catalog.versions import Versions
+from switchyard.registry.index.audit_log import AuditLog
 from switchyard.registry.index.database import Index
+from switchyard.registry.index.feed import Feed
+from switchyard.registry.index.sqlite import SqliteDialect
 from switchyard.registry.lineage import Lineage
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.publishing.publisher import Publisher
@@ -34,7 +41,9 @@ from switchyard.registry.records import (
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.steps import OnStep, ignore_step
 from switchyard.registry.storage.downloads import Downloads
-from switchyard.registry.storage.files import Blobs, mapped_os_errors, sync_directory
+from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
+from switchyard.registry.storage.files import FileBlobs
+from switchyard.registry.upkeep.collector import Collector
 from switchyard.registry.validation.validator import Validator
 from switchyard.registry.validation.worker import validate_in_worker
 
@@ -67,20 +76,27 @@ class Registry:
         on_step: OnStep,
     ) -> None:
         self._root = root
-        self._index = Index(root / _DATABASE, clock)
-        self._blobs = Blobs(root, on_step)
+        self._index = Index(SqliteDialect(root / _DATABASE), clock)
+        self.feed = Feed(self._index)
+        self.audit = AuditLog(self._index)
+        self._blobs = FileBlobs(root, on_step)
         self._bases = BaseModels(self._index)
         self._versions = Versions(self._index, self._bases)
-        self._aliases = Aliases(self._index, self._versions, on_step)
+        self.aliases = Aliases(self._index, self._versions, on_step)
+        self._adapters = Adapters(self._index)
+        self.states = States(self._index, self._versions, self.aliases)
         self._downloads = Downloads(self._index, self._blobs)
-        self._sessions = Sessions(self._index, self._blobs, on_step, lease_s)
+        self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
+        self.collector = Collector(self._index, self._blobs, root, on_step)
+        self.access = AccessControl(self._index)
+        self.reach = Reach(self._index)
         self._publisher = Publisher(
             index=self._index,
             blobs=self._blobs,
-            sessions=self._sessions,
+            sessions=self.sessions,
             bases=self._bases,
             versions=self._versions,
-            aliases=self._aliases,
+            aliases=self.aliases,
             validate=validate,
             on_step=on_step,
         )
@@ -168,11 +184,11 @@ class Registry:
 
     def upload(self, session_id: str, digest: str, offset: int, chunks: Iterable[bytes]) -> UploadProgress:
         """See `Sessions.upload`."""
-        return self._sessions.upload(session_id, digest, offset, chunks)
+        return self.sessions.upload(session_id, digest, offset, chunks)
 
     def query_upload(self, session_id: str, digest: str) -> UploadProgress:
         """See `Sessions.progress`."""
-        return self._sessions.progress(session_id, digest)
+        return self.sessions.progress(session_id, digest)
 
     def commit_publish(
         self,
@@ -194,7 +210,7 @@ class Registry:
 
     def abort_publish(self, session_id: str) -> None:
         """See `Sessions.abort`."""
-        self._sessions.abort(session_id)
+        self.sessions.abort(session_id)
 
     def publish(
         self,
@@ -229,24 +245,34 @@ class Registry:
         return resolve(self._index, self._versions, ref, base_digest)
 
     def get_version(self, ref: AdapterRef) -> VersionRecord:
-        """Returns the version that a ref names now.
+        """Returns the version that a ref names now, in whatever state it is.
 
         Raises:
             AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
         """
-        return self.resolve(ref).version
+        with self._index.read() as connection:
+            return self._versions.by_id(connection, self._versions.find(connection, ref)[0])
+
+    def get_adapter(self, name: AdapterName) -> AdapterSummary:
+        """See `Adapters.get`."""
+        return self._adapters.get(name)
 
     def list_adapters(
         self, namespace: str | None = None, limit: int = DEFAULT_PAGE, page_token: str = ""
     ) -> tuple[list[AdapterSummary], str]:
-        """See `Versions.adapters_page`."""
-        return self._versions.adapters_page(namespace, limit, page_token)
+        """See `Adapters.page`."""
+        return self._adapters.page(namespace, limit, page_token)
 
     def list_versions(
-        self, name: AdapterName, limit: int = DEFAULT_PAGE, page_token: str = ""
+        self,
+        name: AdapterName,
+        limit: int = DEFAULT_PAGE,
+        page_token: str = "",
+        *,
+        include_deleted: bool = False,
     ) -> tuple[list[VersionRecord], str]:
         """See `Versions.page`."""
-        return self._versions.page(name, limit, page_token)
+        return self._versions.page(name, limit, page_token, include_deleted=include_deleted)
 
     def read_blob(self, digest: str) -> bytes:
         """Returns a blob's bytes from private memory; exactly these bytes were verified.
@@ -266,11 +292,12 @@ class Registry:
 
         Raises:
             AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
+            VersionYanked, VersionQuarantined, VersionDeleted: its state forbids it.
             DestinationExists: `dest` holds something already.
             BlobCorrupt: bytes are missing or changed; nothing is written.
             StorageFull, StorageFailed: nothing is written.
         """
-        version = self.get_version(ref)
+        version = self.resolve(ref).version
         self._downloads.write_files(version, dest)
         return version
 
@@ -287,13 +314,13 @@ class Registry:
         reason: str = "",
     ) -> AliasMove:
         """See `Aliases.move`."""
-        return self._aliases.move(
+        return self.aliases.move(
             name, alias, version, expected_generation=expected_generation, actor=actor, reason=reason
         )
 
     def alias_history(self, name: AdapterName, alias: str) -> list[AliasEvent]:
         """See `Aliases.history`."""
-        return self._aliases.history(name, alias)
+        return self.aliases.history(name, alias)
 
 
 @contextmanager

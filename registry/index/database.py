@@ -1,18 +1,12 @@
-"""The index: which versions, aliases and sessions exist. Bytes live in `blobs`.
+"""The index: which versions, aliases and sessions exist. Bytes live in `storage`.
 
-Owns the database connections and the two kinds of transaction. It never looks
-at a blob and holds no rules about versions; those are in `publish`, `aliases`
-and `versions`.
-
-On SQLite the driver's own transaction handling is switched off, because it
-would run a SELECT outside the transaction that later writes: every write
-transaction takes the write lock first (BEGIN IMMEDIATE), so what it reads is
-what it changes. `synchronous=FULL` makes a commit survive a power cut.
+Owns the two kinds of transaction and the order of changes. It never looks at a
+blob and holds no rules about versions; those are in `publishing` and
+`catalog`. What differs between databases is in `sqlite` and `postgres`.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,15 +14,15 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from switchyard.registry.errors import SchemaUnknown, StorageFailed, StorageFull, StoreBusy
+from switchyard.registry.errors import SchemaUnknown, StoreBusy
 from switchyard.registry.index import audit, schema
 from switchyard.registry.index.changes import Change, ChangeKind
+from switchyard.registry.index.dialect import BEGINS, Dialect
 from switchyard.registry.index.schema import BlobState
+from switchyard.registry.index.wakeup import Wakeup
 
 HEAD_REVISION = "0002"
-_BUSY_TIMEOUT_S = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -36,22 +30,25 @@ class Index:
     """The database of one registry; usable from several threads and processes at once.
 
     Args:
-        path: the SQLite file; its directory exists.
+        dialect: the database.
         clock: seconds since the epoch, for every time that is stored.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, dialect: Dialect, clock: Callable[[], float] = time.time) -> None:
+        self._dialect = dialect
         self._clock = clock
-        self._writes = _engine(path, "BEGIN IMMEDIATE")
-        self._reads = _engine(path, "BEGIN")
+        self.wakeup = Wakeup(dialect.changes)
 
     def migrate(self) -> None:
-        """Brings the tables to this release; the caller keeps other processes from doing the same.
+        """Brings the tables to this release, while other processes that do the same wait.
 
         Raises:
             SchemaUnknown: a newer release has changed them.
         """
-        with self.write() as connection:
+        with self.read() as connection:
+            if _revision(connection) == HEAD_REVISION:
+                return
+        with self._transaction(self._dialect.begin_migration) as connection:
             found = _revision(connection)
             if found == HEAD_REVISION:
                 return
@@ -69,19 +66,21 @@ class Index:
         Raises:
             StoreBusy, StorageFailed: the database refused.
         """
-        with _mapped_errors(), self._reads.begin() as connection:
+        with self._transaction(self._dialect.begin_read) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that holds the write lock; commits at the end, rolls back on an exception.
+        """A transaction that has the writers' lock; commits at the end, rolls back on an exception.
 
         Raises:
             StoreBusy: the lock was not free in time; nothing has changed.
-            StorageFull, StorageFailed: the database refused; nothing is acknowledged.
+            StorageFull: the database refused; nothing has changed.
+            StorageFailed: the same, or its answer to the commit was lost; nothing is acknowledged.
         """
-        with _mapped_errors(), self._writes.begin() as connection:
+        with self._transaction(self._dialect.begin_write) as connection:
             yield connection
+        self.wakeup.poke()
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -90,7 +89,7 @@ class Index:
     def announce(self, connection: Connection, change: Change) -> int:
         """Writes a change as an event with the next revision, and its audit row; the last act of a transaction.
 
-        Being last keeps the counter's row lock short, and commits follow the order of revisions.
+        Revisions have no gaps and commit in order, because writers come one after the other.
 
         Returns:
             The revision.
@@ -101,11 +100,19 @@ class Index:
         rev: int = connection.execute(raised).scalar_one()
         row = {"rev": rev, "kind": str(change.kind), "namespace": change.namespace, "adapter": change.adapter}
         connection.execute(sa.insert(schema.event).values(**row, payload=dict(change.payload), at_s=at_s))
+        self._dialect.announce(connection, rev)
         return rev
 
-    def mark_corrupt(self, digest: str) -> None:
-        """Remembers that a blob's bytes are bad, so that the next publisher sends them again."""
+    def mark_corrupt(self, digest: str, physical_key: str | None = None) -> None:
+        """Remembers that a blob's bytes are bad, so that the next publisher sends them again.
+
+        Args:
+            digest: of the blob.
+            physical_key: where the bad bytes were found; under another key it may have been healed since.
+        """
         sound = sa.and_(schema.blob.c.digest == digest, schema.blob.c.state == BlobState.PRESENT)
+        if physical_key is not None:
+            sound = sa.and_(sound, schema.blob.c.physical_key == physical_key)
         with self.write() as connection:
             marked = connection.execute(sa.update(schema.blob).where(sound).values(state=BlobState.CORRUPT))
             if marked.rowcount:
@@ -113,44 +120,37 @@ class Index:
 
     def close(self) -> None:
         """Closes every connection."""
-        self._reads.dispose()
-        self._writes.dispose()
+        self.wakeup.close()
+        self._dialect.engine.dispose()
 
+    @contextmanager
+    def _transaction(self, begins: tuple[str, ...]) -> Iterator[Connection]:
+        try:
+            connection = self._begun(begins)
+            with connection, connection.get_transaction() or connection.begin():
+                yield connection
+        except sa.exc.DBAPIError as error:
+            refused = self._dialect.storage_error(error.orig) if error.orig is not None else None
+            if refused is None:
+                raise
+            raise refused from error
+        except sa.exc.TimeoutError as error:
+            raise StoreBusy("every connection to the registry's database is in use; try again") from error
 
-def _engine(path: Path, begin: str) -> sa.Engine:
-    # No limit on connections: there is one per busy thread, and waiting is the busy timeout's business.
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)), pool_size=0, connect_args={"timeout": _BUSY_TIMEOUT_S}
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def _configure(connection: DBAPIConnection, _record: object) -> None:
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
-@contextmanager
-def _mapped_errors() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        cause = error.orig
-        if isinstance(error, sa.exc.IntegrityError) or not isinstance(cause, sqlite3.Error):
-            raise
-        name = getattr(cause, "sqlite_errorname", "") or ""
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            message = f"the registry's write lock was not free for {_BUSY_TIMEOUT_S:.0f} s; try again"
-            raise StoreBusy(message) from error
-        if name == "SQLITE_FULL":
-            raise StorageFull("no space is left for the registry's index; free some and try again") from error
-        raise StorageFailed(f"the registry's index failed: {name or cause}") from error
+    def _begun(self, begins: tuple[str, ...]) -> Connection:
+        """A connection in a transaction. One that the pool had kept may be dead; the next one is new."""
+        for is_last in (False, True):
+            connection = self._dialect.engine.connect().execution_options(**{BEGINS: begins})
+            try:
+                connection.begin()
+            except BaseException as error:
+                connection.close()
+                dead = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+                if is_last or not dead:
+                    raise
+            else:
+                break
+        return connection
 
 
 def _revision(connection: Connection) -> str | None:

@@ -22,6 +22,7 @@ from switchyard.registry.index import database as index_module
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import HEAD_REVISION, Index
+from switchyard.registry.index.sqlite import SqliteDialect
 from switchyard.registry.store import Registry
 
 X = Change(ChangeKind.ADAPTER_CHANGED, "tester", "n", "a")
@@ -29,7 +30,7 @@ X = Change(ChangeKind.ADAPTER_CHANGED, "tester", "n", "a")
 
 @pytest.fixture
 def index(tmp_path: Path) -> Index:
-    made = Index(tmp_path / "registry.db")
+    made = Index(SqliteDialect(tmp_path / "registry.db"))
     made.migrate()
     return made
 
@@ -79,12 +80,9 @@ def test_durability_settings(index: Index) -> None:
             assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
-def test_a_write_transaction_has_the_lock_from_its_beginning(
-    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_transaction_has_the_lock_from_its_beginning(index: Index, tmp_path: Path) -> None:
     """Otherwise two writers read the same state and both act on it."""
-    monkeypatch.setattr(index_module, "_BUSY_TIMEOUT_S", 0.05)
-    impatient = Index(tmp_path / "registry.db")
+    impatient = Index(SqliteDialect(tmp_path / "registry.db", busy_timeout_s=0.05))
     with index.write() as connection:
         connection.execute(sa.select(schema.clock.c.rev)).scalar_one()
         with impatient.read() as reader:
