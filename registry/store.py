@@ -44,6 +44,7 @@ from switchyard.registry.storage.downloads import Downloads
 from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
 from switchyard.registry.storage.files import FileBlobs
 from switchyard.registry.upkeep.collector import Collector
+from switchyard.registry.upkeep.scrubber import Scrubber
 from switchyard.registry.validation.validator import Validator
 from switchyard.registry.validation.worker import validate_in_worker
 
@@ -88,6 +89,7 @@ class Registry:
         self._downloads = Downloads(self._index, self._blobs)
         self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
         self.collector = Collector(self._index, self._blobs, root, on_step)
+        self.scrubber = Scrubber(self._index, self._blobs)
         self.access = AccessControl(self._index)
         self.reach = Reach(self._index)
         self._publisher = Publisher(
