@@ -23,6 +23,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--demo-dir", type=Path, help="measure parity on the adapters that this demo run made")
+    parser.addoption("--crash-full", action="store_true", help="kill and fail at every point, not at a sample")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,9 +1,11 @@
-"""Processes to kill, and a registry to kill them in."""
+"""Processes to kill, registries to kill them in, and a tally of what was done."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
+import time
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -14,8 +16,11 @@ import pytest
 import registry_actor
 from handmade import write_adapter, write_base
 from registry_actor import Run, open_registry
+from trials import Trials
 
 from switchyard.registry.base_model import describe_base
+
+_TALLY: list[tuple[str, float]] = []
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +30,10 @@ def processes() -> ForkServerContext:
     Forking the test process itself would copy the threads' locks of whatever earlier tests have imported.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "registry_actor"])
+    context.set_forkserver_preload(["__main__", "registry_actor", "warm"])
     with pytest.MonkeyPatch.context() as patch:
         # The server of Python 3.11 does not take over this process's sys.path before it imports.
-        patch.setenv("PYTHONPATH", str(Path(registry_actor.__file__).parent))
+        patch.setenv("PYTHONPATH", str(Path(registry_actor.__file__).parent), prepend=os.pathsep)
         forkserver.ensure_running()
     return context
 
@@ -44,6 +49,11 @@ def run(processes: ForkServerContext) -> Run:
         return process.exitcode
 
     return run_one
+
+
+@pytest.fixture(scope="session")
+def trials(processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return Trials(tmp_path_factory.mktemp("trials"), processes)
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +74,24 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Adapters with distinct content."""
     directory = tmp_path_factory.mktemp("sources")
     return [write_adapter(directory / str(seed), seed=seed) for seed in range(20)]
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether every point is tried, or a sample that fits into `make test`."""
+    return bool(request.config.getoption("--crash-full"))
+
+
+@pytest.fixture
+def tally() -> Callable[[str], None]:
+    """Takes lines for the summary at the end of the run; each gets the seconds since its test began."""
+    started = time.monotonic()
+    return lambda line: _TALLY.append((line, time.monotonic() - started))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what was done; a crash test that tried nothing should not pass for one that found nothing."""
+    if _TALLY:
+        terminalreporter.section("crash tests")
+    for line, seconds in _TALLY:
+        terminalreporter.write_line(f"{line}  [{seconds:.1f} s]")

@@ -6,7 +6,8 @@ import json
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-from registry_actor import NAME, REF, faults_of, move_many, open_registry, publish, publish_many
+from registry_actor import NAME, REF, move_many, open_registry, publish, publish_many
+from registry_oracle import faults_of
 
 PROCESSES = 4
 

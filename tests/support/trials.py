@@ -1,0 +1,218 @@
+"""Trials: a scenario in a copy of its registry, a fault, and what the oracle says afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import traceback
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+from handmade import write_adapter, write_base
+from registry_actor import killer, open_registry
+from registry_oracle import faults_of, lost, picture
+from scenarios import SCENARIOS, Scenario
+from syscalls import Call, calls_of, run_traced
+
+from switchyard.registry.base_model import describe_base
+from switchyard.registry.errors import RegistryError
+from switchyard.registry.steps import Step, ignore_step
+
+CLEAN_ERROR = 3
+"""Exit code of a process that got an error from the registry's tree each time."""
+SOURCES = 4
+_RUN_S = 120.0
+
+
+class Report:
+    """What the interrupted process has told the world; a line is complete or not there.
+
+    It is written with `writev`, a call that the registry does not make and no fault is put into.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def add(self, **line: Any) -> None:
+        os.writev(self._fd, [json.dumps(line).encode() + b"\n"])
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def act(
+    root: Path,
+    sources: Path,
+    report_path: Path,
+    scenario: str,
+    *,
+    attempts: int = 1,
+    on_step: Callable[[Step], None] = ignore_step,
+    mutate: Callable[[], None] | None = None,
+) -> None:
+    """Makes the calls of a scenario and acknowledges each; the process ends with 0, `CLEAN_ERROR` or 1.
+
+    Args:
+        root: the registry.
+        sources: adapters to publish.
+        report_path: where acknowledgements go.
+        scenario: its name.
+        attempts: how often a call that failed is made in all, in the same process.
+        on_step: told of each step.
+        mutate: breaks the registry first, to see who notices.
+    """
+    with closing(Report(report_path)) as report:
+        if mutate is not None:
+            mutate()
+        try:
+            with open_registry(root, on_step) as registry:
+                for operation in SCENARIOS[scenario].act:
+                    for attempt in range(attempts):
+                        try:
+                            report.add(promise=operation.perform(registry, sources))
+                            break
+                        except RegistryError as error:
+                            report.add(error=error.reason)
+                            if attempt + 1 == attempts:
+                                raise
+        except RegistryError as error:
+            report.add(error=error.reason)
+            raise SystemExit(CLEAN_ERROR) from None
+        except BaseException:
+            report.add(crash=traceback.format_exc())
+            raise SystemExit(1) from None
+
+
+def act_until_step(root: Path, sources: Path, report_path: Path, scenario: str, step: Step, occurrence: int) -> None:
+    act(root, sources, report_path, scenario, on_step=killer(step, occurrence))
+
+
+def note_steps(root: Path, sources: Path, report_path: Path, scenario: str) -> None:
+    """Lists the steps that a scenario passes."""
+    seen: list[Step] = []
+    act(root, sources, report_path, scenario, on_step=seen.append)
+    with closing(Report(report_path)) as report:
+        report.add(steps=seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One copy of a scenario's registry.
+
+    Attributes:
+        scenario: what is done to it.
+        root: the directory.
+        sources: adapters to publish.
+        report: written by the process.
+        log: written by strace.
+        expected: the picture of the registry once everything is done.
+    """
+
+    scenario: Scenario
+    root: Path
+    sources: Path
+    report: Path
+    log: Path
+    expected: dict[str, Any] | None
+
+    @property
+    def arguments(self) -> tuple[Path, Path, Path, str]:
+        """What `act` takes first."""
+        return self.root, self.sources, self.report, self.scenario.name
+
+    def told(self, kind: str) -> list[Any]:
+        """The lines of the report of one kind."""
+        if not self.report.exists():
+            return []
+        lines = [json.loads(line) for line in self.report.read_text().splitlines()]
+        return [line[kind] for line in lines if kind in line]
+
+    def calls(self) -> list[Call]:
+        """The system calls of the process."""
+        return calls_of(self.log)
+
+    def faults(self) -> list[str]:
+        """Everything that is wrong after a fault: at once, after the client's retries, and left over at the end."""
+        found = [f"the process did not fail cleanly: {crash}" for crash in self.told("crash")]
+        found += faults_of(self.root) + lost(self.root, self.told("promise"))
+        with open_registry(self.root) as registry:
+            again = [operation.perform(registry, self.sources) for operation in self.scenario.act]
+        found += [f"after the retry: {fault}" for fault in faults_of(self.root, strict=True) + lost(self.root, again)]
+        now = picture(self.root)
+        if self.expected is not None:
+            found += [
+                f"after the retry: {name} are {now[name]}, expected {rows}"
+                for name, rows in self.expected.items()
+                if now[name] != rows
+            ]
+        return found
+
+
+class Trials:
+    """Makes trials.
+
+    Args:
+        directory: everything is put there.
+        processes: makes processes.
+    """
+
+    def __init__(self, directory: Path, processes: ForkServerContext) -> None:
+        self._directory = directory
+        self._processes = processes
+        self._made = 0
+        self._templates: dict[str, Path] = {}
+        self._expected: dict[str, dict[str, Any]] = {}
+        self._sources = directory / "sources"
+        for seed in range(SOURCES):
+            write_adapter(self._sources / str(seed), seed=seed)
+        self._empty = directory / "empty"
+        with open_registry(self._empty) as registry:
+            registry.register_base(describe_base(write_base(directory / "base")))
+
+    def new(self, name: str) -> Trial:
+        """A fresh copy of what is there before a scenario."""
+        scenario = SCENARIOS[name]
+        if name not in self._templates:
+            self._templates[name] = self._prepared(scenario)
+            # Without a fault, everything is as it should be in the end.
+            clean = self._copy(scenario, None)
+            self.run(clean)
+            if faults := clean.faults():
+                raise RuntimeError(f"scenario {name} has faults without a fault: {faults}")
+            self._expected[name] = picture(clean.root)
+        return self._copy(scenario, self._expected[name])
+
+    def drop(self, trial: Trial) -> None:
+        """Makes room."""
+        shutil.rmtree(trial.root.parent)
+
+    def run(self, trial: Trial, target: Callable[..., None] = act, *more: Any) -> int | None:
+        """Runs a function on a trial in a process of its own; returns the exit code."""
+        process = self._processes.Process(target=target, args=(*trial.arguments, *more))
+        process.start()
+        process.join(_RUN_S)
+        return process.exitcode
+
+    def run_traced(self, trial: Trial, inject: str = "", target: Callable[..., None] = act, *more: Any) -> int | None:
+        """The same under strace; see `syscalls.run_traced`."""
+        return run_traced(self._processes, trial.log, target, *trial.arguments, *more, inject=inject)
+
+    def _prepared(self, scenario: Scenario) -> Path:
+        root = self._directory / "templates" / scenario.name
+        shutil.copytree(self._empty, root)
+        with open_registry(root) as registry:
+            for operation in scenario.prepare:
+                operation.perform(registry, self._sources)
+        return root
+
+    def _copy(self, scenario: Scenario, expected: dict[str, Any] | None) -> Trial:
+        self._made += 1
+        place = self._directory / f"{scenario.name}-{self._made}"
+        root = Path(shutil.copytree(self._templates[scenario.name], place / "registry"))
+        return Trial(scenario, root, self._sources, place / "report", place / "strace.log", expected)
