@@ -49,6 +49,7 @@
     │   ├── StorageFull
     │   ├── QuotaExceeded             the namespace may not hold more
     │   ├── StorageFailed
+    │   ├── StoreUnavailable          the object store does not answer
     │   ├── StoreBusy                 another process held the write lock too long
     │   └── SchemaUnknown             the store was written by a newer release
     ├── AccessError               who asks may not
@@ -391,6 +392,12 @@ class QuotaExceeded(StorageError):
 
 class StorageFailed(StorageError):
     """An input or output operation failed; what it was writing is not acknowledged."""
+
+
+class StoreUnavailable(StorageError):
+    """The object store did not answer, or with a fault of its own; nothing is acknowledged."""
+
+    retryable = True
 
 
 class StoreBusy(StorageError):

@@ -21,13 +21,18 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}\Z")
 _FORMS = "`ns/name@alias`, `ns/name:7` or `ns/name@sha256:<64 hex>`"
 
 
+def is_name(text: str) -> bool:
+    """Tells whether `text` has the form of a name."""
+    return _NAME.match(text) is not None
+
+
 def check_name(text: str, kind: str) -> str:
     """Returns `text` if it can be the name of a `kind` (namespace, adapter, alias).
 
     Raises:
         RefSyntax: it cannot.
     """
-    if _NAME.match(text) is None:
+    if not is_name(text):
         raise RefSyntax(
             f"{kind} {shown(text)} is not a name: 1 to 64 of a-z, 0-9, '.', '_', '-', "
             "beginning and ending with a letter or digit"

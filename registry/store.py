@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,8 @@ from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.catalog.adapters import Adapters
 from switchyard.registry.catalog.aliases import Aliases
 from switchyard.registry.catalog.bases import BaseModels
+from switchyard.registry.catalog.labels import Labels
+from switchyard.registry.catalog.namespaces import Namespaces
 from switchyard.registry.catalog.resolve import resolve
 from switchyard.registry.catalog.states import States
 from switchyard.registry.catalog.versions import Versions
@@ -28,6 +30,7 @@ from switchyard.registry.lineage import Lineage
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.publishing.publisher import Publisher
 from switchyard.registry.publishing.sessions import LEASE_S, Sessions
+from switchyard.registry.publishing.version_rows import VersionRows
 from switchyard.registry.records import (
     AdapterSummary,
     AliasEvent,
@@ -86,6 +89,8 @@ class Registry:
         self.aliases = Aliases(self._index, self._versions, on_step)
         self._adapters = Adapters(self._index)
         self.states = States(self._index, self._versions, self.aliases)
+        self.labels = Labels(self._index, self._versions)
+        self.namespaces = Namespaces(self._index)
         self._downloads = Downloads(self._index, self._blobs)
         self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
         self.collector = Collector(self._index, self._blobs, root, on_step)
@@ -99,6 +104,7 @@ class Registry:
             bases=self._bases,
             versions=self._versions,
             aliases=self.aliases,
+            rows=VersionRows(self._index, self.states, self.labels, on_step),
             validate=validate,
             on_step=on_step,
         )
@@ -199,6 +205,7 @@ class Registry:
         validate_only: bool = False,
         set_alias: str | None = None,
         expected_generation: int | None = None,
+        tags: Mapping[str, str] | None = None,
         actor: str,
     ) -> PublishResult:
         """See `Publisher.commit`."""
@@ -207,6 +214,7 @@ class Registry:
             validate_only=validate_only,
             set_alias=set_alias,
             expected_generation=expected_generation,
+            tags=tags or {},
             actor=actor,
         )
 
@@ -226,6 +234,7 @@ class Registry:
         note: str = "",
         set_alias: str | None = None,
         expected_generation: int | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> PublishResult:
         """See `Publisher.publish_directory`."""
         return self._publisher.publish_directory(
@@ -238,13 +247,14 @@ class Registry:
             note=note,
             set_alias=set_alias,
             expected_generation=expected_generation,
+            tags=tags or {},
         )
 
     # -- reading ---------------------------------------------------------
 
-    def resolve(self, ref: AdapterRef, *, base_digest: str | None = None) -> ResolvedAdapter:
+    def resolve(self, ref: AdapterRef, *, base_digest: str | None = None, session_key: str = "") -> ResolvedAdapter:
         """See `resolve`."""
-        return resolve(self._index, self._versions, ref, base_digest)
+        return resolve(self._index, self._versions, ref, base_digest, session_key)
 
     def get_version(self, ref: AdapterRef) -> VersionRecord:
         """Returns the version that a ref names now, in whatever state it is.

@@ -13,13 +13,15 @@ idempotency key goes on from there.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from switchyard.registry.catalog import usage
 from switchyard.registry.catalog.aliases import Aliases
 from switchyard.registry.catalog.bases import BaseModels
+from switchyard.registry.catalog.labels import check_tags
 from switchyard.registry.catalog.versions import Versions
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import (
@@ -36,8 +38,8 @@ from switchyard.registry.lineage import Lineage, check_lineage
 from switchyard.registry.manifest import FileEntry, Manifest
 from switchyard.registry.publishing.session_rows import Session, SessionRequest
 from switchyard.registry.publishing.sessions import Sessions
-from switchyard.registry.publishing.version_rows import write_version
-from switchyard.registry.records import PublishResult, UploadSession, VersionRecord
+from switchyard.registry.publishing.version_rows import Draft, VersionRows
+from switchyard.registry.records import AdapterShape, PublishResult, UploadSession, VersionRecord
 from switchyard.registry.refs import AdapterName, check_alias
 from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.storage.blob_store import BlobStore
@@ -60,6 +62,7 @@ class Publisher:
         bases: base models that a version can be made for.
         versions: reads back what was made.
         aliases: moved together with a commit when asked.
+        rows: writes the version.
         validate: decides whether files can be a version.
         on_step: told of each point of the protocol.
     """
@@ -73,6 +76,7 @@ class Publisher:
         bases: BaseModels,
         versions: Versions,
         aliases: Aliases,
+        rows: VersionRows,
         validate: Validator,
         on_step: OnStep = ignore_step,
     ) -> None:
@@ -82,6 +86,7 @@ class Publisher:
         self._bases = bases
         self._versions = versions
         self._aliases = aliases
+        self._rows = rows
         self._validate = validate
         self._on_step = on_step
 
@@ -103,6 +108,7 @@ class Publisher:
             ArgumentInvalid: the key, the publisher or the note.
             BaseNotFound: the base model is not registered.
             IdempotencyConflict: the key was used for other content.
+            QuotaExceeded: the namespace may not hold that much more.
         """
         _check_text("idempotency_key", idempotency_key, 1, _KEY_CHARACTERS)
         _check_text("publisher", publisher, 1, _KEY_CHARACTERS)
@@ -112,9 +118,11 @@ class Publisher:
         check_lineage(lineage, findings)
         if findings.faults:
             raise VersionRefused(findings.faults)
+        manifest = Manifest.of(files, base_digest, lineage)
         with self._index.read() as connection:
             self._bases.get(connection, base_digest)
-        manifest = Manifest.of(files, base_digest, lineage)
+            sizes = {entry.digest: entry.size_bytes for entry in manifest.files}
+            usage.require_room(connection, name.namespace, sizes)
         session = self._sessions.open(SessionRequest(name, manifest, idempotency_key, publisher, note))
         if session.version_id is not None:
             committed = self._record(session.version_id)
@@ -129,6 +137,7 @@ class Publisher:
         validate_only: bool,
         set_alias: str | None,
         expected_generation: int | None,
+        tags: Mapping[str, str],
         actor: str,
     ) -> PublishResult:
         """Checks everything and makes the version visible, with the alias moved in the same transaction.
@@ -140,6 +149,7 @@ class Publisher:
             validate_only: run every check, change nothing.
             set_alias: alias to point at the version.
             expected_generation: generation that alias must have now; 0 means it must not exist.
+            tags: labels that the version gets.
             actor: who commits.
 
         Raises:
@@ -148,8 +158,11 @@ class Publisher:
             VersionRefused: faults in the files, all of them.
             GenerationMismatch: the alias has moved; nothing has changed.
             IdempotencyConflict: committed before with another alias.
+            VersionQuarantined: the same content is held back.
+            QuotaExceeded: the namespace may not hold that much more.
         """
         _check_text("actor", actor, 1, _KEY_CHARACTERS)
+        check_tags(tags)
         if set_alias is not None:
             check_alias(set_alias)
         elif expected_generation is not None:
@@ -171,7 +184,8 @@ class Publisher:
             if session.state is SessionState.COMMITTED:
                 return self._committed(session, set_alias)
             self._sessions.require_open(session)
-            version_id, notes = write_version(self._index, connection, session, outcome, self._on_step)
+            draft = Draft.of(session, _shape(outcome), _texts(outcome.warnings), tags)
+            version_id, notes = self._rows.write(connection, draft)
             self._sessions.mark_committed(connection, session_id, version_id, set_alias)
             if set_alias is not None:
                 self._aliases.move_within(
@@ -200,6 +214,7 @@ class Publisher:
         note: str,
         set_alias: str | None,
         expected_generation: int | None,
+        tags: Mapping[str, str],
     ) -> PublishResult:
         """Publishes a directory in PEFT's layout: begin, upload and commit in this process.
 
@@ -237,6 +252,7 @@ class Publisher:
             validate_only=False,
             set_alias=set_alias,
             expected_generation=expected_generation,
+            tags=tags,
             actor=publisher,
         )
         return PublishResult(result.version, (*_texts(source.warnings), *result.warnings))
@@ -286,6 +302,12 @@ class Publisher:
 
 def _texts(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     return tuple(str(verdict) for verdict in verdicts)
+
+
+def _shape(outcome: ValidationOutcome) -> AdapterShape:
+    if outcome.shape is None:
+        raise TypeError("a validation without faults gives a shape")
+    return outcome.shape
 
 
 def _check_text(name: str, text: str, least: int, most: int, *, multiline: bool = False) -> None:
