@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,8 +23,8 @@ from switchyard.registry.catalog.versions import Versions
 from switchyard.registry.index.audit_log import AuditLog
 from switchyard.registry.index.database import Index
 from switchyard.registry.index.feed import Feed
-from switchyard.registry.index.sqlite import SqliteDialect
 from switchyard.registry.lineage import Lineage
+from switchyard.registry.location import Location, opening, remember, settle
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.publishing.publisher import Publisher
 from switchyard.registry.publishing.sessions import LEASE_S, Sessions
@@ -44,7 +42,6 @@ from switchyard.registry.records import (
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.steps import OnStep, ignore_step
 from switchyard.registry.storage.downloads import Downloads
-from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
 from switchyard.registry.storage.files import FileBlobs
 from switchyard.registry.upkeep.collector import Collector
 from switchyard.registry.upkeep.scrubber import Scrubber
@@ -52,8 +49,6 @@ from switchyard.registry.validation.validator import Validator
 from switchyard.registry.validation.worker import validate_in_worker
 
 DEFAULT_PAGE = 100
-_DATABASE = "registry.db"
-_OPENING_LOCK = "opening.lock"
 
 
 class Registry:
@@ -63,7 +58,7 @@ class Registry:
     a local file system. Open it with `Registry.open`.
 
     Args:
-        root: the directory; it exists.
+        location: where it is; the directory exists.
         clock: seconds since the epoch.
         lease_s: seconds an upload session lives without bytes arriving.
         validate: decides whether files can be a version.
@@ -72,15 +67,15 @@ class Registry:
 
     def __init__(
         self,
-        root: Path,
+        location: Location,
         *,
         clock: Callable[[], float],
         lease_s: float,
         validate: Validator,
         on_step: OnStep,
     ) -> None:
-        self._root = root
-        self._index = Index(SqliteDialect(root / _DATABASE), clock)
+        root = location.root
+        self._index = Index(location.dialect(), clock)
         self.feed = Feed(self._index)
         self.audit = AuditLog(self._index)
         self._blobs = FileBlobs(root, on_step)
@@ -112,27 +107,29 @@ class Registry:
     @classmethod
     def open(
         cls,
-        root: Path,
+        root: Path | Location,
         *,
         clock: Callable[[], float] = time.time,
         lease_s: float = LEASE_S,
         validate: Validator = validate_in_worker,
         on_step: OnStep = ignore_step,
     ) -> Registry:
-        """Opens the registry in a directory, made if it is not there, and brings its tables up to date.
+        """Opens the registry of a directory, made if it is not there, and brings its tables up to date.
+
+        A `Location` also says where a new registry keeps its index and its blobs.
 
         Raises:
+            ArgumentInvalid: the location contradicts what the directory remembers.
             SchemaUnknown: a newer release has written it.
             StorageFull, StorageFailed, StoreBusy: the disk or the database refused.
         """
-        # The process may change its directory later.
-        root = root.absolute()
-        with mapped_os_errors(f"opening {root}"):
-            root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _one_at_a_time(root / _OPENING_LOCK):
-                registry = cls(root, clock=clock, lease_s=lease_s, validate=validate, on_step=on_step)
-                registry._index.migrate()
-                sync_directory(root)
+        location = root if isinstance(root, Location) else Location(root)
+        location = replace(location, root=location.root.absolute())
+        with opening(location.root):
+            location = settle(location)
+            registry = cls(location, clock=clock, lease_s=lease_s, validate=validate, on_step=on_step)
+            registry._index.migrate()
+            remember(location, registry._index.store_id())
         return registry
 
     def close(self) -> None:
@@ -333,14 +330,3 @@ class Registry:
     def alias_history(self, name: AdapterName, alias: str) -> list[AliasEvent]:
         """See `Aliases.history`."""
         return self.aliases.history(name, alias)
-
-
-@contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Keeps other processes from making or migrating the same registry meanwhile."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
