@@ -8,13 +8,17 @@ from switchyard.clients.records import (
     AdapterSummary,
     Alias,
     AliasEvent,
+    AliasEventKind,
+    AliasMove,
     BaseModel,
+    CanarySplit,
     Lineage,
     Metric,
     PublishedFile,
     Quantization,
     Shape,
     Version,
+    VersionState,
 )
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 
@@ -108,7 +112,19 @@ def version_from(message: pb.AdapterVersion) -> Version:
         created_at_s=seconds_of(message.create_time),
         aliases=tuple(message.aliases),
         warnings=tuple(message.warnings),
+        state=state_from(message.state),
+        state_reason=message.state_reason,
+        tags=dict(message.tags),
     )
+
+
+def state_from(number: int) -> VersionState:
+    """Reads the state of a version; a server that does not know of states has only usable ones."""
+    if number == pb.VERSION_STATE_UNSPECIFIED:
+        return VersionState.READY
+    name = pb.VersionState.DESCRIPTOR.values_by_number.get(number)
+    label = name.name.removeprefix("VERSION_STATE_").lower() if name is not None else ""
+    return VersionState(label) if label in set(VersionState) else VersionState.UNKNOWN
 
 
 def alias_from(message: pb.Alias) -> Alias:
@@ -122,7 +138,15 @@ def alias_from(message: pb.Alias) -> Alias:
         generation=message.generation,
         updated_by=message.updated_by,
         updated_at_s=seconds_of(message.update_time),
+        canary=CanarySplit(message.canary.version, message.canary.digest, message.canary.percent)
+        if message.HasField("canary")
+        else None,
     )
+
+
+def alias_move_from(message: pb.AliasMove) -> AliasMove:
+    """Reads an alias and where it pointed before."""
+    return AliasMove(alias_from(message.alias), message.previous_version)
 
 
 def alias_event_from(message: pb.AliasEvent) -> AliasEvent:
@@ -134,7 +158,19 @@ def alias_event_from(message: pb.AliasEvent) -> AliasEvent:
         actor=message.actor,
         reason=message.reason,
         created_at_s=seconds_of(message.create_time),
+        kind=_kind_from(message.kind),
+        canary_version=message.canary_version,
+        canary_percent=message.canary_percent,
+        evidence=message.evidence_json,
     )
+
+
+def _kind_from(number: int) -> AliasEventKind:
+    if number == pb.ALIAS_EVENT_KIND_UNSPECIFIED:
+        return AliasEventKind.SET
+    name = pb.AliasEventKind.DESCRIPTOR.values_by_number.get(number)
+    label = name.name.removeprefix("ALIAS_EVENT_KIND_").lower() if name is not None else ""
+    return AliasEventKind(label) if label in set(AliasEventKind) else AliasEventKind.UNKNOWN
 
 
 def summary_from(message: pb.AdapterSummary) -> AdapterSummary:
@@ -146,4 +182,7 @@ def summary_from(message: pb.AdapterSummary) -> AdapterSummary:
         aliases=tuple(alias_from(one) for one in message.aliases),
         base_digest=message.base_digest,
         updated_at_s=seconds_of(message.update_time),
+        description=message.description,
+        owner=message.owner,
+        tags=dict(message.tags),
     )

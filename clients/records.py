@@ -7,7 +7,30 @@ Times are seconds since 1970 UTC. The records hold only plain values, so that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class VersionState(StrEnum):
+    """Whether a version may be used; UNKNOWN is one that only a newer server knows."""
+
+    UNKNOWN = "unknown"
+    READY = "ready"
+    DEPRECATED = "deprecated"
+    YANKED = "yanked"
+    QUARANTINED = "quarantined"
+    DELETED = "deleted"
+    PURGED = "purged"
+
+
+class AliasEventKind(StrEnum):
+    """What a move of an alias was; UNKNOWN is one that only a newer server knows."""
+
+    UNKNOWN = "unknown"
+    SET = "set"
+    ROLLBACK = "rollback"
+    CANARY = "canary"
+    DELETE = "delete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +153,9 @@ class Version:
         created_at_s: when it was published.
         aliases: aliases that point here now.
         warnings: findings that did not prevent publishing.
+        state: whether it may be used.
+        state_reason: why it is in that state, in the words of who put it there.
+        tags: labels for search.
     """
 
     namespace: str
@@ -145,6 +171,9 @@ class Version:
     created_at_s: float
     aliases: tuple[str, ...]
     warnings: tuple[str, ...]
+    state: VersionState = VersionState.READY
+    state_reason: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -155,6 +184,15 @@ class Version:
     def ref(self) -> str:
         """The exact version, e.g. `default/address:3`."""
         return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class CanarySplit:
+    """The second version of an alias, and the whole percentage of session keys that get it."""
+
+    version: int
+    digest: str
+    percent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +208,7 @@ class Alias:
         generation: moves so far; never reset.
         updated_by: who moved it last.
         updated_at_s: when that was.
+        canary: the second version of a split; None when all traffic goes to `version`.
     """
 
     namespace: str
@@ -180,6 +219,7 @@ class Alias:
     generation: int
     updated_by: str
     updated_at_s: float
+    canary: CanarySplit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +232,20 @@ class AliasMove:
 
 @dataclass(frozen=True, slots=True)
 class AliasEvent:
-    """One move in the history of an alias; `from_version` is 0 for the first."""
+    """One move in the history of an alias.
+
+    Attributes:
+        generation: which move.
+        from_version: 0 when the alias was new.
+        to_version: 0 when it was deleted.
+        actor: who moved it.
+        reason: why.
+        created_at_s: when.
+        kind: what sort of move.
+        canary_version: second version of the split since then; 0 when there is none.
+        canary_percent: its share.
+        evidence: JSON object with what was measured, when a machine decided; else empty.
+    """
 
     generation: int
     from_version: int
@@ -200,11 +253,15 @@ class AliasEvent:
     actor: str
     reason: str
     created_at_s: float
+    kind: AliasEventKind = AliasEventKind.SET
+    canary_version: int = 0
+    canary_percent: int = 0
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterSummary:
-    """One adapter and where its aliases point."""
+    """One adapter, where its aliases point, and what its owner says of it."""
 
     namespace: str
     adapter: str
@@ -212,12 +269,16 @@ class AdapterSummary:
     aliases: tuple[Alias, ...]
     base_digest: str
     updated_at_s: float
+    description: str = ""
+    owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a ref names now; `alias` is empty unless the ref was one."""
+    """What a ref names now; `alias` is empty unless the ref was one, `canary` tells its second version."""
 
     version: Version
     alias: str
     alias_generation: int
+    canary: bool = False

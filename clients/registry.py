@@ -1,4 +1,7 @@
-"""The registry, from the outside: push, pull, list, resolve, promote."""
+"""The registry, from the outside: push, pull, list, resolve, promote.
+
+What people need less often hangs on the client by its noun: `aliases`, `catalog`, `statements`, `upkeep`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from typing import Final, Self
 from switchyard.clients import record_messages as messages
 from switchyard.clients import records, retry
 from switchyard.clients.actor import user_name
+from switchyard.clients.aliases import AliasCalls
 from switchyard.clients.calls import Connection
+from switchyard.clients.catalog import CatalogCalls
 from switchyard.clients.channel import DEFAULT_ADDRESS, ChannelOptions
 from switchyard.clients.download import Downloader
 from switchyard.clients.errors import BaseAmbiguous
@@ -22,7 +27,10 @@ from switchyard.clients.source import (
     read_provenance,
     read_source,
 )
+from switchyard.clients.statements import StatementCalls
+from switchyard.clients.upkeep import UpkeepCalls
 from switchyard.clients.upload import ProgressCallback, Uploader
+from switchyard.clients.watching import Watch
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc as stubs
 
@@ -30,7 +38,14 @@ _PAGE_SIZE: Final = 1000
 
 
 class RegistryClient:
-    """Talks to the registry of one server. Safe to share between threads."""
+    """Talks to the registry of one server. Safe to share between threads.
+
+    Attributes:
+        aliases: rolls them back, splits, protects, deletes and moves them together.
+        catalog: searches, compares, and says things about versions and adapters.
+        statements: signatures, evaluations and approvals.
+        upkeep: collection, scrubbing, retention and the audit log.
+    """
 
     def __init__(
         self,
@@ -51,6 +66,10 @@ class RegistryClient:
         """
         self._connection = Connection(address, options, policy)
         self._stub = stubs.RegistryServiceStub(self._connection.channel)  # type: ignore[no-untyped-call]
+        self.aliases = AliasCalls(self._connection, self._stub)
+        self.catalog = CatalogCalls(self._connection, self._stub)
+        self.statements = StatementCalls(self._connection, self._stub)
+        self.upkeep = UpkeepCalls(self._connection)
 
     def push(
         self,
@@ -165,20 +184,34 @@ class RegistryClient:
         response = self._connection.unary(self._stub.GetVersion, pb.GetVersionRequest(ref=ref))
         return messages.version_from(response.version)
 
-    def resolve(self, ref: str, *, base_digest: str = "") -> records.Resolved:
+    def resolve(self, ref: str, *, base_digest: str = "", session_key: str = "") -> records.Resolved:
         """Returns the version that `ref` names now, and the alias behind it.
 
         Args:
             ref: `ns/name@alias`, `ns/name:7` or `ns/name@sha256:...`.
             base_digest: when set, a version for another base model is refused.
+            session_key: decides between the versions of a split; the same key gets the same one.
 
         Raises:
             NotFound: no such adapter, version or alias.
-            PreconditionFailed: made for another base model.
+            PreconditionFailed: made for another base model, or not to be used.
         """
-        request = pb.ResolveRequest(ref=ref, base_digest=base_digest)
+        request = pb.ResolveRequest(ref=ref, base_digest=base_digest, session_key=session_key)
         found = self._connection.unary(self._stub.Resolve, request)
-        return records.Resolved(messages.version_from(found.version), found.alias, found.alias_generation)
+        version = messages.version_from(found.version)
+        return records.Resolved(version, found.alias, found.alias_generation, found.canary)
+
+    def watch(self, after_revision: int | None = None, *, namespace: str = "", adapter: str = "") -> Watch:
+        """Returns the changes of the registry in order; see `Watch`.
+
+        Args:
+            after_revision: changes after this one come first; None begins now.
+            namespace: only this namespace; empty watches all.
+            adapter: only this name within the namespace; empty watches all.
+        """
+        return Watch(
+            self._connection, self._stub, after_revision=after_revision, namespace=namespace, adapter=adapter
+        )
 
     def promote(
         self,
