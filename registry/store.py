@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -128,8 +129,11 @@ class Registry:
         with opening(location.root):
             location = settle(location)
             registry = cls(location, clock=clock, lease_s=lease_s, validate=validate, on_step=on_step)
-            registry._index.migrate()
-            remember(location, registry._index.store_id())
+            with ExitStack() as stack:
+                stack.callback(registry.close)
+                registry._index.migrate()
+                remember(location, registry._index.store_id())
+                stack.pop_all()
         return registry
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from switchyard.registry.index.dialect import BEGINS, Dialect
 from switchyard.registry.index.schema import BlobState
 from switchyard.registry.index.wakeup import Wakeup
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -81,6 +81,12 @@ class Index:
         with self._transaction(self._dialect.begin_write) as connection:
             yield connection
         self.wakeup.poke()
+
+    def store_id(self) -> str:
+        """Names the store, whatever directory or machine it is opened from."""
+        with self.read() as connection:
+            found: str = connection.execute(sa.select(schema.clock.c.store_id)).scalar_one()
+        return found
 
     def now(self) -> float:
         """Seconds since the epoch."""

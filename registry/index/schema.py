@@ -26,6 +26,11 @@ metadata = sa.MetaData(
 )
 
 
+def _sorted(length: int) -> sa.String:
+    """Text that SQL sorts or compares: by its bytes, whatever language the database has."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
+
 class BlobState(StrEnum):
     """What is known of a blob's bytes. CORRUPT becomes PRESENT when the same bytes arrive again.
 
@@ -77,6 +82,8 @@ clock = sa.Table(
     sa.Column("rev", sa.BigInteger, nullable=False),
     # Events up to here have been dropped; a watcher that is older must list again.
     sa.Column("compacted_rev", sa.BigInteger, nullable=False, server_default="0"),
+    # Names the store; a directory remembers it and notices another database in its place.
+    sa.Column("store_id", sa.String(32), nullable=False, server_default=""),
 )
 
 event = sa.Table(
@@ -94,7 +101,7 @@ namespace = sa.Table(
     "namespace",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("name", _sorted(64), nullable=False, unique=True),
     sa.Column("created_at_s", sa.Double, nullable=False),
     # NULL is no limit.
     sa.Column("quota_bytes", sa.BigInteger, nullable=True),
@@ -107,7 +114,7 @@ adapter = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("namespace_id", sa.ForeignKey("namespace.id"), nullable=False),
-    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("name", _sorted(64), nullable=False),
     sa.Column("next_version", sa.BigInteger, nullable=False),
     sa.Column("created_at_s", sa.Double, nullable=False),
     sa.Column("updated_at_s", sa.Double, nullable=False),
@@ -181,8 +188,8 @@ version_tag = sa.Table(
     "version_tag",
     metadata,
     sa.Column("version_id", sa.ForeignKey("version.id"), primary_key=True),
-    sa.Column("key", sa.String(64), primary_key=True),
-    sa.Column("value", sa.String(256), nullable=False),
+    sa.Column("key", _sorted(64), primary_key=True),
+    sa.Column("value", _sorted(256), nullable=False),
     sa.Index("ix_version_tag_key_value", "key", "value"),
 )
 
@@ -190,8 +197,8 @@ adapter_tag = sa.Table(
     "adapter_tag",
     metadata,
     sa.Column("adapter_id", sa.ForeignKey("adapter.id"), primary_key=True),
-    sa.Column("key", sa.String(64), primary_key=True),
-    sa.Column("value", sa.String(256), nullable=False),
+    sa.Column("key", _sorted(64), primary_key=True),
+    sa.Column("value", _sorted(256), nullable=False),
     sa.Index("ix_adapter_tag_key_value", "key", "value"),
 )
 
@@ -200,7 +207,7 @@ metric = sa.Table(
     "metric",
     metadata,
     sa.Column("version_id", sa.ForeignKey("version.id"), primary_key=True),
-    sa.Column("name", sa.String(256), primary_key=True),
+    sa.Column("name", _sorted(256), primary_key=True),
     # Empty when unknown.
     sa.Column("dataset_digest", sa.String(71), primary_key=True),
     sa.Column("value", sa.Double, nullable=False),
@@ -266,7 +273,7 @@ alias = sa.Table(
     "alias",
     metadata,
     sa.Column("adapter_id", sa.ForeignKey("adapter.id"), primary_key=True),
-    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("name", _sorted(64), primary_key=True),
     sa.Column("version_id", sa.ForeignKey("version.id"), nullable=False),
     sa.Column("generation", sa.BigInteger, nullable=False),
     sa.Column("updated_by", sa.String(256), nullable=False),
@@ -281,7 +288,7 @@ alias_policy = sa.Table(
     "alias_policy",
     metadata,
     sa.Column("adapter_id", sa.ForeignKey("adapter.id"), primary_key=True),
-    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("name", _sorted(64), primary_key=True),
     sa.Column("policy", sa.JSON, nullable=False),
     sa.Column("updated_by", sa.String(256), nullable=False),
     sa.Column("updated_at_s", sa.Double, nullable=False),
@@ -336,7 +343,7 @@ principal = sa.Table(
     "principal",
     metadata,
     # A name of the operator's choice, or the URI of a client certificate.
-    sa.Column("name", sa.String(256), primary_key=True),
+    sa.Column("name", _sorted(256), primary_key=True),
     sa.Column("created_at_s", sa.Double, nullable=False),
 )
 
@@ -344,9 +351,9 @@ access_grant = sa.Table(
     "access_grant",
     metadata,
     sa.Column("principal", sa.ForeignKey("principal.name"), primary_key=True),
-    sa.Column("scope", sa.String(64), primary_key=True),
+    sa.Column("scope", _sorted(64), primary_key=True),
     # `ns/adapter@alias`; `*` only as a whole segment.
-    sa.Column("resource", sa.String(256), primary_key=True),
+    sa.Column("resource", _sorted(256), primary_key=True),
     # `allow` or `deny`; a deny wins.
     sa.Column("effect", sa.String(8), nullable=False),
 )

@@ -38,13 +38,14 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Gives a file new content that appears whole or not at all, and survives a power cut.
 
     The caller keeps others from writing the same file.
     """
     fresh = path.with_name(f".{path.name}.new")
     with fresh.open("wb") as file:
+        os.fchmod(file.fileno(), mode)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
