@@ -43,7 +43,7 @@ from switchyard.registry.records import (
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.steps import OnStep, ignore_step
 from switchyard.registry.storage.downloads import Downloads
-from switchyard.registry.storage.files import FileBlobs
+from switchyard.registry.storage.opening import open_blobs
 from switchyard.registry.upkeep.collector import Collector
 from switchyard.registry.upkeep.scrubber import Scrubber
 from switchyard.registry.validation.validator import Validator
@@ -79,7 +79,7 @@ class Registry:
         self._index = Index(location.dialect(), clock)
         self.feed = Feed(self._index)
         self.audit = AuditLog(self._index)
-        self._blobs = FileBlobs(root, on_step)
+        self._blobs = open_blobs(location.blobs, root, on_step)
         self._bases = BaseModels(self._index)
         self._versions = Versions(self._index, self._bases)
         self.aliases = Aliases(self._index, self._versions, on_step)

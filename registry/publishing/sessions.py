@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from switchyard.registry.errors import (
+    BlobCorrupt,
     BlobNotFound,
     IdempotencyConflict,
     LeaseExpired,
@@ -150,7 +151,11 @@ class Sessions:
             for entry in files:
                 key = keys.get(entry.digest, "")
                 file = self._blobs.local_file(entry.digest, physical_key=key, session_id=session.session_id)
-                located.append((entry, stack.enter_context(file)))
+                try:
+                    located.append((entry, stack.enter_context(file)))
+                except BlobCorrupt:
+                    self._index.mark_corrupt(entry.digest, key)
+                    raise
             yield tuple(located)
 
     def upload(self, session_id: str, digest: str, offset: int, chunks: Iterable[bytes]) -> UploadProgress:

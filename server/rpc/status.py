@@ -45,6 +45,7 @@ CODES: Final[dict[type[Exception], StatusCode]] = {
     server_errors.AdapterUnavailable: StatusCode.UNAVAILABLE,
     server_errors.AdapterInUse: StatusCode.FAILED_PRECONDITION,
     server_errors.QueueFull: StatusCode.RESOURCE_EXHAUSTED,
+    server_errors.TooManyWatches: StatusCode.RESOURCE_EXHAUSTED,
     server_errors.Draining: StatusCode.UNAVAILABLE,
     server_errors.ArchitectureUnsupported: StatusCode.FAILED_PRECONDITION,
     server_errors.BaseUnreadable: StatusCode.FAILED_PRECONDITION,
@@ -76,6 +77,7 @@ CODES: Final[dict[type[Exception], StatusCode]] = {
     registry_errors.BlobCorrupt: StatusCode.DATA_LOSS,
     registry_errors.StorageFull: StatusCode.RESOURCE_EXHAUSTED,
     registry_errors.StorageFailed: StatusCode.UNAVAILABLE,
+    registry_errors.StoreUnavailable: StatusCode.UNAVAILABLE,
     registry_errors.StoreBusy: StatusCode.UNAVAILABLE,
     registry_errors.SchemaUnknown: StatusCode.FAILED_PRECONDITION,
     registry_errors.StatementRefused: StatusCode.INVALID_ARGUMENT,
@@ -124,6 +126,7 @@ _FACTS: Final = (
     "current_generation",
     "current_version",
     "compacted_revision",
+    "seq",
 )
 """Attributes of errors that become `ErrorInfo.metadata`."""
 
