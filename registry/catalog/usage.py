@@ -33,7 +33,7 @@ def bytes_only_in(connection: Connection, version_id: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def charge(connection: Connection, version_id: int, sign: int) -> None:
+def charge(connection: Connection, version_id: int, sign: int) -> int:
     """Adds a version that has just got its blobs to what its namespace holds, or takes it off before it loses them.
 
     Args:
@@ -41,10 +41,13 @@ def charge(connection: Connection, version_id: int, sign: int) -> None:
         version_id: the version; its `version_blob` rows are there.
         sign: +1 to add, -1 to take off.
 
+    Returns:
+        Bytes that the namespace holds more, or less, than before; never negative.
+
     Raises:
         QuotaExceeded: the namespace would hold more than it may; only when adding.
     """
-    changed = sign * bytes_only_in(connection, version_id)
+    changed = bytes_only_in(connection, version_id)
     row = connection.execute(
         sa.select(_namespace)
         .join(schema.adapter, schema.adapter.c.namespace_id == _namespace.c.id)
@@ -54,7 +57,8 @@ def charge(connection: Connection, version_id: int, sign: int) -> None:
     if sign > 0:
         _require_room(row.name, row.quota_bytes, row.used_bytes, changed)
     used = sa.update(_namespace).where(_namespace.c.id == row.id)
-    connection.execute(used.values(used_bytes=_namespace.c.used_bytes + changed))
+    connection.execute(used.values(used_bytes=_namespace.c.used_bytes + sign * changed))
+    return changed
 
 
 def require_room(connection: Connection, namespace: str, sizes: Mapping[str, int]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from switchyard.registry.catalog import usage
 from switchyard.registry.catalog.labels import Labels
 from switchyard.registry.catalog.namespaces import namespace_row
+from switchyard.registry.catalog.state_rules import GONE
 from switchyard.registry.catalog.states import States
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import UploadIncomplete, VersionQuarantined
@@ -21,7 +22,7 @@ from switchyard.registry.index.schema import VersionState
 from switchyard.registry.lineage import Lineage
 from switchyard.registry.manifest import Manifest
 from switchyard.registry.publishing.session_rows import Session, present_blobs
-from switchyard.registry.records import AdapterShape, VersionRecord
+from switchyard.registry.records import AdapterShape
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.steps import OnStep, Step
 from switchyard.registry.strict_json import Json
@@ -140,27 +141,27 @@ class VersionRows:
             raise VersionQuarantined(
                 f"the same content is {subject}, which is quarantined; release it once it is sound"
             )
-        if state in {VersionState.DELETED, VersionState.PURGED}:
-            record = self._restore(connection, draft, version_id, state)
-            message = f"the same content was deleted; it is {record.state} again under its old number"
-            notes = (Verdict(Reason.VERSION_RESTORED, subject, message),)
+        notes: list[Verdict] = []
+        if state in GONE:
+            state = self._restore(connection, draft, version_id, state)
+            message = f"the same content was deleted; it is {state} again under its old number"
+            notes.append(Verdict(Reason.VERSION_RESTORED, subject, message))
         else:
             message = f"the same content is version {number} already; no new version was made"
-            notes = (Verdict(Reason.ALREADY_PUBLISHED, str(draft.name), message),)
-            record = None
-        if state is VersionState.YANKED or (record is not None and record.state is VersionState.YANKED):
+            notes.append(Verdict(Reason.ALREADY_PUBLISHED, str(draft.name), message))
+        if state is VersionState.YANKED:
             message = "it is withdrawn and stays so; make it READY again if it should be used"
-            notes = (*notes, Verdict(Reason.VERSION_YANKED, subject, message))
+            notes.append(Verdict(Reason.VERSION_YANKED, subject, message))
         if draft.tags:
             actor = draft.publisher
             self._labels.tag_within(connection, draft.name, number, version_id, draft.tags, actor=actor)
-        return notes
+        return tuple(notes)
 
-    def _restore(self, connection: Connection, draft: Draft, version_id: int, state: VersionState) -> VersionRecord:
+    def _restore(self, connection: Connection, draft: Draft, version_id: int, state: VersionState) -> VersionState:
         if state is VersionState.PURGED:
             _insert_blobs(connection, draft, version_id)
             usage.charge(connection, version_id, +1)
-        return self._states.restore_within(connection, version_id, draft.publisher)
+        return self._states.restore_within(connection, version_id, draft.publisher).state
 
 
 def insert_version(connection: Connection, draft: Draft, adapter_id: int, number: int, created_at_s: float) -> int:
