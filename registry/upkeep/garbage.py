@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from switchyard.registry.catalog import usage
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
@@ -43,7 +44,6 @@ def purge_versions(index: Index, connection: Connection, now_s: float, actor: st
             _version.c.id,
             _version.c.version,
             _version.c.manifest_digest,
-            schema.namespace.c.id.label("namespace_id"),
             schema.namespace.c.name.label("namespace"),
             schema.adapter.c.name.label("adapter"),
         )
@@ -54,26 +54,14 @@ def purge_versions(index: Index, connection: Connection, now_s: float, actor: st
     )
     rows = connection.execute(due).all()
     for row in rows:
-        freed_bytes = version_bytes(connection, row.id)
+        freed_bytes = usage.bytes_only_in(connection, row.id)
+        usage.charge(connection, row.id, -1)
         connection.execute(sa.delete(_version_blob).where(_version_blob.c.version_id == row.id))
         tombstone = sa.update(_version).where(_version.c.id == row.id)
         connection.execute(tombstone.values(state=VersionState.PURGED, purge_after_s=None))
-        used = schema.namespace.c.used_bytes
-        smaller = sa.update(schema.namespace).where(schema.namespace.c.id == row.namespace_id)
-        connection.execute(smaller.values(used_bytes=used - freed_bytes))
         payload = {"version": row.version, "digest": row.manifest_digest, "freed_bytes": freed_bytes}
         index.announce(connection, Change(ChangeKind.VERSION_PURGED, actor, row.namespace, row.adapter, payload))
     return len(rows)
-
-
-def version_bytes(connection: Connection, version_id: int) -> int:
-    """Bytes that a version counts against its namespace: those of its files, each path once."""
-    query = (
-        sa.select(sa.func.coalesce(sa.func.sum(_blob.c.size_bytes), 0))
-        .join(_version_blob, _version_blob.c.digest == _blob.c.digest)
-        .where(_version_blob.c.version_id == version_id, _version_blob.c.path != "")
-    )
-    return int(connection.execute(query).scalar_one())
 
 
 def mark_unneeded(connection: Connection, before_s: float) -> None:
