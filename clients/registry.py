@@ -5,7 +5,7 @@ What people need less often hangs on the client by its noun: `aliases`, `catalog
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -81,6 +81,7 @@ class RegistryClient:
         alias: str | None = None,
         expected_generation: int | None = None,
         note: str = "",
+        tags: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         progress: ProgressCallback | None = None,
     ) -> records.Version:
@@ -98,6 +99,7 @@ class RegistryClient:
             alias: alias to move to the new version in the same transaction.
             expected_generation: generation that `alias` must have now; 0 when it must be new.
             note: the publisher's words.
+            tags: labels for search, set in the same transaction.
             idempotency_key: name of this push; None names it by its files and the adapter.
             progress: called as bytes go over.
 
@@ -119,10 +121,14 @@ class RegistryClient:
             note=note,
         )
 
+        commit = pb.CommitPublishRequest(
+            set_alias=alias or "", expected_generation=expected_generation, tags=tags or {}
+        )
+
         # The whole protocol again, not the commit alone: its first call tells whether a commit whose
         # reply was lost took place.
         def once(_left_s: float) -> records.Version:
-            return self._publish(request, files, alias, expected_generation, progress)
+            return self._publish(request, files, commit, progress)
 
         return retry.call(once, self._connection.attempts())
 
@@ -276,23 +282,19 @@ class RegistryClient:
         self,
         request: pb.BeginPublishRequest,
         files: Sequence[SourceFile],
-        alias: str | None,
-        expected_generation: int | None,
+        commit: pb.CommitPublishRequest,
         progress: ProgressCallback | None,
     ) -> records.Version:
         begun = self._connection.unary(self._stub.BeginPublish, request)
         if begun.HasField("committed"):
-            return self._already(messages.version_from(begun.committed), alias, expected_generation)
+            generation = commit.expected_generation if commit.HasField("expected_generation") else None
+            return self._already(messages.version_from(begun.committed), commit.set_alias, generation)
         Uploader(self._connection, self._stub, begun, progress).send_missing(files)
-        commit = pb.CommitPublishRequest(
-            session_id=begun.session_id, set_alias=alias or "", expected_generation=expected_generation
-        )
+        commit.session_id = begun.session_id
         done = self._connection.unary(self._stub.CommitPublish, commit, repeatable=False)
         return messages.version_from(done.version)
 
-    def _already(
-        self, version: records.Version, alias: str | None, expected_generation: int | None
-    ) -> records.Version:
+    def _already(self, version: records.Version, alias: str, expected_generation: int | None) -> records.Version:
         """The version of an earlier push; its alias is moved unless that push moved it."""
         if alias and alias not in version.aliases:
             self.promote(version.name, alias, version.version, expected_generation=expected_generation)

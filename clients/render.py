@@ -20,7 +20,7 @@ from rich.text import Text
 
 from switchyard.clients.admin import AdapterStatus, ServerInfo, ServerLoad
 from switchyard.clients.answers import Answer, short_digest
-from switchyard.clients.records import AdapterSummary, AliasEvent, BaseModel, Version
+from switchyard.clients.records import AdapterSummary, Alias, AliasEvent, BaseModel, Version
 
 _PIPE_WIDTH: Final = 160
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -35,6 +35,12 @@ def console(*, stderr: bool = False) -> Console:
 def print_json(found: object) -> None:
     """Prints records, or lists of them, as one JSON document."""
     sys.stdout.write(json.dumps(plain_values(found), ensure_ascii=False, indent=2) + "\n")
+
+
+def print_json_line(found: object) -> None:
+    """Prints one record as one line of JSON, at once."""
+    sys.stdout.write(json.dumps(plain_values(found), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def plain_values(found: object) -> object:
@@ -76,10 +82,10 @@ def minute(seconds: float) -> str:
 
 def adapters_table(found: Sequence[AdapterSummary]) -> Table:
     """One line per adapter."""
-    table = _table("adapter", ">versions", "aliases", "base", "updated (UTC)")
+    table = lined_table("adapter", ">versions", "aliases", "base", "updated (UTC)")
     for one in found:
-        aliases = ", ".join(f"{alias.name}→{alias.version} (#{alias.generation})" for alias in one.aliases)
-        _row(
+        aliases = ", ".join(_alias_label(alias) for alias in one.aliases)
+        row(
             table,
             f"{one.namespace}/{one.adapter}",
             str(one.latest_version),
@@ -90,14 +96,20 @@ def adapters_table(found: Sequence[AdapterSummary]) -> Table:
     return table
 
 
+def _alias_label(alias: Alias) -> str:
+    split = f" +{alias.canary.percent}%→{alias.canary.version}" if alias.canary else ""
+    return f"{alias.name}→{alias.version} (#{alias.generation}){split}"
+
+
 def versions_table(found: Sequence[Version]) -> Table:
     """One line per version of one adapter."""
-    table = _table("ref", "digest", "aliases", ">weights", "published (UTC)", "note")
+    table = lined_table("ref", "digest", "state", "aliases", ">weights", "published (UTC)", "note")
     for one in found:
-        _row(
+        row(
             table,
             one.ref,
             short_digest(one.digest),
+            one.state.value,
             ", ".join(one.aliases),
             size(one.shape.weights_bytes),
             minute(one.created_at_s),
@@ -113,7 +125,9 @@ def version_table(one: Version) -> Table:
     rows = {
         "ref": one.ref,
         "digest": one.digest,
+        "state": f"{one.state.value}, {one.state_reason}" if one.state_reason else one.state.value,
         "aliases": ", ".join(one.aliases),
+        "tags": ", ".join(f"{key}={value}" for key, value in sorted(one.tags.items())),
         "base model": f"{one.base_model.name}  {one.base_model.digest}",
         "rank": f"{shape.rank} on {', '.join(shape.target_modules)}",
         "features": ", ".join(shape.features),
@@ -148,13 +162,15 @@ def facts_table(rows: Mapping[str, str]) -> Table:
 
 def history_table(found: Sequence[AliasEvent]) -> Table:
     """One line per move of an alias."""
-    table = _table(">#", ">from", ">to", "when (UTC)", "by", "reason")
+    table = lined_table(">#", "move", ">from", ">to", "split", "when (UTC)", "by", "reason")
     for one in found:
-        _row(
+        row(
             table,
             str(one.generation),
+            one.kind.value,
             str(one.from_version) if one.from_version else "new",
-            str(one.to_version),
+            str(one.to_version) if one.to_version else "gone",
+            f"{one.canary_percent} % to {one.canary_version}" if one.canary_version else "",
             moment(one.created_at_s),
             one.actor,
             one.reason,
@@ -194,10 +210,10 @@ def server_table(info: ServerInfo, load: ServerLoad) -> Table:
 
 def states_table(found: Sequence[AdapterStatus]) -> Table:
     """One line per adapter that a server knows."""
-    table = _table("adapter", "state", ">pins", ">host", ">slots", "failure")
+    table = lined_table("adapter", "state", ">pins", ">host", ">slots", "failure")
     for one in found:
         failure = f"{one.error_reason}, again in {one.retry_after_s:.1f} s" if one.error_reason else ""
-        _row(
+        row(
             table,
             short_digest(one.digest),
             one.state.value,
@@ -228,7 +244,7 @@ def tokens_per_s(answer: Answer) -> float | None:
     return after_first / answer.timing.decode_s
 
 
-def _table(*columns: str) -> Table:
+def lined_table(*columns: str) -> Table:
     """Columns by their headings; a leading `>` aligns to the right. Only the last one may fold."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for index, column in enumerate(columns):
@@ -241,5 +257,6 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _row(table: Table, *values: str) -> None:
+def row(table: Table, *values: str) -> None:
+    """Adds a line to a table, its text made safe to show."""
     table.add_row(*(Text(safe(value)) for value in values))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from switchyard.clients.commands.options import JsonOption, RefArgument
+from switchyard.clients.commands.options import AliasArgument, JsonOption, RefArgument, alias_parts
 from switchyard.clients.render import (
     adapters_table,
     bases_table,
@@ -54,17 +54,13 @@ def show(
 
 def history(
     context: typer.Context,
-    alias_ref: Annotated[str, typer.Argument(metavar="ALIAS", help="Alias: ns/name@alias.")],
+    alias_ref: AliasArgument,
     server: ServerOption = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the moves of one alias, newest first."""
-    adapter, _, alias = alias_ref.partition("@")
-    if not adapter or not alias or ":" in alias:
-        raise typer.BadParameter(
-            f"found {alias_ref!r}, expected an alias, like ns/name@prod.", ctx=context, param_hint="ALIAS"
-        )
+    adapter, alias = alias_parts(alias_ref, context)
     with open_registry(choose(context, server, registry)) as client:
         events = client.history(adapter, alias)
     print_json(events) if as_json else console().print(history_table(events))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,10 @@ from switchyard.clients.commands.options import (
     AdapterArgument,
     ExpectGenerationOption,
     JsonOption,
+    ReasonOption,
     RefArgument,
+    pairs,
+    version_parts,
 )
 from switchyard.clients.render import console, print_json, safe, version_table
 from switchyard.clients.source import adapter_directory, left_out
@@ -41,6 +43,10 @@ def push(
         ),
     ] = None,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Words kept with the version.")] = "",
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="KEY=VALUE", help="Label for search; repeatable.", show_default=False),
+    ] = None,
     server: ServerOption = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
@@ -58,6 +64,7 @@ def push(
             alias=alias,
             expected_generation=expect_generation,
             note=note,
+            tags=pairs(tags or [], context),
             progress=progress,
         )
     skipped = left_out(adapter_directory(directory))
@@ -91,7 +98,7 @@ def promote(
     version: Annotated[str, typer.Argument(metavar="REF", help="Version to point at: ns/name:7.")],
     alias: Annotated[str, typer.Option(metavar="NAME", help="Alias to move; made when new.")],
     expect_generation: ExpectGenerationOption = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Words kept in the alias's history.")] = "",
+    reason: ReasonOption = "",
     server: ServerOption = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
@@ -100,7 +107,7 @@ def promote(
 
     Requests that are running end on the version they began with; the next one gets the new version.
     """
-    name, number = _name_and_number(version, context)
+    name, number = version_parts(version, context)
     with open_registry(choose(context, server, registry)) as client:
         move = client.promote(name, alias, number, expected_generation=expect_generation, reason=reason)
     if as_json:
@@ -110,15 +117,6 @@ def promote(
     before = f"version {move.previous_version}" if move.previous_version else "nothing"
     line = f"{at.namespace}/{at.adapter}@{at.name}: {before} → version {at.version}"
     console().print(safe(f"{line} {short_digest(at.digest)}, generation {at.generation}"), markup=False)
-
-
-def _name_and_number(ref: str, context: typer.Context) -> tuple[str, int]:
-    match = re.fullmatch(r"([^:@]+):([0-9]{1,18})", ref)
-    if match is None:
-        raise typer.BadParameter(
-            f"found {ref!r}, expected a version by its number, like ns/name:7.", ctx=context, param_hint="REF"
-        )
-    return match[1], int(match[2])
 
 
 @contextmanager

@@ -1,0 +1,146 @@
+"""Tables of what a registry tells: comparisons, impact, statements, events, audit rows, upkeep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from switchyard.clients.aliases import AliasPolicy
+from switchyard.clients.answers import short_digest
+from switchyard.clients.catalog import Comparison, Impact, Namespace
+from switchyard.clients.records import Alias
+from switchyard.clients.render import facts_table, lined_table, minute, moment, row, size
+from switchyard.clients.statements import Statement
+from switchyard.clients.upkeep import AuditEvent, Collection, Scrub
+from switchyard.clients.watching import WatchEvent
+
+
+def aliases_table(found: Sequence[Alias]) -> Table:
+    """One line per alias of an adapter."""
+    table = lined_table("alias", ">version", "digest", ">#", "split", "moved (UTC)", "by")
+    for one in found:
+        split = f"{one.canary.percent} % to {one.canary.version}" if one.canary else ""
+        facts = (str(one.version), short_digest(one.digest), str(one.generation), split)
+        row(table, one.name, *facts, minute(one.updated_at_s), one.updated_by)
+    return table
+
+
+def policy_table(policy: AliasPolicy) -> Table:
+    """The rules of an alias, one per line."""
+    return facts_table(
+        {
+            "protected": "yes" if policy.protected else "no",
+            "statements": ", ".join(policy.required_statements),
+            "promoter": "not the publisher" if policy.distinct_promoter else "",
+            "signers": "\n".join(policy.signers),
+            "approvals": str(policy.min_approvals) if policy.min_approvals else "",
+        }
+    )
+
+
+def comparison_tables(found: Comparison) -> list[Table]:
+    """What differs, and the weights module by module, the most different first."""
+    changes = lined_table("field", f"{found.version.ref}", f"{found.other.ref}")
+    for one in (*found.config, *found.lineage):
+        row(changes, one.field, one.before or "-", one.after or "-")
+    modules = lined_table("module", ">norm", ">other", ">rank", ">other", ">cosine")
+    for module in sorted(found.modules, key=lambda module: module.cosine):
+        norms = (f"{module.norm:.4g}", f"{module.other_norm:.4g}")
+        ranks = (f"{module.rank:.1f}", f"{module.other_rank:.1f}")
+        row(modules, module.module, *norms, *ranks, f"{module.cosine:+.4f}")
+    return [table for table in (changes, modules) if table.row_count]
+
+
+def impact_table(found: Sequence[Impact]) -> Table:
+    """One line per version that something reached."""
+    table = lined_table("ref", "state", "aliases", "through", ">steps", "published (UTC)")
+    for one in found:
+        version = one.version
+        aliases = ", ".join(version.aliases)
+        row(
+            table,
+            version.ref,
+            version.state.value,
+            aliases,
+            one.relation,
+            str(one.distance),
+            minute(version.created_at_s),
+        )
+    return table
+
+
+def namespaces_table(found: Sequence[Namespace]) -> Table:
+    """One line per namespace."""
+    table = lined_table("namespace", ">used", ">quota", "since (UTC)")
+    for one in found:
+        quota = size(one.quota_bytes) if one.quota_bytes is not None else "no limit"
+        row(table, one.name, size(one.used_bytes), quota, minute(one.created_at_s))
+    return table
+
+
+def statements_table(found: Sequence[Statement]) -> Table:
+    """One line per statement."""
+    table = lined_table("id", "kind", "by", "attached (UTC)", "says")
+    for one in found:
+        row(table, one.id, one.kind, one.signer or one.actor, minute(one.created_at_s), _facts(one.summary))
+    return table
+
+
+def event_line(event: WatchEvent) -> str:
+    """One change in one line."""
+    target = f"{event.namespace}/{event.adapter}" if event.adapter else event.namespace
+    return f"{event.revision:>8}  {moment(event.created_at_s)}  {event.kind:<18} {target}  {_facts(event.payload)}"
+
+
+def audit_table(found: Sequence[AuditEvent]) -> Table:
+    """One line per row of the audit log."""
+    table = lined_table(">#", "when (UTC)", "by", "action", "target", "hash", "details")
+    for one in found:
+        when = moment(one.created_at_s)
+        actor = one.actor or "-"
+        row(
+            table,
+            str(one.sequence),
+            when,
+            actor,
+            one.action,
+            one.target,
+            short_digest(one.hash),
+            _facts(one.details),
+        )
+    return table
+
+
+def collection_line(done: Collection) -> str:
+    """What was freed, in one line."""
+    verb = "freed" if done.executed else "would free"
+    return (
+        f"{verb} {size(done.collected_bytes)} in {done.collected_blobs} blob(s); "
+        f"{done.purged_versions} deleted version(s) and {done.expired_sessions} abandoned upload(s) "
+        f"{'ended' if done.executed else 'would end'}"
+    )
+
+
+def scrub_line(done: Scrub) -> str:
+    """What was read again, in one line."""
+    corrupt = len(done.corrupt_digests)
+    found = f"{corrupt} corrupt" if corrupt else "all sound"
+    return f"read {size(done.verified_bytes)} in {done.verified_blobs} blob(s), {found}"
+
+
+def _facts(document: str) -> str:
+    """The short facts of a JSON object: no lists, no objects, nothing long."""
+    try:
+        found = json.loads(document or "{}")
+    except ValueError:
+        return ""
+    pairs = found.items() if isinstance(found, dict) else ()
+    shown = {key: short_digest(value) if _is_digest(value) else value for key, value in pairs}
+    plain = {key: value for key, value in shown.items() if isinstance(value, str | int | float) and value != ""}
+    return ", ".join(f"{key}={value}" for key, value in plain.items() if len(str(value)) <= 60)
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("sha256:")
