@@ -45,6 +45,7 @@ from switchyard.registry.steps import OnStep, ignore_step
 from switchyard.registry.storage.downloads import Downloads
 from switchyard.registry.storage.opening import open_blobs
 from switchyard.registry.upkeep.collector import Collector
+from switchyard.registry.upkeep.fsck import Inspector
 from switchyard.registry.upkeep.scrubber import Scrubber
 from switchyard.registry.validation.validator import Validator
 from switchyard.registry.validation.worker import validate_in_worker
@@ -91,6 +92,7 @@ class Registry:
         self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
         self.collector = Collector(self._index, self._blobs, root, on_step)
         self.scrubber = Scrubber(self._index, self._blobs)
+        self.inspector = Inspector(self._index, self._blobs)
         self.access = AccessControl(self._index)
         self.reach = Reach(self._index)
         self._publisher = Publisher(
