@@ -33,13 +33,12 @@ def calls_made(trials: Trials, scenario: str) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_at_every_call(scenario: str, trials: Trials, full: bool, tally: Callable[[str], None]) -> None:
-    """In full, until the call does not happen any more; in `make test` the middle and the last of each kind."""
+    """In full, until the call does not happen any more; in `make test` one in the middle of each kind."""
     faults, tried = [], {}
     for call, count in calls_made(trials, scenario).items():
-        numbers = range(1, MOST_CALLS) if full else sorted({count // 2 + 1, count})
+        numbers = range(1, MOST_CALLS) if full else (count // 2 + 1,)
         tried[call] = 0
         for number in numbers:
             fired, found = killed_at(trials, scenario, call, number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ def killer(step: Step, occurrence: int) -> Callable[[Step], None]:
     return listen
 
 
-def open_registry(root: Path, on_step: Callable[[Step], None] = ignore_step) -> Registry:
+def open_registry(root: Path, on_step: Callable[[Step], None] = ignore_step, *, later_s: float = 0.0) -> Registry:
     """In-process validation: the worker's start-up is not what these tests are about."""
-    return Registry.open(root, validate=validate_files, on_step=on_step)
+    return Registry.open(root, validate=validate_files, on_step=on_step, clock=lambda: time.time() + later_s)
 
 
 def publish(registry: Registry, source: Path, key: str, **options: Any) -> int:

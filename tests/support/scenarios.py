@@ -12,13 +12,16 @@ from typing import Any, Protocol
 
 from registry_actor import NAME, publish
 
+from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import GenerationMismatch
+from switchyard.registry.index.schema import VersionState
 from switchyard.registry.manifest import Lineage
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.adapter_files import collect_files
 from switchyard.registry.verdicts import Findings
 
 ALIAS = "prod"
+DAY_S = 86400.0
 
 
 class Operation(Protocol):
@@ -81,6 +84,70 @@ class Promote:
         return {"kind": "move", "alias": ALIAS, "generation": self.generation + 1, "version": self.version}
 
 
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Takes back the last move of the alias."""
+
+    version: int
+    generation: int
+
+    def perform(self, registry: Registry, sources: Path) -> dict[str, Any]:
+        try:
+            registry.aliases.rollback(NAME, ALIAS, expected_generation=self.generation, actor="actor", reason="worse")
+        except GenerationMismatch as error:
+            _own_move(error, self.generation + 1, self.version)
+        return {"kind": "move", "alias": ALIAS, "generation": self.generation + 1, "version": self.version}
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Deletes a version; one that is deleted already stays as it is."""
+
+    version: int
+
+    def perform(self, registry: Registry, sources: Path) -> dict[str, Any]:
+        registry.states.move(NAME, self.version, VersionState.DELETED, actor="actor", reason="not needed")
+        return {"kind": "state", "version": self.version, "state": "DELETED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Begins a publish, sends one file and half of another, and never comes back."""
+
+    seed: int
+
+    def perform(self, registry: Registry, sources: Path) -> dict[str, Any]:
+        source = sources / str(self.seed)
+        (base,) = registry.base_models()
+        files = collect_files(source, Findings()).files
+        session = registry.begin_publish(
+            NAME, files, base_digest=base.digest, lineage=Lineage(), idempotency_key="abandoned", publisher="actor"
+        )
+        for entry, share in zip(files[:2], (1, 2), strict=True):
+            data = (source / entry.path).read_bytes()
+            registry.upload(session.session_id, entry.digest, 0, [data[: len(data) // share]])
+        return {"kind": "collect"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """Leaves a blob file without a row, as a crash between the two does."""
+
+    def perform(self, registry: Registry, sources: Path) -> dict[str, Any]:
+        data = b"nobody knows me"
+        registry._blobs.put("0" * 32, sha256_digest(data), len(data), [data])
+        return {"kind": "collect"}
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Frees what nothing needs, without waiting for it to age."""
+
+    def perform(self, registry: Registry, sources: Path) -> dict[str, Any]:
+        registry.collector.collect(dry_run=False, grace_s=0.0, actor="actor")
+        return {"kind": "collect"}
+
+
 def _own_move(error: GenerationMismatch, generation: int, version: int) -> None:
     """A move that somebody else made is a failure; the own one was done before its reply was lost."""
     if (error.current_generation, error.current_version) != (generation, version):
@@ -95,11 +162,13 @@ class Scenario:
         name: of the scenario.
         prepare: what is there before.
         act: what is interrupted.
+        later_s: how much later than the preparation, in seconds.
     """
 
     name: str
     prepare: tuple[Operation, ...]
     act: tuple[Operation, ...]
+    later_s: float = 0.0
 
 
 SCENARIOS = {
@@ -108,5 +177,9 @@ SCENARIOS = {
         Scenario("publish", (), (Publish(0, ALIAS),)),
         Scenario("resumed-upload", (), (PublishInPieces(0),)),
         Scenario("promote", (Publish(0, ALIAS), Publish(1)), (Promote(2, 1),)),
+        Scenario("rollback", (Publish(0, ALIAS), Publish(1), Promote(2, 1)), (Rollback(1, 2),)),
+        Scenario(
+            "collect", (Publish(0, ALIAS), Publish(1), Delete(2), Abandon(2), Stray()), (Collect(),), 40 * DAY_S
+        ),
     )
 }

@@ -39,6 +39,8 @@ EFFECTS = (
     "ftruncate",
     "fallocate",
 )
+# The calls with which a process acknowledges.
+_REPORTS = ("writev",)
 _WAIT_S = 120.0
 _PR_SET_PTRACER = 0x59616D61
 _CALL = re.compile(r"(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+|\?)(?P<rest>.*)")
@@ -100,7 +102,7 @@ def run_traced(
     theirs.close()
     ours.recv()
     # The target of an injection has to be among the traced calls; `?` allows for names that a machine has not.
-    options = ["-e", "trace=" + ",".join(f"?{name}" for name in EFFECTS)]
+    options = ["-e", "trace=" + ",".join(f"?{name}" for name in (*EFFECTS, *_REPORTS))]
     options += ["-e", f"inject={inject}"] if inject else []
     # `-y` writes the file behind each descriptor; a short string limit cuts written data, never names.
     tracer = subprocess.Popen(
@@ -150,8 +152,8 @@ def calls_of(log: Path) -> list[Call]:
 
 
 def counts_of(log: Path) -> dict[str, int]:
-    """How often each call was made."""
-    return dict(sorted(Counter(call.name for call in calls_of(log)).items()))
+    """How often each call of `EFFECTS` was made."""
+    return dict(sorted(Counter(call.name for call in calls_of(log) if call.name in EFFECTS).items()))
 
 
 def _paths(arguments: str) -> tuple[str, ...]:

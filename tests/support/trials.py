@@ -13,6 +13,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+from durability import Durability
 from handmade import write_adapter, write_base
 from registry_actor import killer, open_registry
 from registry_oracle import faults_of, lost, picture
@@ -71,22 +72,25 @@ def act(
         if mutate is not None:
             mutate()
         try:
-            with open_registry(root, on_step) as registry:
+            with open_registry(root, on_step, later_s=SCENARIOS[scenario].later_s) as registry:
                 for operation in SCENARIOS[scenario].act:
                     for attempt in range(attempts):
                         try:
                             report.add(promise=operation.perform(registry, sources))
                             break
-                        except RegistryError as error:
-                            report.add(error=error.reason)
+                        except RegistryError:
                             if attempt + 1 == attempts:
                                 raise
-        except RegistryError as error:
-            report.add(error=error.reason)
+        except RegistryError:
             raise SystemExit(CLEAN_ERROR) from None
         except BaseException:
             report.add(crash=traceback.format_exc())
             raise SystemExit(1) from None
+
+
+def act_twice(root: Path, sources: Path, report_path: Path, scenario: str) -> None:
+    """A process that tries again after an error, on the same files and connections."""
+    act(root, sources, report_path, scenario, attempts=2)
 
 
 def act_until_step(root: Path, sources: Path, report_path: Path, scenario: str, step: Step, occurrence: int) -> None:
@@ -137,11 +141,15 @@ class Trial:
         """The system calls of the process."""
         return calls_of(self.log)
 
+    def order_faults(self) -> list[str]:
+        """Everything that the process promised or relied on before it was durable."""
+        return Durability(self.root, self.report).follow(self.calls())
+
     def faults(self) -> list[str]:
         """Everything that is wrong after a fault: at once, after the client's retries, and left over at the end."""
         found = [f"the process did not fail cleanly: {crash}" for crash in self.told("crash")]
         found += faults_of(self.root) + lost(self.root, self.told("promise"))
-        with open_registry(self.root) as registry:
+        with open_registry(self.root, later_s=self.scenario.later_s) as registry:
             again = [operation.perform(registry, self.sources) for operation in self.scenario.act]
         found += [f"after the retry: {fault}" for fault in faults_of(self.root, strict=True) + lost(self.root, again)]
         now = picture(self.root)
