@@ -53,7 +53,7 @@ def test_push_ls_show_promote_history_pull(server: FakeServer, adapter: Path, tm
     assert re.search(r"team/sums:2 .* second", versions)
     moved = run("promote", "team/sums:2", "--alias", "prod", "--reason", "better", at=server)
     assert "team/sums@prod: version 1 → version 2" in moved.stdout
-    assert re.search(r"2\s+1\s+2\s.*better", run("history", "team/sums@prod", at=server).stdout)
+    assert re.search(r"2\s+set\s+1\s+2\s.*better", run("history", "team/sums@prod", at=server).stdout)
     shown = run("show", "team/sums@prod", at=server).stdout
     assert "tiny  " + BASE_DIGEST in shown
     pulled = run("pull", "team/sums@prod", str(tmp_path / "out"), at=server)
