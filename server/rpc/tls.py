@@ -1,0 +1,97 @@
+"""TLS of a listener: certificate and key from files that may be replaced while the server runs.
+
+Each handshake looks whether the files have changed; connections that are open
+stay as they are. Files that cannot be read or do not belong together leave the
+certificate before them in place: a rotation that went wrong must not take the
+server down.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+_Stamp = tuple[tuple[int, int, int], ...]
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where a listener's certificate comes from; all files are PEM.
+
+    Attributes:
+        certificate: the server's, with its chain.
+        key: of the certificate, not encrypted.
+        client_ca: who signs client certificates; None asks clients for none.
+        client_required: whether a client without a certificate is refused in the handshake.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+    client_required: bool = False
+
+
+def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """Reads the files and follows them.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: they are no certificate, its key and authorities.
+    """
+    source = _Source(files)
+    return grpc.dynamic_ssl_server_credentials(
+        source.first, source.newest, require_client_authentication=files.client_required
+    )
+
+
+class _Source:
+    """Gives gRPC a new configuration when the files have changed."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._stamp = _stamp(files)
+        self.first = _configuration(files)
+
+    def newest(self) -> grpc.ServerCertificateConfiguration | None:
+        """What a handshake asks for; None keeps what is in use."""
+        try:
+            stamp = _stamp(self._files)
+            if stamp == self._stamp:
+                return None
+            configuration = _configuration(self._files)
+        except (OSError, ValueError):
+            _log.exception("TLS files cannot be used; the former certificate stays")
+            return None
+        self._stamp = stamp
+        _log.info("TLS certificate replaced", extra={"certificate": str(self._files.certificate)})
+        return configuration
+
+
+def _stamp(files: TlsFiles) -> _Stamp:
+    paths = [files.certificate, files.key, *([files.client_ca] if files.client_ca is not None else [])]
+    facts = [path.stat() for path in paths]
+    return tuple((fact.st_mtime_ns, fact.st_size, fact.st_ino) for fact in facts)
+
+
+def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+    # gRPC would find out only in a handshake, and then tell nobody.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(files.certificate, files.key, password=lambda: "")
+        if files.client_ca is not None:
+            context.load_verify_locations(files.client_ca)
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"{files.certificate}, {files.key} and {files.client_ca or 'no client CA'} cannot be used for TLS: "
+            f"{error.reason or error}; expected a PEM certificate, its key without a password, and PEM authorities"
+        ) from error
+    chain = ((files.key.read_bytes(), files.certificate.read_bytes()),)
+    return grpc.ssl_server_certificate_configuration(
+        chain, files.client_ca.read_bytes() if files.client_ca is not None else None
+    )
