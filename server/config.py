@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from switchyard.server.observe.log import LogFormat
+from switchyard.server.protection import AccessMode, TlsFiles, is_local, require_protection, tls_files
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -44,10 +45,15 @@ class ServerConfig(BaseModel):
         base: directory or hub id of the base model.
         registry: directory of the registry.
         revision: branch, tag or commit of a hub id.
-        host: address to listen on; loopback only, because there is no TLS and no authentication yet.
+        host: address to listen on; one that other machines reach needs `access` and TLS.
         port: of gRPC; 0 takes a free one.
         health_port: of gRPC health checks; 0 takes a free one.
-        http_port: of `/metrics` and `/health`; 0 takes a free one.
+        http_port: of `/metrics` and `/health`, always on loopback; 0 takes a free one.
+        access: whether callers prove who they are.
+        tls_certificate: PEM file of the server's certificate; None for no TLS.
+        tls_key: PEM file of its key.
+        tls_client_ca: PEM file of who signs client certificates; None asks for none.
+        tls_client_required: refuse clients without a certificate.
         max_sequences: sequences in one batch, each with a row of the KV cache.
         max_context_tokens: tokens that prompt and answer may have together; None for what the model allows.
         prefill_chunk_tokens: prompt tokens of one request in one step.
@@ -77,6 +83,11 @@ class ServerConfig(BaseModel):
     port: Port = 50051
     health_port: Port = 50052
     http_port: Port = 9464
+    access: AccessMode = AccessMode.NONE
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    tls_client_required: bool = False
     max_sequences: Count = 16
     max_context_tokens: Count | None = None
     prefill_chunk_tokens: Count = 256
@@ -98,20 +109,21 @@ class ServerConfig(BaseModel):
 
     @field_validator("host")
     @classmethod
-    def _loopback_only(cls, host: str) -> str:
-        """Refuses addresses that other machines reach."""
+    def _address(cls, host: str) -> str:
+        """Takes an IP address, so that what it reaches is known before anything is bound."""
         if host == "localhost":
             return "127.0.0.1"
         try:
-            loopback = ip_address(host).is_loopback
+            ip_address(host)
         except ValueError:
             raise ValueError(f"{host!r} is not an IP address; use 127.0.0.1") from None
-        if not loopback:
-            raise ValueError(
-                f"{host} can be reached from other machines, and this server has neither TLS nor "
-                "authentication yet; use 127.0.0.1 and put a proxy with both in front"
-            )
         return host
+
+    @model_validator(mode="after")
+    def _protected(self) -> ServerConfig:
+        """Refuses to be open to other machines."""
+        require_protection(self.address(self.port), self.access, self.tls)
+        return self
 
     @model_validator(mode="after")
     def _distinct_ports(self) -> ServerConfig:
@@ -122,6 +134,18 @@ class ServerConfig(BaseModel):
                 f"port {self.port}, health_port {self.health_port} and http_port {self.http_port} must differ"
             )
         return self
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """Certificate files; None for no TLS."""
+        return tls_files(
+            self.tls_certificate, self.tls_key, self.tls_client_ca, client_required=self.tls_client_required
+        )
+
+    @property
+    def http_host(self) -> str:
+        """Where metrics are told: they name adapters, and nobody proves who asks for them."""
+        return self.host if is_local(self.host) else "127.0.0.1"
 
     def address(self, port: int) -> str:
         """`host:port` in the form that listeners take."""

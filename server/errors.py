@@ -17,6 +17,7 @@
     │   └── AdapterInUse              cannot be unloaded while sequences use it
     ├── Overloaded                refused early, try again later
     │   ├── QueueFull                 the waiting queue is at its limit
+    │   ├── TooManyWatches            as many callers watch the registry as may
     │   └── Draining                  the server is stopping
     ├── BaseModelError            the base model cannot be served; raised at start-up
     │   ├── ArchitectureUnsupported   no forward pass for this architecture
@@ -188,6 +189,12 @@ class QueueFull(Overloaded):
     """The waiting queue is at its limit."""
 
     reason = "QUEUE_FULL"
+
+
+class TooManyWatches(Overloaded):
+    """As many callers watch the registry as may."""
+
+    reason = "TOO_MANY_WATCHES"
 
 
 class Draining(Overloaded):

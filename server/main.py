@@ -17,7 +17,6 @@ import torch
 
 from switchyard.proto.admin.v1 import admin_pb2_grpc
 from switchyard.proto.inference.v1 import inference_pb2_grpc
-from switchyard.proto.registry.v1 import registry_pb2_grpc
 from switchyard.registry.store import Registry
 from switchyard.server.adapters.host import AdapterHost
 from switchyard.server.adapters.loader import AdapterLoader
@@ -36,17 +35,19 @@ from switchyard.server.model.runner import ModelRunner
 from switchyard.server.observe.memory import resident_bytes
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
+from switchyard.server.rpc.access import guard_of
 from switchyard.server.rpc.admin import AdminServicer, ServerFacts
 from switchyard.server.rpc.admission import Admission, AdmissionPolicy
 from switchyard.server.rpc.app import GrpcApp, Service
 from switchyard.server.rpc.catalog import RegistryResolver, ServableCatalog
 from switchyard.server.rpc.inference import InferenceServicer
 from switchyard.server.rpc.live import LiveWork
-from switchyard.server.rpc.registry import RegistryServicer
+from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
+from switchyard.server.rpc.registry.tail import FeedTail
 from switchyard.server.rpc.residents import ResidentAdapters
+from switchyard.server.rpc.tls import server_credentials
 
 INFERENCE: Final = "switchyard.inference.v1.InferenceService"
-REGISTRY: Final = "switchyard.registry.v1.RegistryService"
 ADMIN: Final = "switchyard.admin.v1.AdminService"
 
 _REGISTRY_THREADS: Final = 8
@@ -94,7 +95,7 @@ class Surroundings:
         clock: the one clock.
         live: counts calls under way.
         switch: stops the process.
-        registry_pool: threads that may wait for the registry.
+        registry_pool: threads that resolve refs; nothing slow may run on them.
         tokenizer_pool: threads that may encode long prompts.
     """
 
@@ -168,7 +169,7 @@ def build_core(around: Surroundings) -> ServingCore:
 
 
 def build_services(around: Surroundings, core: ServingCore) -> list[Service]:
-    """Puts the gRPC faces on a core."""
+    """Puts the gRPC faces on a core; those of the registry need none."""
     facts = _facts(around.config, core.base)
     around.metrics.describe_build(
         version=facts.version,
@@ -195,7 +196,6 @@ def build_services(around: Surroundings, core: ServingCore) -> list[Service]:
         around.metrics,
         write_stall_s=around.config.write_stall_s,
     )
-    registry = RegistryServicer(around.registry, around.registry_pool)
     admin = AdminServicer(
         facts,
         admission,
@@ -207,7 +207,6 @@ def build_services(around: Surroundings, core: ServingCore) -> list[Service]:
     )
     return [
         Service(INFERENCE, inference, inference_pb2_grpc.add_InferenceServiceServicer_to_server),
-        Service(REGISTRY, registry, registry_pb2_grpc.add_RegistryServiceServicer_to_server),
         Service(ADMIN, admin, admin_pb2_grpc.add_AdminServiceServicer_to_server),
     ]
 
@@ -232,7 +231,6 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
     """
     switch = StopSwitch(config.drain_grace_s)
     readiness, metrics, live = Readiness(), Metrics(adapter_series=config.adapter_series), LiveWork()
-    app = GrpcApp([INFERENCE, REGISTRY, ADMIN], live, readiness, observer=metrics)
     async with AsyncExitStack() as stack:
         stack.enter_context(switch.listening_to_signals())
         around = Surroundings(
@@ -245,7 +243,17 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
             registry_pool=stack.enter_context(ThreadPoolExecutor(_REGISTRY_THREADS, "registry")),
             tokenizer_pool=stack.enter_context(ThreadPoolExecutor(_TOKENIZER_THREADS, "tokenizer")),
         )
-        http = ObservabilityServer(config.host, config.http_port, metrics.exposition, readiness)
+        app = GrpcApp(
+            [INFERENCE, ADMIN, *REGISTRY_SERVICES],
+            live,
+            readiness,
+            observer=metrics,
+            guard=stack.enter_context(guard_of(around.registry, config.access)),
+            credentials=server_credentials(config.tls) if config.tls is not None else None,
+        )
+        tail = stack.enter_context(FeedTail(around.registry.feed))
+        registry = stack.enter_context(registry_services(around.registry, tail, live))
+        http = ObservabilityServer(config.http_host, config.http_port, metrics.exposition, readiness)
         stack.callback(http.stop)
         stack.push_async_callback(app.stop)
         grpc_address, health_address = await app.bind(config.address(config.port), config.address(config.health_port))
@@ -257,7 +265,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         core.engine.start()
         stack.push_async_callback(asyncio.to_thread, core.engine.stop)
         await _warm_up(core)
-        await app.serve(build_services(around, core), reflect=config.reflection)
+        await app.serve([*build_services(around, core), *registry], reflect=config.reflection)
         on_ready(Addresses(grpc_address, health_address, http.address, os.getpid()))
         await _run_until_stopped(app, switch, core.engine)
     return 1 if switch.failed else 0

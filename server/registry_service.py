@@ -6,22 +6,19 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
 
-from switchyard.proto.registry.v1 import registry_pb2_grpc
 from switchyard.registry.store import Registry
 from switchyard.server.lifecycle import StopSwitch
 from switchyard.server.observe.readiness import Readiness
-from switchyard.server.rpc.app import GrpcApp, Service
+from switchyard.server.protection import AccessMode, TlsFiles, require_protection
+from switchyard.server.rpc.access import guard_of
+from switchyard.server.rpc.app import GrpcApp
 from switchyard.server.rpc.live import LiveWork
-from switchyard.server.rpc.registry import RegistryServicer
-
-SERVICE: Final = "switchyard.registry.v1.RegistryService"
-_THREADS: Final = 4
+from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
+from switchyard.server.rpc.registry.tail import FeedTail
+from switchyard.server.rpc.tls import server_credentials
 
 
 async def serve_registry(
@@ -31,35 +28,44 @@ async def serve_registry(
     *,
     drain_grace_s: float,
     until_stdin_closes: bool = False,
+    access: AccessMode = AccessMode.NONE,
+    tls: TlsFiles | None = None,
 ) -> int:
     """Runs the service until it is told to stop.
 
     Args:
         directory: where the registry lies; created when missing.
-        listen: `unix:/path`, readable by its owner only, or `host:port` on loopback.
+        listen: `unix:/path`, readable by its owner only, or `host:port`; one that other machines reach
+            needs both `access` and `tls`.
         on_ready: called once with the address as bound.
         drain_grace_s: seconds that calls under way get at the end.
         until_stdin_closes: also stop when standard input ends.
+        access: whether callers prove who they are.
+        tls: certificate files of a port; a Unix socket needs none.
 
     Returns:
         Exit status.
 
     Raises:
-        OSError: the address cannot be had or is not a local one.
+        OSError: the address cannot be had, or a certificate file cannot be read.
+        ValueError: other machines could reach the address unasked, or the certificate files are none.
         RegistryError: the registry cannot be opened.
     """
-    _require_local(listen)
+    require_protection(listen, access, tls)
     switch = StopSwitch(drain_grace_s)
-    app = GrpcApp([SERVICE], LiveWork(), Readiness())
+    live = LiveWork()
     async with AsyncExitStack() as stack:
         stack.enter_context(switch.listening_to_signals())
-        pool = stack.enter_context(ThreadPoolExecutor(_THREADS, "registry"))
         registry = stack.enter_context(Registry.open(directory))
+        guard = stack.enter_context(guard_of(registry, access))
+        credentials = server_credentials(tls) if tls is not None else None
+        app = GrpcApp(REGISTRY_SERVICES, live, Readiness(), guard=guard, credentials=credentials)
+        tail = stack.enter_context(FeedTail(registry.feed))
+        services = stack.enter_context(registry_services(registry, tail, live))
         stack.push_async_callback(app.stop)
         with _private_files():
             address, _ = await app.bind(listen, None)
-        add = registry_pb2_grpc.add_RegistryServiceServicer_to_server
-        await app.serve([Service(SERVICE, RegistryServicer(registry, pool), add)])
+        await app.serve(services)
         if until_stdin_closes:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _drain_at_end_of_input, switch)
         on_ready(address)
@@ -81,18 +87,3 @@ def _drain_at_end_of_input(switch: StopSwitch) -> None:
     if not os.read(sys.stdin.fileno(), 4096):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         switch.drain()
-
-
-def _require_local(listen: str) -> None:
-    if listen.startswith("unix:"):
-        return
-    host, colon, _ = listen.rpartition(":")
-    try:
-        local = bool(colon) and ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        local = False
-    if not local:
-        raise OSError(
-            f"{listen!r} is not `unix:/path` or a loopback address with a port; other machines could reach it, "
-            "and the registry has no authentication yet"
-        )

@@ -12,8 +12,9 @@ whether it is there or not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -24,6 +25,8 @@ from switchyard.registry.access.principals import AccessControl, Principal
 from switchyard.registry.access.reach import Reach
 from switchyard.registry.errors import AccessError, NotFound, PermissionDenied, Unauthenticated
 from switchyard.registry.index.changes import ORIGIN
+from switchyard.registry.store import Registry
+from switchyard.server.protection import AccessMode
 from switchyard.server.rpc.access_answers import ANSWERS
 from switchyard.server.rpc.access_rules import RULES, Need, Rule
 from switchyard.server.rpc.caller import CALLER
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 _OURS: Final = "/switchyard."
+_THREADS: Final = 2
 _AUTHORIZATION: Final = "authorization"
 _BEARER: Final = "bearer "
 _SAN_KEY: Final = "x509_subject_alternative_name"
@@ -97,6 +101,20 @@ class Guard:
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
+@contextmanager
+def guard_of(registry: Registry, mode: AccessMode) -> Iterator[Guard | None]:
+    """Makes the guard of a server, with threads of its own: who is refused must not wait for who is served.
+
+    Yields:
+        The guard; None where nobody has to prove anything.
+    """
+    if mode is AccessMode.NONE:
+        yield None
+        return
+    with ThreadPoolExecutor(_THREADS, "access") as pool:
+        yield Guard(registry.access, registry.reach, pool)
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):

@@ -18,6 +18,8 @@ from grpc_reflection.v1alpha import reflection
 
 from switchyard.server.errors import Draining
 from switchyard.server.observe.readiness import Phase, Readiness
+from switchyard.server.rpc.access import AccessInterceptor, Guard
+from switchyard.server.rpc.access_rules import require_rules
 from switchyard.server.rpc.interceptors import CallInterceptor
 from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.ports import RefusalObserver
@@ -73,6 +75,8 @@ class GrpcApp:
         readiness: Readiness,
         *,
         observer: RefusalObserver | None = None,
+        guard: Guard | None = None,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         """Makes both listeners; nothing is bound yet.
 
@@ -81,12 +85,20 @@ class GrpcApp:
             live: counts the calls that a drain waits for.
             readiness: the phase of this process, moved by this object.
             observer: hears how calls end.
+            guard: decides who may do what; None lets everybody do everything.
+            credentials: TLS of the service's port; None for none. Probes need none: health tells nothing else.
+
+        Raises:
+            ValueError: an RPC has no access rule.
         """
+        require_rules(service_names)
         self.readiness = readiness
         self._names = service_names
         self._live = live
         self._interceptor = CallInterceptor(live, observer)
-        self._server = grpc.aio.server(interceptors=[self._interceptor], options=OPTIONS)
+        guards = [AccessInterceptor(guard)] if guard is not None else []
+        self._credentials = credentials
+        self._server = grpc.aio.server(interceptors=[self._interceptor, *guards], options=OPTIONS)
         self._health = health_aio.HealthServicer()
         self._health_server = grpc.aio.server(options=OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
@@ -104,7 +116,7 @@ class GrpcApp:
         Raises:
             OSError: an address cannot be had.
         """
-        bound = _bind(self._server, address)
+        bound = _bind(self._server, address, self._credentials)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         if health_address is None:
             return bound, ""
@@ -133,7 +145,7 @@ class GrpcApp:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self, grace_s: float, before_waiting: Callable[[], None] = lambda: None) -> None:
-        """Ends in order: say so, refuse new calls, wait for those under way, end the rest, stop.
+        """Ends in order: say so, refuse new calls, end watches, wait for the other calls, end the rest, stop.
 
         Args:
             grace_s: seconds that calls under way may take.
@@ -141,7 +153,9 @@ class GrpcApp:
         """
         self.readiness.advance(Phase.DRAINING)
         await self._health.enter_graceful_shutdown()
-        self._interceptor.refuse_new(Draining("the server is stopping; send the request to another one"))
+        stopping = Draining("the server is stopping; send the request to another one")
+        self._interceptor.refuse_new(stopping)
+        self._live.end_watches(stopping)
         before_waiting()
         _log.info("draining", extra={"calls": self._live.count, "grace_s": grace_s})
         if not await self._live.wait_idle(grace_s):
@@ -165,9 +179,10 @@ class GrpcApp:
             await self._health.set(name, status)
 
 
-def _bind(server: grpc.aio.Server, address: str) -> str:
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
     try:
-        port = server.add_insecure_port(address)
+        secure = credentials is not None and not address.startswith("unix:")
+        port = server.add_secure_port(address, credentials) if secure else server.add_insecure_port(address)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: {error}; is another server running there?") from error
     if port == 0:

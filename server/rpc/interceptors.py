@@ -19,6 +19,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from switchyard.registry.errors import RegistryError
+from switchyard.registry.index.changes import ORIGIN, Origin
 from switchyard.server.errors import Draining, FieldFault, InvalidField, ServerError
 from switchyard.server.observe.log import CALL_ID
 from switchyard.server.rpc.bounds import REQUEST_ID, FieldReason
@@ -85,7 +86,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message of any service
             began_s = time.monotonic()
             code, reason = grpc.StatusCode.CANCELLED, ""
-            CALL_ID.set(_call_id(context))
+            call_id = _call_id(context)
+            CALL_ID.set(call_id)
+            ORIGIN.set(Origin(peer=context.peer(), request_id=call_id))
             if counted:
                 # Not until the handler returns but until the answer is sent: a drain closes the port then.
                 self._live.begin()

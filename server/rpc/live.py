@@ -55,6 +55,7 @@ class LiveWork:
     def __init__(self) -> None:
         self._calls = 0
         self._guards: set[EndGuard] = set()
+        self._watch_guards: set[EndGuard] = set()
         self._wait: asyncio.Timeout | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -84,6 +85,21 @@ class LiveWork:
             yield guard
         finally:
             self._guards.discard(guard)
+
+    @contextmanager
+    def watch_guard(self) -> Iterator[EndGuard]:
+        """Makes a call endable that has no end of its own; a drain does not wait for it."""
+        guard = EndGuard()
+        self._watch_guards.add(guard)
+        try:
+            yield guard
+        finally:
+            self._watch_guards.discard(guard)
+
+    def end_watches(self, error: ServerError) -> None:
+        """Tells every call without an end to end with `error`."""
+        for guard in list(self._watch_guards):
+            guard.end(error)
 
     def end_all(self, error: ServerError) -> int:
         """Tells every answer under way to end with `error`; returns how many there were."""

@@ -10,31 +10,14 @@ from __future__ import annotations
 
 import logging
 import ssl
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import grpc
 
+from switchyard.server.protection import TlsFiles
+
 _Stamp = tuple[tuple[int, int, int], ...]
 _log: Final = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Where a listener's certificate comes from; all files are PEM.
-
-    Attributes:
-        certificate: the server's, with its chain.
-        key: of the certificate, not encrypted.
-        client_ca: who signs client certificates; None asks clients for none.
-        client_required: whether a client without a certificate is refused in the handshake.
-    """
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-    client_required: bool = False
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:

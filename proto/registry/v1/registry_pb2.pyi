@@ -510,6 +510,18 @@ class GetVersionResponse(_message.Message):
     version: AdapterVersion
     def __init__(self, version: _Optional[_Union[AdapterVersion, _Mapping]] = ...) -> None: ...
 
+class GetAdapterRequest(_message.Message):
+    __slots__ = ("adapter",)
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    adapter: str
+    def __init__(self, adapter: _Optional[str] = ...) -> None: ...
+
+class GetAdapterResponse(_message.Message):
+    __slots__ = ("adapter",)
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    adapter: AdapterSummary
+    def __init__(self, adapter: _Optional[_Union[AdapterSummary, _Mapping]] = ...) -> None: ...
+
 class ListAdaptersRequest(_message.Message):
     __slots__ = ("namespace", "page_size", "page_token")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
@@ -529,14 +541,16 @@ class ListAdaptersResponse(_message.Message):
     def __init__(self, adapters: _Optional[_Iterable[_Union[AdapterSummary, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ListVersionsRequest(_message.Message):
-    __slots__ = ("adapter", "page_size", "page_token")
+    __slots__ = ("adapter", "page_size", "page_token", "include_deleted")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_DELETED_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     page_size: int
     page_token: str
-    def __init__(self, adapter: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    include_deleted: bool
+    def __init__(self, adapter: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., include_deleted: _Optional[bool] = ...) -> None: ...
 
 class ListVersionsResponse(_message.Message):
     __slots__ = ("versions", "next_page_token")
@@ -861,24 +875,28 @@ class DeleteAliasRequest(_message.Message):
     def __init__(self, adapter: _Optional[str] = ..., alias: _Optional[str] = ..., expected_generation: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DeleteAliasResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("event",)
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    event: AliasEvent
+    def __init__(self, event: _Optional[_Union[AliasEvent, _Mapping]] = ...) -> None: ...
 
 class SetCanaryRequest(_message.Message):
-    __slots__ = ("adapter", "alias", "version", "percent", "expected_generation", "reason")
+    __slots__ = ("adapter", "alias", "version", "percent", "expected_generation", "reason", "evidence_json")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PERCENT_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_JSON_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     alias: str
     version: int
     percent: int
     expected_generation: int
     reason: str
-    def __init__(self, adapter: _Optional[str] = ..., alias: _Optional[str] = ..., version: _Optional[int] = ..., percent: _Optional[int] = ..., expected_generation: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    evidence_json: str
+    def __init__(self, adapter: _Optional[str] = ..., alias: _Optional[str] = ..., version: _Optional[int] = ..., percent: _Optional[int] = ..., expected_generation: _Optional[int] = ..., reason: _Optional[str] = ..., evidence_json: _Optional[str] = ...) -> None: ...
 
 class SetCanaryResponse(_message.Message):
     __slots__ = ("alias",)

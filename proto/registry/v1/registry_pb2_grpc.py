@@ -75,6 +75,11 @@ class RegistryServiceStub:
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetVersionRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetVersionResponse.FromString,
                 _registered_method=True)
+        self.GetAdapter = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/GetAdapter',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAdapterRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAdapterResponse.FromString,
+                _registered_method=True)
         self.ListAdapters = channel.unary_unary(
                 '/switchyard.registry.v1.RegistryService/ListAdapters',
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersRequest.SerializeToString,
@@ -273,6 +278,12 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetVersion(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAdapter(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -503,6 +514,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.GetVersion,
                     request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetVersionRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetVersionResponse.SerializeToString,
+            ),
+            'GetAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAdapter,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAdapterRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAdapterResponse.SerializeToString,
             ),
             'ListAdapters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAdapters,
@@ -862,6 +878,33 @@ class RegistryService:
             '/switchyard.registry.v1.RegistryService/GetVersion',
             switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetVersionRequest.SerializeToString,
             switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/GetAdapter',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAdapterRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetAdapterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)switchyard/proto/registry/v1/upkeep.proto\x12\x16switchyard.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"C\n\x0e\x43ollectRequest\x12\x0f\n\x07\x65xecute\x18\x01 \x01(\x08\x12\x14\n\x07grace_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_grace_s\"\x88\x01\n\x0f\x43ollectResponse\x12\x17\n\x0f\x63ollected_blobs\x18\x01 \x01(\x04\x12\x17\n\x0f\x63ollected_bytes\x18\x02 \x01(\x04\x12\x18\n\x10\x65xpired_sessions\x18\x03 \x01(\x04\x12\x17\n\x0fpurged_versions\x18\x04 \x01(\x04\x12\x10\n\x08\x65xecuted\x18\x05 \x01(\x08\"9\n\x0cScrubRequest\x12\x13\n\x0blimit_bytes\x18\x01 \x01(\x04\x12\x14\n\x0colder_than_s\x18\x02 \x01(\x01\"X\n\rScrubResponse\x12\x16\n\x0everified_blobs\x18\x01 \x01(\x04\x12\x16\n\x0everified_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x63orrupt_digests\x18\x03 \x03(\t\";\n\x15\x41pplyRetentionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x65xecute\x18\x02 \x01(\x08\"@\n\x16\x41pplyRetentionResponse\x12\x14\n\x0c\x64\x65leted_refs\x18\x01 \x03(\t\x12\x10\n\x08\x65xecuted\x18\x02 \x01(\x08\"c\n\x16ListAuditEventsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\"\xef\x01\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x12\n\ncredential\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x07 \x01(\t\x12\x0e\n\x06target\x18\x08 \x01(\t\x12\x14\n\x0c\x64\x65tails_json\x18\t \x01(\t\x12\x15\n\rprevious_hash\x18\n \x01(\t\x12\x0c\n\x04hash\x18\x0b \x01(\t\"M\n\x17ListAuditEventsResponse\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\".switchyard.registry.v1.AuditEvent\"\x14\n\x12VerifyAuditRequest\"V\n\x13VerifyAuditResponse\x12\x15\n\rverified_rows\x18\x01 \x01(\x03\x12\x15\n\rhead_sequence\x18\x02 \x01(\x03\x12\x11\n\thead_hash\x18\x03 \x01(\t2\x8e\x04\n\rUpkeepService\x12Z\n\x07\x43ollect\x12&.switchyard.registry.v1.CollectRequest\x1a\'.switchyard.registry.v1.CollectResponse\x12T\n\x05Scrub\x12$.switchyard.registry.v1.ScrubRequest\x1a%.switchyard.registry.v1.ScrubResponse\x12o\n\x0e\x41pplyRetention\x12-.switchyard.registry.v1.ApplyRetentionRequest\x1a..switchyard.registry.v1.ApplyRetentionResponse\x12r\n\x0fListAuditEvents\x12..switchyard.registry.v1.ListAuditEventsRequest\x1a/.switchyard.registry.v1.ListAuditEventsResponse\x12\x66\n\x0bVerifyAudit\x12*.switchyard.registry.v1.VerifyAuditRequest\x1a+.switchyard.registry.v1.VerifyAuditResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)switchyard/proto/registry/v1/upkeep.proto\x12\x16switchyard.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"C\n\x0e\x43ollectRequest\x12\x0f\n\x07\x65xecute\x18\x01 \x01(\x08\x12\x14\n\x07grace_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_grace_s\"\xf0\x01\n\x0f\x43ollectResponse\x12\x10\n\x08\x65xecuted\x18\x01 \x01(\x08\x12\x18\n\x10\x65xpired_sessions\x18\x02 \x01(\x03\x12\x17\n\x0fpurged_versions\x18\x03 \x01(\x03\x12\x15\n\rremoved_blobs\x18\x04 \x01(\x03\x12\x15\n\rremoved_bytes\x18\x05 \x01(\x03\x12\x14\n\x0corphan_files\x18\x06 \x01(\x03\x12\x14\n\x0corphan_bytes\x18\x07 \x01(\x03\x12\x15\n\rstale_uploads\x18\x08 \x01(\x03\x12\x13\n\x0bstale_bytes\x18\t \x01(\x03\x12\x12\n\nleft_blobs\x18\n \x01(\x03\"9\n\x0cScrubRequest\x12\x13\n\x0blimit_bytes\x18\x01 \x01(\x04\x12\x14\n\x0colder_than_s\x18\x02 \x01(\x01\">\n\x07\x42\x61\x64\x42lob\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x14\n\x0cversion_refs\x18\x02 \x03(\t\x12\r\n\x05\x66\x61ult\x18\x03 \x01(\t\"\xb4\x01\n\rScrubResponse\x12\x15\n\rchecked_blobs\x18\x01 \x01(\x03\x12\x15\n\rchecked_bytes\x18\x02 \x01(\x03\x12\x12\n\nleft_blobs\x18\x03 \x01(\x03\x12,\n\x03\x62\x61\x64\x18\x04 \x03(\x0b\x32\x1f.switchyard.registry.v1.BadBlob\x12\x33\n\nunreadable\x18\x05 \x03(\x0b\x32\x1f.switchyard.registry.v1.BadBlob\";\n\x15\x41pplyRetentionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x65xecute\x18\x02 \x01(\x08\"@\n\x16\x41pplyRetentionResponse\x12\x14\n\x0c\x64\x65leted_refs\x18\x01 \x03(\t\x12\x10\n\x08\x65xecuted\x18\x02 \x01(\x08\"c\n\x16ListAuditEventsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\"\xef\x01\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x12\n\ncredential\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x07 \x01(\t\x12\x0e\n\x06target\x18\x08 \x01(\t\x12\x14\n\x0c\x64\x65tails_json\x18\t \x01(\t\x12\x15\n\rprevious_hash\x18\n \x01(\t\x12\x0c\n\x04hash\x18\x0b \x01(\t\"M\n\x17ListAuditEventsResponse\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\".switchyard.registry.v1.AuditEvent\"@\n\x12VerifyAuditRequest\x12\x16\n\x0eknown_sequence\x18\x01 \x01(\x03\x12\x12\n\nknown_hash\x18\x02 \x01(\t\"V\n\x13VerifyAuditResponse\x12\x15\n\rverified_rows\x18\x01 \x01(\x03\x12\x15\n\rhead_sequence\x18\x02 \x01(\x03\x12\x11\n\thead_hash\x18\x03 \x01(\t2\x8e\x04\n\rUpkeepService\x12Z\n\x07\x43ollect\x12&.switchyard.registry.v1.CollectRequest\x1a\'.switchyard.registry.v1.CollectResponse\x12T\n\x05Scrub\x12$.switchyard.registry.v1.ScrubRequest\x1a%.switchyard.registry.v1.ScrubResponse\x12o\n\x0e\x41pplyRetention\x12-.switchyard.registry.v1.ApplyRetentionRequest\x1a..switchyard.registry.v1.ApplyRetentionResponse\x12r\n\x0fListAuditEvents\x12..switchyard.registry.v1.ListAuditEventsRequest\x1a/.switchyard.registry.v1.ListAuditEventsResponse\x12\x66\n\x0bVerifyAudit\x12*.switchyard.registry.v1.VerifyAuditRequest\x1a+.switchyard.registry.v1.VerifyAuditResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,25 +35,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COLLECTREQUEST']._serialized_start=102
   _globals['_COLLECTREQUEST']._serialized_end=169
   _globals['_COLLECTRESPONSE']._serialized_start=172
-  _globals['_COLLECTRESPONSE']._serialized_end=308
-  _globals['_SCRUBREQUEST']._serialized_start=310
-  _globals['_SCRUBREQUEST']._serialized_end=367
-  _globals['_SCRUBRESPONSE']._serialized_start=369
-  _globals['_SCRUBRESPONSE']._serialized_end=457
-  _globals['_APPLYRETENTIONREQUEST']._serialized_start=459
-  _globals['_APPLYRETENTIONREQUEST']._serialized_end=518
-  _globals['_APPLYRETENTIONRESPONSE']._serialized_start=520
-  _globals['_APPLYRETENTIONRESPONSE']._serialized_end=584
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=586
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=685
-  _globals['_AUDITEVENT']._serialized_start=688
-  _globals['_AUDITEVENT']._serialized_end=927
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=929
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1006
-  _globals['_VERIFYAUDITREQUEST']._serialized_start=1008
-  _globals['_VERIFYAUDITREQUEST']._serialized_end=1028
-  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1030
-  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1116
-  _globals['_UPKEEPSERVICE']._serialized_start=1119
-  _globals['_UPKEEPSERVICE']._serialized_end=1645
+  _globals['_COLLECTRESPONSE']._serialized_end=412
+  _globals['_SCRUBREQUEST']._serialized_start=414
+  _globals['_SCRUBREQUEST']._serialized_end=471
+  _globals['_BADBLOB']._serialized_start=473
+  _globals['_BADBLOB']._serialized_end=535
+  _globals['_SCRUBRESPONSE']._serialized_start=538
+  _globals['_SCRUBRESPONSE']._serialized_end=718
+  _globals['_APPLYRETENTIONREQUEST']._serialized_start=720
+  _globals['_APPLYRETENTIONREQUEST']._serialized_end=779
+  _globals['_APPLYRETENTIONRESPONSE']._serialized_start=781
+  _globals['_APPLYRETENTIONRESPONSE']._serialized_end=845
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=847
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=946
+  _globals['_AUDITEVENT']._serialized_start=949
+  _globals['_AUDITEVENT']._serialized_end=1188
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1190
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1267
+  _globals['_VERIFYAUDITREQUEST']._serialized_start=1269
+  _globals['_VERIFYAUDITREQUEST']._serialized_end=1333
+  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1335
+  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1421
+  _globals['_UPKEEPSERVICE']._serialized_start=1424
+  _globals['_UPKEEPSERVICE']._serialized_end=1950
 # @@protoc_insertion_point(module_scope)

@@ -18,18 +18,28 @@ class CollectRequest(_message.Message):
     def __init__(self, execute: _Optional[bool] = ..., grace_s: _Optional[float] = ...) -> None: ...
 
 class CollectResponse(_message.Message):
-    __slots__ = ("collected_blobs", "collected_bytes", "expired_sessions", "purged_versions", "executed")
-    COLLECTED_BLOBS_FIELD_NUMBER: _ClassVar[int]
-    COLLECTED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("executed", "expired_sessions", "purged_versions", "removed_blobs", "removed_bytes", "orphan_files", "orphan_bytes", "stale_uploads", "stale_bytes", "left_blobs")
+    EXECUTED_FIELD_NUMBER: _ClassVar[int]
     EXPIRED_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     PURGED_VERSIONS_FIELD_NUMBER: _ClassVar[int]
-    EXECUTED_FIELD_NUMBER: _ClassVar[int]
-    collected_blobs: int
-    collected_bytes: int
+    REMOVED_BLOBS_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ORPHAN_FILES_FIELD_NUMBER: _ClassVar[int]
+    ORPHAN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STALE_UPLOADS_FIELD_NUMBER: _ClassVar[int]
+    STALE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEFT_BLOBS_FIELD_NUMBER: _ClassVar[int]
+    executed: bool
     expired_sessions: int
     purged_versions: int
-    executed: bool
-    def __init__(self, collected_blobs: _Optional[int] = ..., collected_bytes: _Optional[int] = ..., expired_sessions: _Optional[int] = ..., purged_versions: _Optional[int] = ..., executed: _Optional[bool] = ...) -> None: ...
+    removed_blobs: int
+    removed_bytes: int
+    orphan_files: int
+    orphan_bytes: int
+    stale_uploads: int
+    stale_bytes: int
+    left_blobs: int
+    def __init__(self, executed: _Optional[bool] = ..., expired_sessions: _Optional[int] = ..., purged_versions: _Optional[int] = ..., removed_blobs: _Optional[int] = ..., removed_bytes: _Optional[int] = ..., orphan_files: _Optional[int] = ..., orphan_bytes: _Optional[int] = ..., stale_uploads: _Optional[int] = ..., stale_bytes: _Optional[int] = ..., left_blobs: _Optional[int] = ...) -> None: ...
 
 class ScrubRequest(_message.Message):
     __slots__ = ("limit_bytes", "older_than_s")
@@ -39,15 +49,29 @@ class ScrubRequest(_message.Message):
     older_than_s: float
     def __init__(self, limit_bytes: _Optional[int] = ..., older_than_s: _Optional[float] = ...) -> None: ...
 
+class BadBlob(_message.Message):
+    __slots__ = ("digest", "version_refs", "fault")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    VERSION_REFS_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    version_refs: _containers.RepeatedScalarFieldContainer[str]
+    fault: str
+    def __init__(self, digest: _Optional[str] = ..., version_refs: _Optional[_Iterable[str]] = ..., fault: _Optional[str] = ...) -> None: ...
+
 class ScrubResponse(_message.Message):
-    __slots__ = ("verified_blobs", "verified_bytes", "corrupt_digests")
-    VERIFIED_BLOBS_FIELD_NUMBER: _ClassVar[int]
-    VERIFIED_BYTES_FIELD_NUMBER: _ClassVar[int]
-    CORRUPT_DIGESTS_FIELD_NUMBER: _ClassVar[int]
-    verified_blobs: int
-    verified_bytes: int
-    corrupt_digests: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, verified_blobs: _Optional[int] = ..., verified_bytes: _Optional[int] = ..., corrupt_digests: _Optional[_Iterable[str]] = ...) -> None: ...
+    __slots__ = ("checked_blobs", "checked_bytes", "left_blobs", "bad", "unreadable")
+    CHECKED_BLOBS_FIELD_NUMBER: _ClassVar[int]
+    CHECKED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEFT_BLOBS_FIELD_NUMBER: _ClassVar[int]
+    BAD_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_FIELD_NUMBER: _ClassVar[int]
+    checked_blobs: int
+    checked_bytes: int
+    left_blobs: int
+    bad: _containers.RepeatedCompositeFieldContainer[BadBlob]
+    unreadable: _containers.RepeatedCompositeFieldContainer[BadBlob]
+    def __init__(self, checked_blobs: _Optional[int] = ..., checked_bytes: _Optional[int] = ..., left_blobs: _Optional[int] = ..., bad: _Optional[_Iterable[_Union[BadBlob, _Mapping]]] = ..., unreadable: _Optional[_Iterable[_Union[BadBlob, _Mapping]]] = ...) -> None: ...
 
 class ApplyRetentionRequest(_message.Message):
     __slots__ = ("namespace", "execute")
@@ -110,8 +134,12 @@ class ListAuditEventsResponse(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[AuditEvent, _Mapping]]] = ...) -> None: ...
 
 class VerifyAuditRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("known_sequence", "known_hash")
+    KNOWN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_HASH_FIELD_NUMBER: _ClassVar[int]
+    known_sequence: int
+    known_hash: str
+    def __init__(self, known_sequence: _Optional[int] = ..., known_hash: _Optional[str] = ...) -> None: ...
 
 class VerifyAuditResponse(_message.Message):
     __slots__ = ("verified_rows", "head_sequence", "head_hash")

@@ -21,7 +21,8 @@ from handmade import ManualClock
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.registry.access.policy import Role
 from switchyard.registry.store import Registry
-from switchyard.server.rpc.tls import TlsFiles, server_credentials
+from switchyard.server.protection import TlsFiles
+from switchyard.server.rpc.tls import server_credentials
 
 LIST = "/switchyard.registry.v1.RegistryService/ListAdapters"
 TRAINER = "spiffe://corp/ns/red/trainer"

@@ -36,7 +36,7 @@ from switchyard.server.engine.types import GenerateRequest, TokenEvent
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.rpc.app import GrpcApp, Service
 from switchyard.server.rpc.live import LiveWork
-from switchyard.server.rpc.registry import RegistryServicer
+from switchyard.server.rpc.registry.servicer import RegistryServicer
 
 INT_EXTREMES = (0, 1, -1, 2**31 - 1, -(2**31), 2**31, 2**32 - 1, 2**63 - 1, -(2**63), 2**64 - 1)
 FLOAT_EXTREMES = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e9, 3e38, math.nan, math.inf, -math.inf)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 
 from switchyard.proto.registry.v1 import registry_pb2
 from switchyard.registry.base_model import BaseModelSpec
+from switchyard.registry.digest import canonical_json
+from switchyard.registry.index.schema import AliasEventKind, VersionState
 from switchyard.registry.lineage import Lineage, Metric, QuantizationSpec
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.records import (
     AdapterShape,
     AdapterSummary,
     AliasEvent,
+    AliasMove,
     AliasRecord,
     VersionRecord,
 )
+from switchyard.registry.strict_json import Json
+
+_STATES: Final = {state: registry_pb2.VersionState.Value(f"VERSION_STATE_{state.name}") for state in VersionState}
+_ALIAS_EVENT_KINDS: Final = {
+    kind: registry_pb2.AliasEventKind.Value(f"ALIAS_EVENT_KIND_{kind.name}") for kind in AliasEventKind
+}
 
 
 def lineage_of(message: registry_pb2.Lineage) -> Lineage:
@@ -59,6 +71,9 @@ def version_message(record: VersionRecord) -> registry_pb2.AdapterVersion:
         create_time=timestamp(record.created_at_s),
         aliases=record.aliases,
         warnings=record.warnings,
+        state=_STATES[record.state],
+        state_reason=record.state_reason,
+        tags=record.tags,
     )
 
 
@@ -85,6 +100,9 @@ def summary_message(summary: AdapterSummary) -> registry_pb2.AdapterSummary:
         aliases=[alias_message(alias) for alias in summary.aliases],
         base_digest=summary.base_digest,
         update_time=timestamp(summary.updated_at_s),
+        description=summary.description,
+        owner=summary.owner,
+        tags=summary.tags,
     )
 
 
@@ -99,7 +117,17 @@ def alias_message(alias: AliasRecord) -> registry_pb2.Alias:
         generation=alias.generation,
         updated_by=alias.updated_by,
         update_time=timestamp(alias.updated_at_s),
+        canary=registry_pb2.CanarySplit(
+            version=alias.canary.version, digest=alias.canary.digest, percent=alias.canary.percent
+        )
+        if alias.canary
+        else None,
     )
+
+
+def move_message(move: AliasMove) -> registry_pb2.AliasMove:
+    """The outcome of moving an alias."""
+    return registry_pb2.AliasMove(alias=alias_message(move.alias), previous_version=move.previous_version)
 
 
 def alias_event_message(event: AliasEvent) -> registry_pb2.AliasEvent:
@@ -111,7 +139,16 @@ def alias_event_message(event: AliasEvent) -> registry_pb2.AliasEvent:
         actor=event.actor,
         reason=event.reason,
         create_time=timestamp(event.created_at_s),
+        kind=_ALIAS_EVENT_KINDS[event.kind],
+        canary_version=event.canary_version,
+        canary_percent=event.canary_percent,
+        evidence_json=json_text(event.evidence),
     )
+
+
+def json_text(value: Mapping[str, Json]) -> str:
+    """A JSON object as canonical text; an empty one is no text."""
+    return canonical_json(dict(value)).decode() if value else ""
 
 
 def timestamp(seconds: float) -> Timestamp:

@@ -1,0 +1,1 @@
+"""The registry over gRPC: one module per noun, put together in `servicer`."""
