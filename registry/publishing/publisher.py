@@ -266,7 +266,7 @@ class Publisher:
         with self._index.read() as connection:
             base = self._bases.get(connection, session.manifest.base_digest)
         with self._sessions.local_files(session) as located:
-            outcome = self._validate(ValidationRequest(located, base.modules))
+            outcome = self._validate(ValidationRequest(located, base.modules, base.name, base.digest))
         if outcome.faults:
             self._refuse(session, outcome)
         return outcome

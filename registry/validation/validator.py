@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from switchyard.registry.digest import open_file_digest, sha256_digest
-from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FileEntry
+from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL_CARD, FileEntry
 from switchyard.registry.records import AdapterShape
 from switchyard.registry.strict_json import JsonRefused, parse_json
 from switchyard.registry.validation.adapter_config import AdapterConfig, read_adapter_config
 from switchyard.registry.validation.adapter_files import limit_bytes, open_regular
+from switchyard.registry.validation.card_claims import check_card
 from switchyard.registry.validation.checks import (
     check_base_fit,
     check_config_fit,
@@ -37,10 +38,14 @@ class ValidationRequest:
     Attributes:
         files: the files of a version, and where their bytes are.
         modules: linear layers of the base model, path to (in_features, out_features).
+        base_name: what the base model is called; empty when unknown.
+        base_digest: identity of the base model; empty when unknown.
     """
 
     files: tuple[tuple[FileEntry, Path], ...]
     modules: Mapping[str, tuple[int, int]]
+    base_name: str = ""
+    base_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,9 @@ def validate_files(request: ValidationRequest) -> ValidationOutcome:
         elif entry.path.endswith(".json") and data is not None:
             _check_json(entry.path, data, findings)
         elif data is not None:
-            _check_text(entry.path, data, findings)
+            text = _read_text(entry.path, data, findings)
+            if entry.path == MODEL_CARD:
+                check_card(entry.path, text, request.base_name, request.base_digest, findings)
     shape = _check_weights(*weights, config, request, findings) if weights is not None else None
     return ValidationOutcome(None if findings.faults else shape, findings.faults, findings.warnings)
 
@@ -136,8 +143,9 @@ def _check_json(name: str, data: bytes, findings: Findings) -> None:
         findings.fault(Reason.FILE_CONTENT, name, f"not valid JSON: {error}")
 
 
-def _check_text(name: str, data: bytes, findings: Findings) -> None:
+def _read_text(name: str, data: bytes, findings: Findings) -> str:
     try:
-        data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         findings.fault(Reason.FILE_CONTENT, name, "not valid UTF-8 text")
+        return ""

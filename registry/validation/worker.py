@@ -84,7 +84,8 @@ def main() -> None:
     _apply(WorkerLimits(**message["limits"]))
     files = tuple((FileEntry(**entry), Path(path)) for entry, path in message["request"]["files"])
     modules = {name: (pair[0], pair[1]) for name, pair in message["request"]["modules"].items()}
-    outcome = validate_files(ValidationRequest(files, modules))
+    base = {name: message["request"][name] for name in ("base_name", "base_digest")}
+    outcome = validate_files(ValidationRequest(files, modules, **base))
     json.dump(asdict(outcome), sys.stdout)
 
 
@@ -103,6 +104,8 @@ def _request_document(request: ValidationRequest) -> dict[str, object]:
     return {
         "files": [[asdict(entry), str(path.absolute())] for entry, path in request.files],
         "modules": {name: list(features) for name, features in request.modules.items()},
+        "base_name": request.base_name,
+        "base_digest": request.base_digest,
     }
 
 
