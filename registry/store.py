@@ -44,6 +44,7 @@ from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.steps import OnStep, ignore_step
 from switchyard.registry.storage.downloads import Downloads
 from switchyard.registry.storage.opening import open_blobs
+from switchyard.registry.upkeep.backup import Backups
 from switchyard.registry.upkeep.collector import Collector
 from switchyard.registry.upkeep.fsck import Inspector
 from switchyard.registry.upkeep.scrubber import Scrubber
@@ -88,11 +89,12 @@ class Registry:
         self.states = States(self._index, self._versions, self.aliases)
         self.labels = Labels(self._index, self._versions)
         self.namespaces = Namespaces(self._index)
-        self._downloads = Downloads(self._index, self._blobs)
+        self.downloads = Downloads(self._index, self._blobs)
         self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
         self.collector = Collector(self._index, self._blobs, root, on_step)
         self.scrubber = Scrubber(self._index, self._blobs)
         self.inspector = Inspector(self._index, self._blobs)
+        self.backups = Backups(self._index, self._blobs)
         self.access = AccessControl(self._index)
         self.reach = Reach(self._index)
         self._publisher = Publisher(
@@ -296,11 +298,11 @@ class Registry:
             BlobNotFound: no committed version has it.
             BlobCorrupt: missing or changed; the same bytes published again heal it.
         """
-        return b"".join(self._downloads.open(digest, 0))
+        return b"".join(self.downloads.open(digest, 0))
 
     def open_blob(self, digest: str, offset: int = 0) -> Iterator[bytes]:
         """See `Downloads.open`."""
-        return self._downloads.open(digest, offset)
+        return self.downloads.open(digest, offset)
 
     def pull(self, ref: AdapterRef, dest: Path) -> VersionRecord:
         """Writes the files of a version into a new directory that appears complete or not at all.
@@ -313,7 +315,7 @@ class Registry:
             StorageFull, StorageFailed: nothing is written.
         """
         version = self.resolve(ref).version
-        self._downloads.write_files(version, dest)
+        self.downloads.write_files(version, dest)
         return version
 
     # -- aliases ---------------------------------------------------------

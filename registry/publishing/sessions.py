@@ -178,6 +178,44 @@ class Sessions:
         self._record(session_id, Stored(digest, entry.size_bytes, arrival.physical_key, started_s))
         return UploadProgress(arrival.arrived_bytes, complete=True)
 
+    def presign(self, session_id: str, digest: str) -> str | None:
+        """Returns an address where the bytes of one blob can be sent by HTTP PUT for `PRESIGNED_S`.
+
+        What was sent there counts once `confirm` has read it.
+
+        Returns:
+            The address; None when the store has none to give, then `upload` takes the bytes.
+
+        Raises:
+            SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
+            BlobNotFound: the session has no such digest.
+        """
+        session, _ = self._entry(session_id, digest)
+        self.require_open(session)
+        self._renew(session_id)
+        return self._blobs.presign_upload(session_id, digest)
+
+    def confirm(self, session_id: str, digest: str) -> UploadProgress:
+        """Reads what was sent to a presigned address and records the blob if the bytes are right.
+
+        Raises:
+            SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
+            BlobNotFound: the session has no such digest.
+            DigestMismatch: other bytes were sent; they are dropped, send them again.
+            StoreUnavailable, StorageFailed: nothing is acknowledged.
+        """
+        session, entry = self._entry(session_id, digest)
+        if session.state is SessionState.COMMITTED or not self.missing([entry]):
+            return UploadProgress(entry.size_bytes, complete=True)
+        self.require_open(session)
+        started_s = self._index.now()
+        self._renew(session_id)
+        physical_key = self._blobs.confirm_upload(session_id, digest, entry.size_bytes)
+        if physical_key is None:
+            return UploadProgress(0, complete=False)
+        self._record(session_id, Stored(digest, entry.size_bytes, physical_key, started_s))
+        return UploadProgress(entry.size_bytes, complete=True)
+
     def progress(self, session_id: str, digest: str) -> UploadProgress:
         """Tells how far the upload of one blob is.
 

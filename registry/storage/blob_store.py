@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 CHUNK_BYTES = 1 << 20
 # Must be shorter than any grace of a collector: a link outlives the row that it was made from.
@@ -59,7 +59,7 @@ class BlobStore(Protocol):
             written only while the bytes are seen to be there: another session's may be just being removed.
     """
 
-    shares_names: bool
+    shares_names: ClassVar[bool]
 
     def has(self, digest: str, size_bytes: int, physical_key: str = "") -> bool:
         """Tells whether a blob of that name and size is there; the bytes are not read."""

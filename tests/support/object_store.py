@@ -39,12 +39,13 @@ class Fault(StrEnum):
 
 @dataclass
 class Trouble:
-    """One planned fault: of requests with this method and this text in the path, so many times."""
+    """One planned fault: of requests with this method and this text in the path, so many after so many."""
 
     fault: Fault
     method: str
     containing: str
     times: int
+    after: int = 0
 
 
 @dataclass
@@ -65,6 +66,11 @@ class ObjectStore:
         """Plans a fault."""
         with self._lock:
             self._troubles.append(Trouble(fault, method, containing, times))
+
+    def fail_nth(self, fault: Fault, method: str, number: int) -> None:
+        """Plans a fault of the n-th request with that method from now on."""
+        with self._lock:
+            self._troubles.append(Trouble(fault, method, "", 1, number - 1))
 
     def heal(self) -> None:
         """Drops what is planned."""
@@ -92,12 +98,25 @@ class ObjectStore:
         )
         return Bucket(store)
 
+    def environment(self) -> dict[str, str]:
+        """What a process needs in its environment to find the service."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+        }
+
     def take(self, method: str, path: str) -> Fault | None:
         """The fault that this request meets, if any."""
         with self._lock:
             self.requests.append(f"{method} {path}")
             for trouble in self._troubles:
                 if trouble.times and trouble.method == method and trouble.containing in path:
+                    if trouble.after:
+                        trouble.after -= 1
+                        continue
                     trouble.times -= 1
                     return trouble.fault
         return None
@@ -147,8 +166,8 @@ def object_store() -> Iterator[ObjectStore]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        request = urllib.request.Request(f"{store.endpoint}/{BUCKET}", method="PUT")
-        urllib.request.urlopen(request).close()
+        request = urllib.request.Request(f"{store.endpoint}/{BUCKET}", method="PUT")  # noqa: S310
+        urllib.request.urlopen(request).close()  # noqa: S310
         yield store
     finally:
         server.shutdown()
