@@ -141,6 +141,6 @@ def _needed(digest: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     )
 
 
-def _open_pins() -> sa.Select[tuple[str]]:
+def _open_pins() -> sa.Select[str]:
     joined = sa.select(_pin.c.digest).join(_session, _session.c.id == _pin.c.session_id)
     return joined.where(_session.c.state == SessionState.OPEN)

@@ -17,6 +17,7 @@ from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import BlobState, VersionState
 from switchyard.registry.storage.blob_store import BlobStore
+from switchyard.registry.strict_json import Json
 
 _blob, _version, _version_blob = schema.blob, schema.version, schema.version_blob
 
@@ -135,7 +136,7 @@ class Scrubber:
                 return None
             connection.execute(sa.update(_blob).where(_same(blob)).values(state=BlobState.CORRUPT))
             versions = holders(connection, blob.digest)
-            payload = {"digest": blob.digest, "versions": list(versions), "moved_to": moved_to}
+            payload: dict[str, Json] = {"digest": blob.digest, "versions": [*versions], "moved_to": moved_to}
             self._index.announce(connection, Change(ChangeKind.BLOB_CORRUPT, "", payload=payload))
         return BadBlob(blob.digest, versions, fault, moved_to)
 
