@@ -21,11 +21,19 @@ from switchyard.server.config import Dtype, Quantization, ServerConfig, read_con
 from switchyard.server.errors import ServerError
 from switchyard.server.lifecycle import write_ready_file
 from switchyard.server.observe.log import LogFormat, configure
+from switchyard.server.protection import AccessMode, require_protection, tls_files
 
 ReadyFile = Annotated[
     Path | None, typer.Option(help="Write the addresses here as JSON once requests are taken.", dir_okay=False)
 ]
 RegistryDirectory = Annotated[Path | None, typer.Option(help="Directory of the registry.", file_okay=False)]
+AccessOption = Annotated[AccessMode | None, typer.Option(help="Whether callers prove who they are.")]
+CertificateOption = Annotated[Path | None, typer.Option(help="PEM file of the certificate.", dir_okay=False)]
+KeyOption = Annotated[Path | None, typer.Option(help="PEM file of its key.", dir_okay=False)]
+ClientCaOption = Annotated[
+    Path | None, typer.Option(help="PEM file of who signs client certificates.", dir_okay=False)
+]
+ClientRequiredOption = Annotated[bool | None, typer.Option(help="Refuse clients without a certificate.")]
 
 
 def serve(
@@ -33,10 +41,15 @@ def serve(
     registry: RegistryDirectory = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win.", dir_okay=False)] = None,
     check_config: Annotated[bool, typer.Option(help="Print the settings and stop.")] = False,
-    host: Annotated[str | None, typer.Option(help="Loopback address to listen on.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; others than loopback need TLS.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of gRPC; 0 takes a free one.")] = None,
     health_port: Annotated[int | None, typer.Option(help="Port of gRPC health checks.")] = None,
-    http_port: Annotated[int | None, typer.Option(help="Port of /metrics and /health.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port of /metrics and /health, on loopback.")] = None,
+    access: AccessOption = None,
+    tls_certificate: CertificateOption = None,
+    tls_key: KeyOption = None,
+    tls_client_ca: ClientCaOption = None,
+    tls_client_required: ClientRequiredOption = None,
     max_sequences: Annotated[int | None, typer.Option(help="Sequences in one batch.")] = None,
     max_context_tokens: Annotated[int | None, typer.Option(help="Tokens of prompt and answer together.")] = None,
     prefill_chunk_tokens: Annotated[int | None, typer.Option(help="Prompt tokens per request and step.")] = None,
@@ -74,10 +87,22 @@ def registry_service(
         bool, typer.Option(help="Stop when standard input ends, so that no service outlives its caller.")
     ] = False,
     drain_grace_s: Annotated[float, typer.Option(min=0, help="Seconds that calls get at the end.")] = 5.0,
+    access: AccessOption = None,
+    tls_certificate: CertificateOption = None,
+    tls_key: KeyOption = None,
+    tls_client_ca: ClientCaOption = None,
+    tls_client_required: ClientRequiredOption = None,
     log_format: Annotated[LogFormat, typer.Option(help="Lines for people or for machines.")] = LogFormat.HUMAN,
 ) -> None:
     """Serve the registry alone, without a model."""
     configure(log_format)
+    mode = access or AccessMode.NONE
+    try:
+        tls = tls_files(tls_certificate, tls_key, tls_client_ca, client_required=bool(tls_client_required))
+        require_protection(listen, mode, has_tls=tls is not None)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
 
     def run() -> int:
         from switchyard.server.registry_service import serve_registry
@@ -94,6 +119,8 @@ def registry_service(
                 announce,
                 drain_grace_s=drain_grace_s,
                 until_stdin_closes=until_stdin_closes,
+                access=mode,
+                tls=tls,
             )
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from switchyard.server.observe.log import LogFormat
 from switchyard.server.protection import AccessMode, TlsFiles, is_local, require_protection, tls_files
@@ -79,15 +79,15 @@ class ServerConfig(BaseModel):
     base: str = Field(min_length=1)
     registry: Path
     revision: str | None = None
-    host: str = "127.0.0.1"
-    port: Port = 50051
-    health_port: Port = 50052
-    http_port: Port = 9464
     access: AccessMode = AccessMode.NONE
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     tls_client_required: bool = False
+    host: str = Field(default="127.0.0.1", validate_default=True)
+    port: Port = 50051
+    health_port: Port = 50052
+    http_port: Port = 9464
     max_sequences: Count = 16
     max_context_tokens: Count | None = None
     prefill_chunk_tokens: Count = 256
@@ -109,20 +109,21 @@ class ServerConfig(BaseModel):
 
     @field_validator("host")
     @classmethod
-    def _address(cls, host: str) -> str:
-        """Takes an IP address, so that what it reaches is known before anything is bound."""
-        if host == "localhost":
-            return "127.0.0.1"
+    def _protected(cls, host: str, others: ValidationInfo) -> str:
+        """Takes an IP address, and one that other machines reach only with what that needs."""
+        host = "127.0.0.1" if host == "localhost" else host
         try:
             ip_address(host)
         except ValueError:
             raise ValueError(f"{host!r} is not an IP address; use 127.0.0.1") from None
+        access = others.data.get("access", AccessMode.NONE)
+        require_protection(f"[{host}]:0", access, has_tls=others.data.get("tls_certificate") is not None)
         return host
 
     @model_validator(mode="after")
-    def _protected(self) -> ServerConfig:
-        """Refuses to be open to other machines."""
-        require_protection(self.address(self.port), self.access, self.tls)
+    def _whole_tls(self) -> ServerConfig:
+        """Refuses half of what TLS needs."""
+        _ = self.tls
         return self
 
     @model_validator(mode="after")

@@ -47,11 +47,11 @@ async def serve_registry(
         Exit status.
 
     Raises:
-        OSError: the address cannot be had, or a certificate file cannot be read.
-        ValueError: other machines could reach the address unasked, or the certificate files are none.
+        ValueError: other machines could reach the address unasked.
+        OSError: the address cannot be had, or the certificate files cannot be used.
         RegistryError: the registry cannot be opened.
     """
-    require_protection(listen, access, tls)
+    require_protection(listen, access, has_tls=tls is not None)
     switch = StopSwitch(drain_grace_s)
     live = LiveWork()
     async with AsyncExitStack() as stack:

@@ -24,8 +24,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     """Reads the files and follows them.
 
     Raises:
-        OSError: a file cannot be read.
-        ValueError: they are no certificate, its key and authorities.
+        OSError: a file cannot be read, or they are no certificate, its key and authorities.
     """
     source = _Source(files)
     return grpc.dynamic_ssl_server_credentials(
@@ -48,7 +47,7 @@ class _Source:
             if stamp == self._stamp:
                 return None
             configuration = _configuration(self._files)
-        except (OSError, ValueError):
+        except OSError:
             _log.exception("TLS files cannot be used; the former certificate stays")
             return None
         self._stamp = stamp
@@ -70,7 +69,7 @@ def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
         if files.client_ca is not None:
             context.load_verify_locations(files.client_ca)
     except ssl.SSLError as error:
-        raise ValueError(
+        raise OSError(
             f"{files.certificate}, {files.key} and {files.client_ca or 'no client CA'} cannot be used for TLS: "
             f"{error.reason or error}; expected a PEM certificate, its key without a password, and PEM authorities"
         ) from error

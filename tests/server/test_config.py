@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from switchyard.server.config import ServerConfig, read_config
+from switchyard.server.protection import TlsFiles
 
 MINIMAL: dict[str, Any] = {"base": "somewhere", "registry": "reg"}
 
@@ -25,10 +26,15 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"max_que": 1}, "max_que"),
-        ({"host": "0.0.0.0"}, "neither TLS nor authentication"),  # noqa: S104
-        ({"host": "10.1.2.3"}, "neither TLS nor authentication"),
-        ({"host": "::"}, "neither TLS nor authentication"),
+        ({"host": "0.0.0.0"}, "other machines could reach it"),  # noqa: S104
+        ({"host": "10.1.2.3"}, "other machines could reach it"),
+        ({"host": "::"}, "other machines could reach it"),
+        ({"host": "10.1.2.3", "access": "tokens"}, "that needs TLS"),
+        ({"host": "10.1.2.3", "tls_certificate": "c", "tls_key": "k"}, "that needs access control"),
         ({"host": "example.org"}, "not an IP address"),
+        ({"tls_certificate": "c"}, "belong together"),
+        ({"tls_client_ca": "c"}, "need TLS"),
+        ({"tls_certificate": "c", "tls_key": "k", "tls_client_required": True}, "needs tls_client_ca"),
         ({"port": 70000}, "65535"),
         ({"port": 5000, "http_port": 5000}, "must differ"),
         ({"max_sequences": 0}, "greater than or equal to 1"),
@@ -65,6 +71,15 @@ def test_a_file_that_is_no_mapping(tmp_path: Path) -> None:
     file.write_text("base: [")
     with pytest.raises(ValueError, match="not YAML"):
         read_config(file, MINIMAL)
+
+
+def test_a_protected_server_may_listen_to_others_but_tells_them_no_metrics() -> None:
+    protected = {"host": "10.1.2.3", "access": "tokens", "tls_certificate": "c", "tls_key": "k"}
+    config = ServerConfig.model_validate(MINIMAL | protected)
+    assert config.tls == TlsFiles(Path("c"), Path("k"))
+    assert config.http_host == "127.0.0.1"
+    plain = ServerConfig.model_validate(MINIMAL | {"host": "::1"})
+    assert (plain.tls, plain.http_host) == (None, "::1")
 
 
 def test_settings_do_not_change() -> None:

@@ -198,7 +198,7 @@ def test_files_that_do_not_belong_together_stop_the_start(spoil: str, authority:
             (tmp_path / "clients.pem").write_text("nothing")
         case "encrypted key":
             files.key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
-    with pytest.raises(ValueError, match="cannot be used for TLS"):
+    with pytest.raises(OSError, match="cannot be used for TLS"):
         server_credentials(files)
 
 
