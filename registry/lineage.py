@@ -14,7 +14,7 @@ from switchyard.registry.digest import is_digest
 from switchyard.registry.strict_json import Json
 from switchyard.registry.verdicts import Findings, Reason, shown
 
-_METHODS = frozenset({"nf4", "fp4", "int8", "none"})
+QUANTIZATION_METHODS = frozenset({"nf4", "fp4", "int8", "none"})
 _TEXT_CHARACTERS = 256
 _MOST_ITEMS = 256
 _SCHEMA = 1
@@ -151,8 +151,8 @@ def check_lineage(lineage: Lineage, findings: Findings) -> None:
         require(
             "training_quantization.method",
             quantization.method,
-            quantization.method in _METHODS,
-            f"one of {', '.join(sorted(_METHODS))}",
+            quantization.method in QUANTIZATION_METHODS,
+            f"one of {', '.join(sorted(QUANTIZATION_METHODS))}",
         )
         require(
             "training_quantization.compute_dtype",

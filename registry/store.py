@@ -18,6 +18,7 @@ from switchyard.registry.catalog.aliases import Aliases
 from switchyard.registry.catalog.bases import BaseModels
 from switchyard.registry.catalog.labels import Labels
 from switchyard.registry.catalog.namespaces import Namespaces
+from switchyard.registry.catalog.policies import Policies
 from switchyard.registry.catalog.resolve import resolve
 from switchyard.registry.catalog.states import States
 from switchyard.registry.catalog.versions import Versions
@@ -41,6 +42,7 @@ from switchyard.registry.records import (
     VersionRecord,
 )
 from switchyard.registry.refs import AdapterName, AdapterRef
+from switchyard.registry.statements.statements import Statements
 from switchyard.registry.steps import OnStep, ignore_step
 from switchyard.registry.storage.downloads import Downloads
 from switchyard.registry.storage.opening import open_blobs
@@ -84,11 +86,14 @@ class Registry:
         self._blobs = open_blobs(location.blobs, root, on_step)
         self._bases = BaseModels(self._index)
         self._versions = Versions(self._index, self._bases)
-        self.aliases = Aliases(self._index, self._versions, on_step)
+        self.namespaces = Namespaces(self._index)
+        self.statements = Statements(self._index, self._blobs, self._versions, self.namespaces)
+        evidence_of = self.statements.evidence_of
+        self.policies = Policies(self._index, self._versions, self.namespaces, evidence_of)
+        self.aliases = Aliases(self._index, self._versions, self.policies, on_step)
         self._adapters = Adapters(self._index)
         self.states = States(self._index, self._versions, self.aliases)
         self.labels = Labels(self._index, self._versions)
-        self.namespaces = Namespaces(self._index)
         self.downloads = Downloads(self._index, self._blobs)
         self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
         self.collector = Collector(self._index, self._blobs, root, on_step)

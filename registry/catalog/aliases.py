@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 from sqlalchemy.engine import Connection
 
+from switchyard.registry.catalog.alias_policy import Proposal
 from switchyard.registry.catalog.alias_rows import AliasRows, Cause, Place, Target
 from switchyard.registry.catalog.canary import check_percent
 from switchyard.registry.catalog.generations import require_generations
+from switchyard.registry.catalog.policies import Policies
 from switchyard.registry.catalog.rollback import rollback_target, trail
 from switchyard.registry.catalog.state_rules import SERVABLE, require_usable
 from switchyard.registry.catalog.versions import Versions
@@ -44,12 +46,14 @@ class Aliases:
     Args:
         index: where they are kept.
         versions: what they can point to.
+        policies: what every move is held to.
         on_step: told of each point of the protocol.
     """
 
-    def __init__(self, index: Index, versions: Versions, on_step: OnStep = ignore_step) -> None:
+    def __init__(self, index: Index, versions: Versions, policies: Policies, on_step: OnStep = ignore_step) -> None:
         self._index = index
         self._versions = versions
+        self._policies = policies
         self._on_step = on_step
         self._rows = AliasRows(index, on_step)
 
@@ -106,7 +110,7 @@ class Aliases:
         target = Target(version_id, self._versions.by_id(connection, version_id))
         place = self.place(connection, name, alias)
         require_usable(target.record, by_alias=True)
-        require_generations([(place, expected_generation)])
+        self._require(connection, [(place, expected_generation, target)], actor)
         return AliasMove(self._rows.write(connection, place, target, cause), place.version)
 
     def move_many(self, moves: Sequence[AliasTarget], *, actor: str, reason: str) -> list[AliasMove]:
@@ -128,7 +132,7 @@ class Aliases:
             for target in targets:
                 require_usable(target.record, by_alias=True)
             expected = [move.expected_generation for move in moves]
-            require_generations(list(zip(places, expected, strict=True)))
+            self._require(connection, list(zip(places, expected, targets, strict=True)), actor)
             return [
                 AliasMove(self._rows.write(connection, place, target, cause), place.version)
                 for place, target in zip(places, targets, strict=True)
@@ -167,6 +171,7 @@ class Aliases:
                     "move it to one by number"
                 )
             target = self._target(connection, name, number)
+            self._require(connection, [(place, expected_generation, target)], actor, was_there=True)
             return AliasMove(self._rows.write(connection, place, target, cause), place.version)
 
     def set_canary(
@@ -205,11 +210,11 @@ class Aliases:
             place, current = self._existing(connection, name, alias)
             main = self._target(connection, name, current.version)
             if percent == 0:
-                require_generations([(place, expected_generation)])
+                self._require(connection, [(place, expected_generation, None)], actor)
                 return self._rows.write(connection, place, main, cause)
             second = self._target(connection, name, version)
             _check_split(place, main, second)
-            require_generations([(place, expected_generation)])
+            self._require(connection, [(place, expected_generation, second)], actor)
             return self._rows.write(connection, place, main, cause, (second, percent))
 
     def end_split_within(
@@ -238,7 +243,7 @@ class Aliases:
         cause = Cause(AliasEventKind.DELETE, actor, reason)
         with self._writing(alias) as connection:
             place, _ = self._existing(connection, name, alias)
-            require_generations([(place, expected_generation)])
+            self._require(connection, [(place, expected_generation, None)], actor)
             return self._rows.remove(connection, place, cause)
 
     # -- reading ---------------------------------------------------------
@@ -281,6 +286,22 @@ class Aliases:
             yield connection
             self._on_step(Step.ALIAS_BEFORE_COMMIT)
         self._on_step(Step.ALIAS_AFTER_COMMIT)
+
+    def _require(
+        self,
+        connection: Connection,
+        moves: Sequence[tuple[Place, int | None, Target | None]],
+        actor: str,
+        *,
+        was_there: bool = False,
+    ) -> None:
+        """Holds moves to the generations that the caller has seen, then to the policies."""
+        require_generations([(place, expected) for place, expected, _ in moves])
+        proposals = [
+            (place, Proposal(str(place), actor, expected is not None, target.record if target else None, was_there))
+            for place, expected, target in moves
+        ]
+        self._policies.require(connection, proposals)
 
     def _existing(self, connection: Connection, name: AdapterName, alias: str) -> tuple[Place, AliasRecord]:
         place = self.place(connection, name, alias)

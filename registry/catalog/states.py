@@ -179,8 +179,10 @@ class States:
         if goal.record.state not in SERVABLE:
             raise StateRefused(f"{name}:{target} is {goal.record.state}; aliases go to READY or DEPRECATED versions")
         for alias in names:
+            # Seen in this very transaction: nobody can have moved a protected alias since.
+            seen = self._aliases.place(connection, name, alias).generation
             self._aliases.move_within(
-                connection, name, alias, goal.row_id, expected_generation=None, actor=actor, reason=reason
+                connection, name, alias, goal.row_id, expected_generation=seen, actor=actor, reason=reason
             )
         for alias in _aliases_on(connection, found, _alias.c.canary_version_id):
             self._aliases.end_split_within(connection, name, alias, actor=actor, reason=reason)

@@ -1,0 +1,1 @@
+"""What people and tools say about a version: signatures, evaluations, approvals, provenance."""

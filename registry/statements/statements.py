@@ -1,0 +1,284 @@
+"""Statements about versions: attached, listed, read, and weighed for the policies of aliases.
+
+The bytes of a statement are a blob like any other. They are at hand and small, so they are stored
+inside the very transaction that writes the row of the blob and of the statement: a collector removes
+bytes only while it holds the write lock, and therefore comes before all of it or after all of it.
+A crash in between leaves bytes without a row, which the next collection takes away.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from switchyard.registry.catalog.alias_policy import Evidence
+from switchyard.registry.catalog.namespaces import Namespaces
+from switchyard.registry.catalog.versions import Versions
+from switchyard.registry.digest import is_digest, sha256_digest
+from switchyard.registry.errors import (
+    ArgumentInvalid,
+    BlobCorrupt,
+    StatementNotFound,
+    StatementRefused,
+    VersionNotFound,
+)
+from switchyard.registry.index import schema
+from switchyard.registry.index.changes import Change, ChangeKind
+from switchyard.registry.index.database import Index
+from switchyard.registry.index.schema import BlobState, VersionState
+from switchyard.registry.publishing.session_rows import Stored, write_blob
+from switchyard.registry.records import VersionRecord
+from switchyard.registry.statements.kinds import StatementKind, StatementRecord
+from switchyard.registry.statements.payloads import LIMIT_BYTES, summary_of
+from switchyard.registry.statements.signing import Signature, Signed, verify_version
+from switchyard.registry.storage.blob_store import BlobStore
+from switchyard.registry.strict_json import Json
+from switchyard.registry.verdicts import Reason, Verdict, shown
+
+_statement, _blob, _version = schema.statement, schema.blob, schema.version
+_ACTOR_CHARACTERS = 256
+
+
+class Statements:
+    """Keeps statements.
+
+    Args:
+        index: where their rows are.
+        blobs: where their bytes are.
+        versions: finds what they are about.
+        namespaces: say which keys are trusted.
+    """
+
+    def __init__(self, index: Index, blobs: BlobStore, versions: Versions, namespaces: Namespaces) -> None:
+        self._index = index
+        self._blobs = blobs
+        self._versions = versions
+        self._namespaces = namespaces
+
+    def attach(
+        self,
+        subject_digest: str,
+        kind: StatementKind,
+        payload: bytes,
+        *,
+        actor: str,
+        trusted_keys: Sequence[str] = (),
+    ) -> StatementRecord:
+        """Attaches a statement to a version; the same bytes again give the statement that is there.
+
+        Args:
+            subject_digest: manifest digest of the version. Only a signature needs it to be here already.
+            kind: how to read the bytes.
+            payload: at most 1 MiB.
+            actor: who attaches it.
+            trusted_keys: keys and roots in PEM to verify a signature with, besides those that the
+                version's namespaces trust.
+
+        Raises:
+            ArgumentInvalid: the digest, the actor or a trusted key.
+            VersionNotFound: a signature for a version that is not here.
+            StatementRefused: the statement does not hold; every fault is told.
+            ExtraMissing: a signature, and the extra `sign` is not installed.
+            StorageFull, StorageFailed: nothing is attached.
+        """
+        _check(subject_digest, payload, actor)
+        if kind is StatementKind.SIGNATURE:
+            signature = self._verified(subject_digest, payload, trusted_keys)
+            signer, summary = signature.signer, signature_summary(signature)
+        else:
+            signer, summary = "", summary_of(kind, payload, subject_digest, actor)
+        with self._index.write() as connection:
+            return self.attach_within(connection, subject_digest, kind, payload, signer, summary, actor)
+
+    def attach_within(
+        self,
+        connection: Connection,
+        subject_digest: str,
+        kind: StatementKind,
+        payload: bytes,
+        signer: str,
+        summary: dict[str, Json],
+        actor: str,
+    ) -> StatementRecord:
+        """Writes a statement that was checked before, in the caller's write transaction."""
+        digest = sha256_digest(payload)
+        same = sa.and_(
+            _statement.c.subject_digest == subject_digest,
+            _statement.c.kind == str(kind),
+            _statement.c.blob_digest == digest,
+        )
+        known = connection.execute(_query().where(same)).mappings().one_or_none()
+        if known is None or not self._is_stored(connection, digest, len(payload)):
+            self._store(connection, digest, payload)
+        if known is not None:
+            return _record(known)
+        row = {
+            "id": uuid.uuid4().hex,
+            "subject_digest": subject_digest,
+            "kind": str(kind),
+            "signer": signer,
+            "actor": actor,
+            "summary": summary,
+            "created_at_s": self._index.now(),
+        }
+        connection.execute(sa.insert(_statement).values(**row, blob_digest=digest))
+        payload_of_event = {**row, "digest": digest, "size_bytes": len(payload)}
+        namespace, adapter = self._home(connection, subject_digest)
+        change = Change(ChangeKind.STATEMENT_ATTACHED, actor, namespace, adapter, payload_of_event)
+        self._index.announce(connection, change)
+        return _record(connection.execute(_query().where(same)).mappings().one())
+
+    def of(self, subject_digest: str) -> list[StatementRecord]:
+        """Returns the statements about a version, oldest first."""
+        with self._index.read() as connection:
+            return self._of(connection, subject_digest)
+
+    def get(self, statement_id: str) -> StatementRecord:
+        """Returns one statement.
+
+        Raises:
+            StatementNotFound: there is none of that id.
+        """
+        return _record(self._row(statement_id))
+
+    def read(self, statement_id: str) -> bytes:
+        """Returns the bytes of a statement; exactly these bytes were verified.
+
+        Raises:
+            StatementNotFound: there is none of that id.
+            BlobCorrupt: missing or changed; attach the same bytes again to heal them.
+        """
+        row = self._row(statement_id)
+        try:
+            return self._bytes(row)
+        except BlobCorrupt:
+            self._index.mark_corrupt(row["blob_digest"], row["physical_key"])
+            raise
+
+    def evidence_of(self, connection: Connection, version: VersionRecord) -> Evidence:
+        """Weighs what is attested of a version, in the caller's transaction.
+
+        Signatures are verified again, with the bytes of the bundle as they are now: a row alone, which
+        whoever can write to the database could add, attests nothing.
+        """
+        now_s = self._index.now()
+        trusted = self._namespaces.get_within(connection, version.namespace).policy.trusted_keys
+        kinds: set[StatementKind] = set()
+        signers: set[str] = set()
+        fingerprints: set[str] = set()
+        approvers: set[str] = set()
+        for row in connection.execute(_query().where(_statement.c.subject_digest == version.digest)).mappings():
+            record = _record(row)
+            if record.kind is StatementKind.SIGNATURE:
+                signature = self._still_holds(row, version)
+                if signature is None:
+                    continue
+                if signature.key in trusted:
+                    signers.add(signature.signer)
+                if signature.is_fingerprint:
+                    fingerprints.add(signature.signer)
+            elif record.kind is StatementKind.APPROVAL and not _has_expired(record, now_s):
+                approvers.add(record.actor)
+            kinds.add(record.kind)
+        return Evidence(frozenset(kinds), frozenset(signers), frozenset(fingerprints), frozenset(approvers))
+
+    def trusted_keys(self, connection: Connection, namespace: str) -> tuple[str, ...]:
+        """Returns the keys that a namespace trusts."""
+        return self._namespaces.get_within(connection, namespace).policy.trusted_keys
+
+    def _verified(self, subject_digest: str, payload: bytes, trusted_keys: Sequence[str]) -> Signature:
+        with self._index.read() as connection:
+            here = sa.and_(_version.c.manifest_digest == subject_digest, _version.c.state != VersionState.PURGED)
+            versions = self._versions.records(connection, here, 100)
+            keys = list(trusted_keys)
+            for namespace in sorted({version.namespace for version in versions}):
+                keys += self.trusted_keys(connection, namespace)
+        if not versions:
+            raise VersionNotFound(f"no version here is {subject_digest}; publish it before its signature is attached")
+        return verify_version(payload, Signed(subject_digest, versions[0].files), list(dict.fromkeys(keys)))
+
+    def _still_holds(self, row: RowMapping, version: VersionRecord) -> Signature | None:
+        try:
+            return verify_version(
+                self._bytes(row), Signed(version.digest, version.files), [str(row["summary"].get("key"))]
+            )
+        except (StatementRefused, ArgumentInvalid, BlobCorrupt):
+            return None
+
+    def _is_stored(self, connection: Connection, digest: str, size_bytes: int) -> bool:
+        row = connection.execute(sa.select(_blob).where(_blob.c.digest == digest)).mappings().one_or_none()
+        present = row is not None and row["state"] == BlobState.PRESENT
+        return present and row is not None and self._blobs.has(digest, size_bytes, row["physical_key"])
+
+    def _store(self, connection: Connection, digest: str, payload: bytes) -> None:
+        now_s = self._index.now()
+        upload = f"statement-{uuid.uuid4().hex}"
+        try:
+            physical_key = self._blobs.put(upload, digest, len(payload), [payload])
+        finally:
+            self._blobs.forget_session(upload)
+        write_blob(connection, Stored(digest, len(payload), physical_key, now_s), now_s)
+
+    def _home(self, connection: Connection, subject_digest: str) -> tuple[str, str]:
+        """Returns namespace and adapter of the newest version of that digest; empty when it is nowhere."""
+        found = self._versions.records(connection, _version.c.manifest_digest == subject_digest, 1)
+        return (found[0].namespace, found[0].adapter) if found else ("", "")
+
+    def _of(self, connection: Connection, subject_digest: str) -> list[StatementRecord]:
+        order = (_statement.c.created_at_s, _statement.c.id)
+        query = _query().where(_statement.c.subject_digest == subject_digest).order_by(*order)
+        return [_record(row) for row in connection.execute(query).mappings()]
+
+    def _row(self, statement_id: str) -> RowMapping:
+        with self._index.read() as connection:
+            row = connection.execute(_query().where(_statement.c.id == statement_id)).mappings().one_or_none()
+        if row is None:
+            raise StatementNotFound(f"there is no statement {shown(statement_id)}; list those of the version")
+        return row
+
+    def _bytes(self, row: RowMapping) -> bytes:
+        return b"".join(self._blobs.stream(row["blob_digest"], physical_key=row["physical_key"]))
+
+
+def signature_summary(signature: Signature) -> dict[str, Json]:
+    """Returns the facts of a signature: the key that it can be verified with again, and how far it reaches."""
+    return {"key": signature.key, "bound": signature.bound}
+
+
+def _query() -> sa.Select[tuple[object, ...]]:
+    columns = (_statement, _blob.c.size_bytes, _blob.c.physical_key)
+    return sa.select(*columns).join(_blob, _blob.c.digest == _statement.c.blob_digest)
+
+
+def _record(row: RowMapping) -> StatementRecord:
+    return StatementRecord(
+        id=row["id"],
+        subject_digest=row["subject_digest"],
+        kind=StatementKind(row["kind"]),
+        digest=row["blob_digest"],
+        size_bytes=row["size_bytes"],
+        signer=row["signer"],
+        actor=row["actor"],
+        summary=row["summary"],
+        created_at_s=row["created_at_s"],
+    )
+
+
+def _has_expired(record: StatementRecord, now_s: float) -> bool:
+    expires_at_s = record.summary.get("expires_at_s")
+    return isinstance(expires_at_s, int | float) and expires_at_s <= now_s
+
+
+def _check(subject_digest: str, payload: bytes, actor: str) -> None:
+    if not is_digest(subject_digest):
+        raise ArgumentInvalid(
+            f"subject {shown(subject_digest)} is not a digest; give the manifest digest of a version"
+        )
+    if not (0 < len(actor) <= _ACTOR_CHARACTERS and actor.isprintable()):
+        raise ArgumentInvalid(f"actor has {len(actor)} characters; expected 1 to {_ACTOR_CHARACTERS}, all printable")
+    if not 0 < len(payload) <= LIMIT_BYTES:
+        message = f"{len(payload)} bytes; expected 1 to {LIMIT_BYTES}"
+        raise StatementRefused((Verdict(Reason.SIZE, "statement", message),))
