@@ -117,7 +117,7 @@ class PartFiles:
         with mapped_os_errors(_STORING):
             _verify(fd, part, digest, size_bytes)
             os.fchmod(fd, _READ_ONLY)
-            os.fsync(fd)
+            _sync(fd, part)
             self._on_step(Step.PART_SYNCED)
             physical_key = keep(part)
             part.unlink(missing_ok=True)
@@ -138,6 +138,18 @@ def _verify(fd: int, part: Path, digest: str, size_bytes: int) -> None:
             f"{found_bytes} bytes with digest {found} arrived; expected {size_bytes} with {digest}; "
             "send them again from the beginning"
         )
+
+
+def _sync(fd: int, part: Path) -> None:
+    """Makes the bytes durable, or drops them.
+
+    The system forgets what it could not write and says so once; the next sync would succeed without it.
+    """
+    try:
+        os.fsync(fd)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _lock(fd: int, part: Path) -> None:
