@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from durability import Durability
 from handmade import write_adapter, write_base
@@ -28,6 +28,14 @@ CLEAN_ERROR = 3
 """Exit code of a process that got an error from the registry's tree each time."""
 SOURCES = 4
 _RUN_S = 120.0
+
+
+Mutation: TypeAlias = Callable[[], None]
+"""Breaks the registry in the process that calls it, to see which test notices."""
+
+
+def nothing() -> None:
+    """The registry as it is."""
 
 
 class Report:
@@ -55,7 +63,8 @@ def act(
     *,
     attempts: int = 1,
     on_step: Callable[[Step], None] = ignore_step,
-    mutate: Callable[[], None] | None = None,
+    on_promise: Callable[[], None] = nothing,
+    mutate: Mutation = nothing,
 ) -> None:
     """Makes the calls of a scenario and acknowledges each; the process ends with 0, `CLEAN_ERROR` or 1.
 
@@ -66,17 +75,18 @@ def act(
         scenario: its name.
         attempts: how often a call that failed is made in all, in the same process.
         on_step: told of each step.
+        on_promise: told of each acknowledgement.
         mutate: breaks the registry first, to see who notices.
     """
     with closing(Report(report_path)) as report:
-        if mutate is not None:
-            mutate()
+        mutate()
         try:
             with open_registry(root, on_step, later_s=SCENARIOS[scenario].later_s) as registry:
                 for operation in SCENARIOS[scenario].act:
                     for attempt in range(attempts):
                         try:
                             report.add(promise=operation.perform(registry, sources))
+                            on_promise()
                             break
                         except RegistryError:
                             if attempt + 1 == attempts:
