@@ -16,10 +16,12 @@ from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.catalog.adapters import Adapters
 from switchyard.registry.catalog.aliases import Aliases
 from switchyard.registry.catalog.bases import BaseModels
+from switchyard.registry.catalog.impact import ImpactGraph
 from switchyard.registry.catalog.labels import Labels
 from switchyard.registry.catalog.namespaces import Namespaces
 from switchyard.registry.catalog.policies import Policies
 from switchyard.registry.catalog.resolve import resolve
+from switchyard.registry.catalog.search import Search
 from switchyard.registry.catalog.states import States
 from switchyard.registry.catalog.versions import Versions
 from switchyard.registry.index.audit_log import AuditLog
@@ -45,7 +47,8 @@ from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.statements.statements import Statements
 from switchyard.registry.steps import OnStep, ignore_step
 from switchyard.registry.storage.downloads import Downloads
-from switchyard.registry.storage.opening import open_blobs
+from switchyard.registry.storage.layout import Layout
+from switchyard.registry.storage.opening import files_directory, open_blobs
 from switchyard.registry.upkeep.backup import Backups
 from switchyard.registry.upkeep.collector import Collector
 from switchyard.registry.upkeep.fsck import Inspector
@@ -87,6 +90,8 @@ class Registry:
         self._bases = BaseModels(self._index)
         self._versions = Versions(self._index, self._bases)
         self.namespaces = Namespaces(self._index)
+        self.search = Search(self._index, self._versions)
+        self.impact = ImpactGraph(self._index, self._versions)
         self.statements = Statements(self._index, self._blobs, self._versions, self.namespaces)
         evidence_of = self.statements.evidence_of
         self.policies = Policies(self._index, self._versions, self.namespaces, evidence_of)
@@ -102,6 +107,7 @@ class Registry:
         self.backups = Backups(self._index, self._blobs)
         self.access = AccessControl(self._index)
         self.reach = Reach(self._index)
+        self.layout = Layout(self._index, files_directory(location.blobs, root))
         self._publisher = Publisher(
             index=self._index,
             blobs=self._blobs,
@@ -110,6 +116,7 @@ class Registry:
             versions=self._versions,
             aliases=self.aliases,
             rows=VersionRows(self._index, self.states, self.labels, on_step),
+            layout=self.layout,
             validate=validate,
             on_step=on_step,
         )
@@ -142,6 +149,7 @@ class Registry:
                 stack.callback(registry.close)
                 registry._index.migrate()
                 remember(location, registry._index.store_id())
+                registry.layout.ensure()
                 stack.pop_all()
         return registry
 

@@ -44,6 +44,7 @@ from switchyard.registry.refs import AdapterName, check_alias
 from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.storage.blob_store import BlobStore
 from switchyard.registry.storage.durable import mapped_os_errors
+from switchyard.registry.storage.layout import Layout
 from switchyard.registry.validation.adapter_files import check_entries, collect_files, read_chunks
 from switchyard.registry.validation.validator import ValidationOutcome, ValidationRequest, Validator
 from switchyard.registry.verdicts import Findings, Reason, Verdict
@@ -63,6 +64,7 @@ class Publisher:
         versions: reads back what was made.
         aliases: moved together with a commit when asked.
         rows: writes the version.
+        layout: told of new versions.
         validate: decides whether files can be a version.
         on_step: told of each point of the protocol.
     """
@@ -77,6 +79,7 @@ class Publisher:
         versions: Versions,
         aliases: Aliases,
         rows: VersionRows,
+        layout: Layout,
         validate: Validator,
         on_step: OnStep = ignore_step,
     ) -> None:
@@ -87,6 +90,7 @@ class Publisher:
         self._versions = versions
         self._aliases = aliases
         self._rows = rows
+        self._layout = layout
         self._validate = validate
         self._on_step = on_step
 
@@ -200,6 +204,7 @@ class Publisher:
             self._on_step(Step.COMMIT_BEFORE_COMMIT)
         self._on_step(Step.COMMIT_AFTER_COMMIT)
         self._blobs.forget_session(session_id)
+        self._layout.changed()
         return PublishResult(self._record(version_id), _texts((*outcome.warnings, *notes)))
 
     def publish_directory(

@@ -88,7 +88,7 @@ class PartFiles:
     def arrived_bytes(self, session_id: str, digest: str) -> int:
         """Bytes of an unfinished upload that have arrived."""
         try:
-            return self._part(session_id, digest).stat().st_size
+            return (self._directory / session_id / _part_name(digest)).stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -110,7 +110,7 @@ class PartFiles:
         return folder
 
     def _part(self, session_id: str, digest: str) -> Path:
-        return self.folder(session_id) / f"{hex_of(digest)}.part"
+        return self.folder(session_id) / _part_name(digest)
 
     def _finish(self, fd: int, part: Path, digest: str, size_bytes: int, keep: Keep) -> str:
         """Verifies a part file and has it kept."""
@@ -128,6 +128,10 @@ class PartFiles:
 def session_gone() -> SessionClosed:
     """What a caller is told whose part files were cleaned up meanwhile."""
     return SessionClosed("the session ended while its files were being written; begin again")
+
+
+def _part_name(digest: str) -> str:
+    return f"{hex_of(digest)}.part"
 
 
 def _verify(fd: int, part: Path, digest: str, size_bytes: int) -> None:
