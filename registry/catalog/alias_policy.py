@@ -50,8 +50,8 @@ class AliasPolicy:
             if not isinstance(getattr(self, name), bool)
         ]
         kinds = [str(kind) for kind in StatementKind]
-        required = self.required_statements
-        if not isinstance(required, tuple) or any(kind not in kinds for kind in required):
+        required: object = self.required_statements
+        if not (isinstance(required, tuple) and all(kind in kinds for kind in required)):
             faults.append(f"required_statements is {shown(required)}; expected some of {', '.join(kinds)}")
         elif self.signers and StatementKind.SIGNATURE not in required:
             faults.append("signers are named but no signature is required; add `signature` to required_statements")

@@ -26,7 +26,7 @@ def check_percent(percent: int) -> None:
     Raises:
         ArgumentInvalid: not a whole number from 0 to 99.
     """
-    if isinstance(percent, bool) or not isinstance(percent, int) or not 0 <= percent <= MOST_PERCENT:
+    if type(percent) is not int or not 0 <= percent <= MOST_PERCENT:
         raise ArgumentInvalid(
             f"canary share {percent!a} is not a whole percentage from 1 to {MOST_PERCENT} (0 ends the split); "
             "to give everybody the version, move the alias to it"

@@ -52,10 +52,10 @@ class NamespacePolicy:
             faults.append(f"keep_last is {shown(self.keep_last)}; expected a whole number from 0 to 1000000")
         if not _is_number(self.keep_days, int, float) or not self.keep_days <= 36_500:
             faults.append(f"keep_days is {shown(self.keep_days)}; expected a number from 0 to 36500")
-        names = self.protected_aliases
+        names: object = self.protected_aliases
         if not (isinstance(names, tuple) and len(names) <= _MOST_NAMES and all(map(_is_text_name, names))):
             faults.append(f"protected_aliases is {shown(names)}; expected at most {_MOST_NAMES} names")
-        keys = self.trusted_keys
+        keys: object = self.trusted_keys
         if not (isinstance(keys, tuple) and len(keys) <= _MOST_NAMES and all(map(_is_pem, keys))):
             faults.append(f"trusted_keys holds {shown(keys)}; expected at most {_MOST_NAMES} texts in PEM")
         elif self.signed_publish and not keys:

@@ -23,6 +23,7 @@ from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
 from switchyard.registry.records import VersionRecord
 from switchyard.registry.refs import AdapterName, check_alias
+from switchyard.registry.strict_json import Json
 from switchyard.registry.verdicts import Verdict
 
 _policy = schema.alias_policy
@@ -74,11 +75,12 @@ class Policies:
         with self._index.write() as connection:
             adapter_id = self._versions.adapter_id(connection, name)
             former = self._effective(connection, name, adapter_id, alias)
-            values = {"policy": policy.document(), "updated_by": actor, "updated_at_s": self._index.now()}
+            at_s = self._index.now()
+            values: dict[str, Json] = {"policy": policy.document(), "updated_by": actor, "updated_at_s": at_s}
             known = connection.execute(sa.update(_policy).where(_own(adapter_id, alias)).values(**values))
             if known.rowcount == 0:
                 connection.execute(sa.insert(_policy).values(adapter_id=adapter_id, name=alias, **values))
-            payload = {"alias": alias, **values, "former": former.document()}
+            payload: dict[str, Json] = {"alias": alias, **values, "former": former.document()}
             change = Change(ChangeKind.ALIAS_POLICY, actor, name.namespace, name.adapter, payload)
             self._index.announce(connection, change)
         return policy

@@ -94,7 +94,8 @@ def sign_version(
         from model_signing import signing
     except ImportError as error:
         raise extra_missing() from error
-    config = signing.Config().set_hashing_config(_known_files(subject.name, subject.files))
+    config = signing.Config()  # type: ignore[no-untyped-call]
+    config.set_hashing_config(_known_files(subject.name, subject.files))
     try:
         if certificate is None:
             config.use_elliptic_key_signer(private_key=private_key, password=password)
@@ -148,7 +149,8 @@ def _failure(bundle: bytes, subject: Signed, key: TrustedKey) -> str | None:
         from model_signing import verifying
     except ImportError as error:
         raise extra_missing() from error
-    config = verifying.Config().set_hashing_config(_known_files("version", subject.files))
+    config = verifying.Config()  # type: ignore[no-untyped-call]
+    config.set_hashing_config(_known_files("version", subject.files))
     with tempfile.TemporaryDirectory() as scratch:
         signature, pem = Path(scratch) / SIGNATURE_FILE, Path(scratch) / "key.pem"
         signature.write_bytes(bundle)
@@ -192,4 +194,4 @@ def _known_files(name: str, files: Sequence[FileEntry]) -> hashing.Config:
         def hash(self, model_path: object, *, files_to_hash: object = None) -> manifest.Manifest:
             return known
 
-    return KnownFiles()
+    return KnownFiles()  # type: ignore[no-untyped-call]

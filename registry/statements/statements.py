@@ -115,7 +115,7 @@ class Statements:
             self._store(connection, digest, payload)
         if known is not None:
             return _record(known)
-        row = {
+        row: dict[str, Json] = {
             "id": uuid.uuid4().hex,
             "subject_digest": subject_digest,
             "kind": str(kind),
@@ -125,9 +125,8 @@ class Statements:
             "created_at_s": self._index.now(),
         }
         connection.execute(sa.insert(_statement).values(**row, blob_digest=digest))
-        payload_of_event = {**row, "digest": digest, "size_bytes": len(payload)}
-        namespace, adapter = self._home(connection, subject_digest)
-        change = Change(ChangeKind.STATEMENT_ATTACHED, actor, namespace, adapter, payload_of_event)
+        told: dict[str, Json] = {**row, "digest": digest, "size_bytes": len(payload)}
+        change = Change(ChangeKind.STATEMENT_ATTACHED, actor, *self._home(connection, subject_digest), told)
         self._index.announce(connection, change)
         return _record(connection.execute(_query().where(same)).mappings().one())
 
