@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from decay import blob_files, rows_of, spoil
 from handmade import ManualClock
+from postgres import PostgresServer
 from publishing import publish
 
 from switchyard.registry.base_model import BaseModelSpec
@@ -23,6 +24,7 @@ from switchyard.registry.errors import (
     SessionClosed,
 )
 from switchyard.registry.index import schema
+from switchyard.registry.location import Location
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.registry.upkeep import snapshots
@@ -39,7 +41,7 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path / "backup"
 
 
-def reopened(root: Path, clock: ManualClock) -> Registry:
+def reopened(root: Path | Location, clock: ManualClock) -> Registry:
     return Registry.open(root, clock=clock, validate=validate_files)
 
 
@@ -275,3 +277,32 @@ def test_rows_of_hundreds(lived_in: Registry, dest: Path, tmp_path: Path, clock:
 def test_a_report_is_a_value(lived_in: Registry, dest: Path) -> None:
     report = lived_in.backups.write(dest)
     assert lived_in.backups.write(dest) == replace(report, copied_blobs=0, copied_bytes=0)
+
+
+def test_from_sqlite_to_postgresql_and_back(
+    lived_in: Registry,
+    base: BaseModelSpec,
+    name: AdapterName,
+    adapter: Make,
+    tmp_path: Path,
+    clock: ManualClock,
+    postgres: PostgresServer,
+) -> None:
+    before = rows_of(lived_in, *CHANGED)
+    lived_in.backups.write(tmp_path / "of sqlite")
+    place = Location(tmp_path / "moved", postgres.url(postgres.create()), (tmp_path / "bytes").as_uri())
+    restore(tmp_path / "of sqlite", place, actor="ops", clock=clock)
+    with pytest.raises(DestinationExists, match="the database has rows"):
+        restore(tmp_path / "of sqlite", replace(place, root=tmp_path / "twice"), actor="ops", clock=clock)
+    with reopened(place, clock) as moved:
+        assert rows_of(moved, *CHANGED) == before
+        assert moved.inspector.fsck(deep=True).findings == ()
+        assert publish(moved, base, name, adapter(9)).version == 5
+        assert publish(moved, base, AdapterName("new", "one"), adapter(9)).version == 1
+        after = rows_of(moved, *CHANGED)
+        moved.backups.write(tmp_path / "of postgresql")
+    restore(tmp_path / "of postgresql", tmp_path / "back", actor="ops", clock=clock)
+    with reopened(tmp_path / "back", clock) as back:
+        assert rows_of(back, *CHANGED) == after
+        assert back.inspector.fsck(deep=True).findings == ()
+        assert back.list_versions(name)[0][0].version == 5
