@@ -144,7 +144,7 @@ def test_the_work_per_version_does_not_grow(
     written = 0
     descriptors = layout_module._descriptors
 
-    def counted(connection: sa.Connection) -> list[bytes]:
+    def counted(connection: sa.Connection) -> list[str]:
         nonlocal written
         found = list(descriptors(connection))
         written += len(found)
