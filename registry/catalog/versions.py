@@ -119,7 +119,13 @@ class Versions:
         return records[:limit], str(records[limit - 1].version) if more else ""
 
     def records(self, connection: Connection, condition: sa.ColumnElement[bool], limit: int) -> list[VersionRecord]:
-        """Returns the versions that meet a condition, newest rows first."""
+        """Returns the versions that meet a condition, the last published first."""
+        return [record for _, record in self.numbered_records(connection, condition, limit)]
+
+    def numbered_records(
+        self, connection: Connection, condition: sa.ColumnElement[bool], limit: int
+    ) -> list[tuple[int, VersionRecord]]:
+        """Returns the same with their rows."""
         query = (
             sa.select(_version, _namespace.c.name.label("namespace"), _adapter.c.name.label("adapter"))
             .join(_adapter, _adapter.c.id == _version.c.adapter_id)
@@ -133,7 +139,10 @@ class Versions:
         files, tags = _files(connection, ids), _tags(connection, ids)
         aliases = _alias_names(connection, {row["adapter_id"] for row in rows}, ids)
         return [
-            self._record(connection, row, files[row["id"]], aliases.get(row["id"], []), tags.get(row["id"], {}))
+            (
+                row["id"],
+                self._record(connection, row, files[row["id"]], aliases.get(row["id"], []), tags.get(row["id"], {})),
+            )
             for row in rows
         ]
 
