@@ -82,7 +82,7 @@ def sign_version(
     Args:
         subject: what to sign.
         private_key: an elliptic-curve key in PEM.
-        password: of the key, if it has one.
+        password: of the key, if it has one; not together with a certificate.
         certificate: for that key, in PEM; the bundle then names its holder.
         chain: certificates between it and the root.
 
@@ -98,10 +98,13 @@ def sign_version(
     config.set_hashing_config(_known_files(subject.name, subject.files))
     try:
         if certificate is None:
-            config.use_elliptic_key_signer(private_key=private_key, password=password)
+            # It hands the password on as it is, to a function that takes bytes.
+            secret = password.encode() if password is not None else None
+            config.use_elliptic_key_signer(private_key=private_key, password=secret)  # type: ignore[arg-type]
         else:
+            # It cannot read an empty chain; the certificate itself adds nothing to it.
             config.use_certificate_signer(
-                private_key=private_key, signing_certificate=certificate, certificate_chain=chain
+                private_key=private_key, signing_certificate=certificate, certificate_chain=chain or [certificate]
             )
     except (ValueError, TypeError, OSError) as error:
         raise ArgumentInvalid(f"{private_key} cannot sign: {error}; give an elliptic-curve key in PEM") from None
