@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from postgres import PostgresServer
 
 # The same examples in every run, however slow the machine is.
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
@@ -24,6 +29,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--demo-dir", type=Path, help="measure parity on the adapters that this demo run made")
     parser.addoption("--crash-full", action="store_true", help="kill and fail at every point, not at a sample")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this run; each test makes its own databases in it."""
+    from postgres import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -41,7 +41,7 @@ class AuditLog:
         """
         if after_seq < 0 or not 1 <= limit <= PAGE_LIMIT:
             raise ArgumentInvalid(f"after_seq {after_seq}, limit {limit}; expected at least 0, and 1 to {PAGE_LIMIT}")
-        query = sa.select(_audit).where(_audit.c.seq > after_seq).order_by(_audit.c.seq).limit(limit)
+        query = _page(after_seq, limit)
         if action:
             query = query.where(_audit.c.action == action)
         if target:
@@ -73,17 +73,21 @@ class AuditLog:
                 not fit.
         """
         seq, last_hash = 0, ""
-        query = sa.select(_audit).order_by(_audit.c.seq)
         with self._index.read() as connection:
-            rows = connection.execute(query, execution_options={"yield_per": PAGE_LIMIT}).mappings()
-            for row in rows:
-                _check_row(row, seq, last_hash)
-                seq, last_hash = row["seq"], row["hash"]
-                if seq == known_head[0] and last_hash != known_head[1]:
-                    raise AuditBroken(f"audit row {seq} has hash {last_hash}, it had {known_head[1]} before", seq=seq)
+            while rows := connection.execute(_page(seq, PAGE_LIMIT)).mappings().all():
+                for row in rows:
+                    _check_row(row, seq, last_hash)
+                    seq, last_hash = row["seq"], row["hash"]
+                    if seq == known_head[0] and last_hash != known_head[1]:
+                        message = f"audit row {seq} has hash {last_hash}, it had {known_head[1]} before"
+                        raise AuditBroken(message, seq=seq)
         if seq < known_head[0]:
             raise AuditBroken(f"the audit log ends at row {seq}, it had {known_head[0]} rows before", seq=seq + 1)
         return seq
+
+
+def _page(after_seq: int, limit: int) -> sa.Select[tuple[object, ...]]:
+    return sa.select(_audit).where(_audit.c.seq > after_seq).order_by(_audit.c.seq).limit(limit)
 
 
 def _newest(connection: Connection) -> tuple[int, str] | None:
@@ -98,7 +102,7 @@ def _check_row(row: RowMapping, last_seq: int, last_hash: str) -> None:
         raise AuditBroken(f"audit row {last_seq + 1} is missing; the next is {seq}", seq=last_seq + 1)
     if row["previous_hash"] != last_hash:
         raise AuditBroken(f"audit row {seq} does not follow the row before it", seq=seq)
-    if row["hash"] != seal(row):
+    if row["hash"] != seal(dict(row)):
         raise AuditBroken(f"audit row {seq} was altered: its hash does not fit its content", seq=seq)
 
 

@@ -122,13 +122,13 @@ class PostgresDialect:
             "lock_timeout": f"{self._busy_timeout_s * 1000:.0f}",
             "idle_in_transaction_session_timeout": f"{_STALLED_S * 1000:.0f}",
         }
-        with connection.cursor() as cursor:
-            for name, value in settings.items():
-                cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
-            cursor.execute(
-                "SELECT set_config('synchronous_commit', 'on', false)"
-                " WHERE current_setting('synchronous_commit') = 'off'"
-            )
+        cursor = connection.cursor()
+        for name, value in settings.items():
+            cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+        )
+        cursor.close()
 
 
 class PostgresChanges:

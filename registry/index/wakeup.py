@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from switchyard.registry.errors import StorageError
 from switchyard.registry.index.dialect import ChangeSource
@@ -84,30 +84,25 @@ class Wakeup:
             thread.join()
 
     def _run(self) -> None:
-        source: ChangeSource | None = None
         while self._is_wanted():
             try:
-                if source is None:
-                    source = self._connect()
+                with closing(self._connect()) as source:
                     # What happened before the connection was there has woken nobody.
                     self.poke()
-                if source.wait():
-                    self.poke()
+                    while self._is_wanted():
+                        if source.wait():
+                            self.poke()
             except StorageError:
-                source = _closed(source)
                 # Watchers look, and find out for themselves how bad it is.
                 self.poke()
                 self._closed.wait(_RECONNECT_S)
-        _closed(source)
 
     def _is_wanted(self) -> bool:
+        """Tells the thread whether to go on; once told no, it has handed over to the next one."""
         with self._moments:
+            if self._thread is not threading.current_thread():
+                return False
             if self._watchers and not self.closed:
                 return True
             self._thread = None
             return False
-
-
-def _closed(source: ChangeSource | None) -> None:
-    if source is not None:
-        source.close()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from handmade import ManualClock, write_adapter, write_base
+from postgres import PostgresServer
 
 from switchyard.registry.base_model import BaseModelSpec, describe_base
+from switchyard.registry.location import Location
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
@@ -39,10 +41,37 @@ def template(tmp_path_factory: pytest.TempPathFactory, base: BaseModelSpec) -> P
     return root
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory, base: BaseModelSpec) -> str:
+    """The same in PostgreSQL: a database to be copied."""
+    made = postgres.create()
+    location = Location(tmp_path_factory.mktemp("postgres"), database=postgres.url(made))
+    with Registry.open(location, clock=ManualClock()) as opened:
+        opened.register_base(base)
+    return made
+
+
 @pytest.fixture
-def registry(root: Path, clock: ManualClock, template: Path) -> Iterator[Registry]:
-    shutil.copytree(template, root)
-    with Registry.open(root, clock=clock, validate=validate_files) as opened:
+def database(request: pytest.FixtureRequest) -> str:
+    """`sqlite`, unless the test asks for others with `databases.on_both`."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def location(root: Path, database: str, request: pytest.FixtureRequest) -> Iterator[Location]:
+    """A new registry that knows the base."""
+    if database == "sqlite":
+        shutil.copytree(request.getfixturevalue("template"), root)
+        yield Location(root)
+        return
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    with postgres.database(request.getfixturevalue("postgres_template")) as url:
+        yield Location(root, database=url)
+
+
+@pytest.fixture
+def registry(location: Location, clock: ManualClock) -> Iterator[Registry]:
+    with Registry.open(location, clock=clock, validate=validate_files) as opened:
         yield opened
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from databases import on_both
 
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.errors import (
@@ -21,6 +22,7 @@ from switchyard.registry.errors import (
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 
+pytestmark = on_both
 Make = Callable[[int], Path]
 
 

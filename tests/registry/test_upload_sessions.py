@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from databases import on_both
 from handmade import ManualClock
 from publishing import begin, commit, entries, publish, send_all
 
@@ -28,6 +29,7 @@ from switchyard.registry.records import PublishResult
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 
+pytestmark = on_both
 Make = Callable[[int], Path]
 
 
