@@ -175,6 +175,7 @@ _SESSION: Final = Rule(_session, errors.SessionNotFound)
 _REGISTRY: Final = {
     "BeginPublish": Rule(_adapter(Scope.PUBLISH)),
     "UploadBlob": _SESSION,
+    "ConfirmUpload": _SESSION,
     "QueryUpload": _SESSION,
     "CommitPublish": Rule(_commit, errors.SessionNotFound),
     "AbortPublish": _SESSION,

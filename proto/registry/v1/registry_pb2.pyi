@@ -293,17 +293,41 @@ class Statement(_message.Message):
     summary_json: str
     def __init__(self, id: _Optional[str] = ..., subject_digest: _Optional[str] = ..., kind: _Optional[str] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., signer: _Optional[str] = ..., actor: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., summary_json: _Optional[str] = ...) -> None: ...
 
+class NamespacePolicy(_message.Message):
+    __slots__ = ("keep_last", "keep_days", "protected_aliases", "required_statements", "distinct_promoter", "signers", "min_approvals", "trusted_keys", "signed_publish")
+    KEEP_LAST_FIELD_NUMBER: _ClassVar[int]
+    KEEP_DAYS_FIELD_NUMBER: _ClassVar[int]
+    PROTECTED_ALIASES_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    DISTINCT_PROMOTER_FIELD_NUMBER: _ClassVar[int]
+    SIGNERS_FIELD_NUMBER: _ClassVar[int]
+    MIN_APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    TRUSTED_KEYS_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    keep_last: int
+    keep_days: float
+    protected_aliases: _containers.RepeatedScalarFieldContainer[str]
+    required_statements: _containers.RepeatedScalarFieldContainer[str]
+    distinct_promoter: bool
+    signers: _containers.RepeatedScalarFieldContainer[str]
+    min_approvals: int
+    trusted_keys: _containers.RepeatedScalarFieldContainer[str]
+    signed_publish: bool
+    def __init__(self, keep_last: _Optional[int] = ..., keep_days: _Optional[float] = ..., protected_aliases: _Optional[_Iterable[str]] = ..., required_statements: _Optional[_Iterable[str]] = ..., distinct_promoter: _Optional[bool] = ..., signers: _Optional[_Iterable[str]] = ..., min_approvals: _Optional[int] = ..., trusted_keys: _Optional[_Iterable[str]] = ..., signed_publish: _Optional[bool] = ...) -> None: ...
+
 class Namespace(_message.Message):
-    __slots__ = ("name", "create_time", "quota_bytes", "used_bytes")
+    __slots__ = ("name", "create_time", "quota_bytes", "used_bytes", "policy")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     QUOTA_BYTES_FIELD_NUMBER: _ClassVar[int]
     USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     name: str
     create_time: _timestamp_pb2.Timestamp
     quota_bytes: int
     used_bytes: int
-    def __init__(self, name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quota_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ...) -> None: ...
+    policy: NamespacePolicy
+    def __init__(self, name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quota_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., policy: _Optional[_Union[NamespacePolicy, _Mapping]] = ...) -> None: ...
 
 class AdapterSummary(_message.Message):
     __slots__ = ("namespace", "adapter", "latest_version", "aliases", "base_digest", "update_time", "description", "owner", "tags")
@@ -353,23 +377,14 @@ class BeginPublishRequest(_message.Message):
     def __init__(self, adapter: _Optional[str] = ..., files: _Optional[_Iterable[_Union[FileRef, _Mapping]]] = ..., base_digest: _Optional[str] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., note: _Optional[str] = ..., want_upload_urls: _Optional[bool] = ...) -> None: ...
 
 class PresignedUpload(_message.Message):
-    __slots__ = ("digest", "url", "headers", "expire_time")
-    class HeadersEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    __slots__ = ("digest", "url", "expire_time")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
-    HEADERS_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     digest: str
     url: str
-    headers: _containers.ScalarMap[str, str]
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, digest: _Optional[str] = ..., url: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, digest: _Optional[str] = ..., url: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class BeginPublishResponse(_message.Message):
     __slots__ = ("session_id", "missing_digests", "chunk_bytes", "expire_time", "committed", "presigned_uploads")
@@ -402,6 +417,22 @@ class UploadBlobRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., digest: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class UploadBlobResponse(_message.Message):
+    __slots__ = ("committed_bytes", "complete")
+    COMMITTED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    committed_bytes: int
+    complete: bool
+    def __init__(self, committed_bytes: _Optional[int] = ..., complete: _Optional[bool] = ...) -> None: ...
+
+class ConfirmUploadRequest(_message.Message):
+    __slots__ = ("session_id", "digest")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    digest: str
+    def __init__(self, session_id: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class ConfirmUploadResponse(_message.Message):
     __slots__ = ("committed_bytes", "complete")
     COMMITTED_BYTES_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
@@ -1001,14 +1032,16 @@ class ListNamespacesResponse(_message.Message):
     def __init__(self, namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ...) -> None: ...
 
 class UpdateNamespaceRequest(_message.Message):
-    __slots__ = ("namespace", "quota_bytes", "clear_quota")
+    __slots__ = ("namespace", "quota_bytes", "clear_quota", "policy")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     QUOTA_BYTES_FIELD_NUMBER: _ClassVar[int]
     CLEAR_QUOTA_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     quota_bytes: int
     clear_quota: bool
-    def __init__(self, namespace: _Optional[str] = ..., quota_bytes: _Optional[int] = ..., clear_quota: _Optional[bool] = ...) -> None: ...
+    policy: NamespacePolicy
+    def __init__(self, namespace: _Optional[str] = ..., quota_bytes: _Optional[int] = ..., clear_quota: _Optional[bool] = ..., policy: _Optional[_Union[NamespacePolicy, _Mapping]] = ...) -> None: ...
 
 class UpdateNamespaceResponse(_message.Message):
     __slots__ = ("namespace",)

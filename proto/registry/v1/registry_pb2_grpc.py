@@ -45,6 +45,11 @@ class RegistryServiceStub:
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UploadBlobRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UploadBlobResponse.FromString,
                 _registered_method=True)
+        self.ConfirmUpload = channel.unary_unary(
+                '/switchyard.registry.v1.RegistryService/ConfirmUpload',
+                request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ConfirmUploadRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ConfirmUploadResponse.FromString,
+                _registered_method=True)
         self.QueryUpload = channel.unary_unary(
                 '/switchyard.registry.v1.RegistryService/QueryUpload',
                 request_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.QueryUploadRequest.SerializeToString,
@@ -237,6 +242,13 @@ class RegistryServiceServicer:
 
     def UploadBlob(self, request_iterator, context):
         """Sends the bytes of one blob, from the offset that the session has reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmUpload(self, request, context):
+        """Makes the bytes count that were sent to a presigned address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -485,6 +497,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UploadBlobRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UploadBlobResponse.SerializeToString,
             ),
+            'ConfirmUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmUpload,
+                    request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ConfirmUploadRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ConfirmUploadResponse.SerializeToString,
+            ),
             'QueryUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.QueryUpload,
                     request_deserializer=switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.QueryUploadRequest.FromString,
@@ -716,6 +733,33 @@ class RegistryService:
             '/switchyard.registry.v1.RegistryService/UploadBlob',
             switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UploadBlobRequest.SerializeToString,
             switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.UploadBlobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.registry.v1.RegistryService/ConfirmUpload',
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ConfirmUploadRequest.SerializeToString,
+            switchyard_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ConfirmUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

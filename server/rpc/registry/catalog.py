@@ -3,10 +3,13 @@
 # ruff: noqa: N802 - methods are named as the service names them.
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from switchyard.proto.registry.v1 import registry_pb2 as pb
+from switchyard.registry.catalog import card
 from switchyard.registry.refs import AdapterName, AdapterRef
+from switchyard.registry.storage.blob_store import PRESIGNED_S
 from switchyard.server.rpc.catalog import page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls
@@ -79,10 +82,26 @@ class CatalogCalls(RegistryCalls):
         )
 
     async def DownloadBlob(self, request: pb.DownloadBlobRequest, context: Context) -> None:
-        """Streams the bytes of one blob; the next piece is read when the last one is gone."""
+        """Streams the bytes of one blob, or tells where they can be had.
+
+        The next piece is read when the last one is gone.
+        """
+        if request.want_url:
+            expires_at_s = time.time() + PRESIGNED_S
+            url = await self._run(lambda: self._registry.downloads.presigned(request.digest))
+            if url is not None:
+                answer = pb.DownloadBlobResponse(url=url, url_expire_time=messages.timestamp(expires_at_s))
+                await self._patiently(context.write(answer))
+                return
         pieces = await self._run(lambda: self._registry.open_blob(request.digest, request.offset))
         while (piece := await self._run(lambda: next(pieces, None))) is not None:
             await self._patiently(context.write(pb.DownloadBlobResponse(data=piece)))
+
+    async def GetModelCard(self, request: pb.GetModelCardRequest, context: Context) -> pb.GetModelCardResponse:
+        """Shows what people should know of a version."""
+        del context
+        markdown = await self._run(lambda: card.render(self._registry.get_version(AdapterRef.parse(request.ref))))
+        return pb.GetModelCardResponse(markdown=markdown)
 
     async def ListBaseModels(self, request: pb.ListBaseModelsRequest, context: Context) -> pb.ListBaseModelsResponse:
         """Lists the registered base models."""

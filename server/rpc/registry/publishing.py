@@ -8,14 +8,16 @@ of it is written, so what has arrived can be relied on and continued.
 # ruff: noqa: N802 - methods are named as the service names them.
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.registry.errors import ArgumentInvalid, ChunkDamaged, UploadOffset
-from switchyard.registry.records import UploadProgress
+from switchyard.registry.records import UploadProgress, UploadSession
 from switchyard.registry.refs import AdapterName
+from switchyard.registry.storage.blob_store import PRESIGNED_S
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of
 
@@ -45,12 +47,16 @@ class PublishingCalls(RegistryCalls):
                 note=request.note,
             )
         )
+        uploads: list[pb.PresignedUpload] = []
+        if request.want_upload_urls:
+            uploads = await self._run(lambda: self._presigned(session))
         return pb.BeginPublishResponse(
             session_id=session.session_id,
             missing_digests=session.missing,
             chunk_bytes=CHUNK_BYTES,
             expire_time=messages.timestamp(session.expires_at_s),
             committed=messages.version_message(session.committed) if session.committed else None,
+            presigned_uploads=uploads,
         )
 
     async def UploadBlob(
@@ -69,6 +75,12 @@ class PublishingCalls(RegistryCalls):
             raise ArgumentInvalid("the upload has no message; the first one names session_id, digest and offset")
         progress = await self._write(upload)
         return pb.UploadBlobResponse(committed_bytes=progress.committed_bytes, complete=progress.complete)
+
+    async def ConfirmUpload(self, request: pb.ConfirmUploadRequest, context: Context) -> pb.ConfirmUploadResponse:
+        """Makes the bytes count that were sent to a presigned address."""
+        del context
+        progress = await self._run(lambda: self._registry.sessions.confirm(request.session_id, request.digest))
+        return pb.ConfirmUploadResponse(committed_bytes=progress.committed_bytes, complete=progress.complete)
 
     async def QueryUpload(self, request: pb.QueryUploadRequest, context: Context) -> pb.QueryUploadResponse:
         """Tells where an upload stands."""
@@ -91,6 +103,7 @@ class PublishingCalls(RegistryCalls):
                 validate_only=request.validate_only,
                 set_alias=request.set_alias or None,
                 expected_generation=expected,
+                tags=dict(request.tags),
                 actor=actor_of(context),
             )
         )
@@ -103,6 +116,15 @@ class PublishingCalls(RegistryCalls):
         del context
         await self._run(lambda: self._registry.abort_publish(request.session_id))
         return pb.AbortPublishResponse()
+
+    def _presigned(self, session: UploadSession) -> list[pb.PresignedUpload]:
+        expires_at_s = time.time() + PRESIGNED_S
+        found = ((digest, self._registry.sessions.presign(session.session_id, digest)) for digest in session.missing)
+        return [
+            pb.PresignedUpload(digest=digest, url=url, expire_time=messages.timestamp(expires_at_s))
+            for digest, url in found
+            if url is not None
+        ]
 
     async def _write(self, upload: _Upload) -> UploadProgress:
         offset, pieces = upload.take()

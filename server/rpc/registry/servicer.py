@@ -5,7 +5,9 @@ from __future__ import annotations
 from switchyard.proto.registry.v1 import registry_pb2_grpc
 from switchyard.server.rpc.registry.aliases import AliasCalls
 from switchyard.server.rpc.registry.catalog import CatalogCalls
+from switchyard.server.rpc.registry.policies import PolicyCalls
 from switchyard.server.rpc.registry.publishing import PublishingCalls
+from switchyard.server.rpc.registry.statements import StatementCalls
 from switchyard.server.rpc.registry.states import StateCalls
 from switchyard.server.rpc.registry.watching import WatchCalls
 
@@ -15,6 +17,8 @@ class RegistryServicer(
     CatalogCalls,
     StateCalls,
     AliasCalls,
+    PolicyCalls,
+    StatementCalls,
     WatchCalls,
     registry_pb2_grpc.RegistryServiceServicer,
 ):

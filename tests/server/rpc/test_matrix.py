@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,19 +23,21 @@ from rpc_harness import POLICY, refusal, running, version
 
 from switchyard.proto.admin.v1 import admin_pb2
 from switchyard.proto.inference.v1 import inference_pb2 as pb
-from switchyard.proto.registry.v1 import registry_pb2, registry_pb2_grpc
+from switchyard.proto.registry.v1 import registry_pb2, upkeep_pb2
 from switchyard.registry.base_model import describe_base
 from switchyard.registry.digest import file_digest
 from switchyard.registry.lineage import Lineage
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.refs import AdapterName
+from switchyard.registry.statements.kinds import StatementKind
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
 from switchyard.server.engine.types import GenerateRequest, TokenEvent
 from switchyard.server.observe.readiness import Readiness
-from switchyard.server.rpc.app import GrpcApp, Service
+from switchyard.server.rpc.app import GrpcApp
 from switchyard.server.rpc.live import LiveWork
-from switchyard.server.rpc.registry.servicer import RegistryServicer
+from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
+from switchyard.server.rpc.registry.tail import FeedTail
 
 INT_EXTREMES = (0, 1, -1, 2**31 - 1, -(2**31), 2**31, 2**32 - 1, 2**63 - 1, -(2**63), 2**64 - 1)
 FLOAT_EXTREMES = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e9, 3e38, math.nan, math.inf, -math.inf)
@@ -55,11 +56,12 @@ BYTES_EXTREMES = (b"", b"\x00" * 10, b"\xff" * 2000)
 
 ANSWERS_NEVER_GIVEN = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED}
 
-REGISTRY = "switchyard.registry.v1.RegistryService"
+WATCH = "switchyard.registry.v1.RegistryService.Watch"
+APPROVAL = b'{"approver": "local", "note": "as it should be"}'
 
 METHODS = [
     (method.full_name, method)
-    for file in (pb.DESCRIPTOR, registry_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
+    for file in (pb.DESCRIPTOR, registry_pb2.DESCRIPTOR, upkeep_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
     for method in service.methods
 ]
@@ -128,16 +130,23 @@ def completed(message: Any, orderly: dict[str, Any]) -> Iterator[Message]:
     for field in message.DESCRIPTOR.fields:
         if field.name not in orderly or field.containing_oneof is not None or getattr(message, field.name):
             continue
-        if field.is_repeated:
+        if field.type == FieldDescriptor.TYPE_STRING and not isinstance(orderly[field.name], str):
+            continue
+        if isinstance(orderly[field.name], dict):
+            getattr(message, field.name).update(orderly[field.name])
+        elif field.is_repeated:
             getattr(message, field.name).extend(orderly[field.name])
         else:
             setattr(message, field.name, orderly[field.name])
     yield message
 
 
-async def outcome(call: Any, *, streaming: bool) -> grpc.StatusCode:
+async def outcome(call: Any, *, streaming: bool, endless: bool) -> grpc.StatusCode:
     try:
-        if streaming:
+        if endless:
+            await call.read()
+            call.cancel()
+        elif streaming:
             async for _ in call:
                 pass
         else:
@@ -155,7 +164,11 @@ async def outcome(call: Any, *, streaming: bool) -> grpc.StatusCode:
 async def registry_service(place: Path) -> AsyncIterator[tuple[grpc.aio.Channel, dict[str, Any]]]:
     """A registry with one version and one open upload, and values with which calls of it succeed."""
     base = describe_base(write_base(place / "base"))
-    with ThreadPoolExecutor(4) as pool, Registry.open(place / "registry", validate=validate_files) as registry:
+    with (
+        Registry.open(place / "registry", validate=validate_files) as registry,
+        FeedTail(registry.feed) as tail,
+        registry_services(registry, tail, live := LiveWork()) as services,
+    ):
         registry.register_base(base)
         name = AdapterName("team", "a")
         adapter = write_adapter(place / "adapter")
@@ -168,16 +181,25 @@ async def registry_service(place: Path) -> AsyncIterator[tuple[grpc.aio.Channel,
         session = registry.begin_publish(
             name, other, base_digest=base.digest, lineage=Lineage(), idempotency_key="open", publisher="x"
         )
-        app = GrpcApp([REGISTRY], LiveWork(), Readiness())
+        approval = registry.statements.attach(published.digest, StatementKind.APPROVAL, APPROVAL, actor="local")
+        app = GrpcApp(REGISTRY_SERVICES, live, Readiness())
         address, _ = await app.bind("127.0.0.1:0", None)
-        add = registry_pb2_grpc.add_RegistryServiceServicer_to_server
-        await app.serve([Service(REGISTRY, RegistryServicer(registry, pool), add)])
+        await app.serve(services)
         async with grpc.aio.insecure_channel(address) as channel:
             yield (
                 channel,
                 {
                     "adapter": str(name),
                     "ref": "team/a:1",
+                    "other_ref": "team/a:1",
+                    "namespace": "team",
+                    "action": registry_pb2.VERSION_ACTION_DEPRECATE,
+                    "set_tags": {"key": "value"},
+                    "description": "what it is for",
+                    "targets": [registry_pb2.AliasTarget(adapter=str(name), alias="prod", version=1)],
+                    "kind": "approval",
+                    "payload": APPROVAL,
+                    "statement_id": approval.id,
                     "alias": "prod",
                     "version": 1,
                     "base_digest": base.digest,
@@ -215,7 +237,7 @@ async def test_no_field_at_an_extreme_is_an_internal_error(name: str, method: An
         for variant in variants(method.input_type):
             for message in completed(variant, orderly):
                 call = _call(channel, path, method, message, answer)
-                code = await outcome(call, streaming=method.server_streaming)
+                code = await outcome(call, streaming=method.server_streaming, endless=name == WATCH)
                 seen[code] = seen.get(code, 0) + 1
                 assert code not in ANSWERS_NEVER_GIVEN, message
         request = next(r for r in harness.engine.submitted if r.request_id == "sentinel")
