@@ -98,12 +98,13 @@ class _Look:
         self.fault(name, f"{shown(value)}; expected a number")
         return 0.0
 
-    def inner(self, name: str) -> _Look:
-        """Reads an object."""
+    def inner(self, name: str) -> _Look | None:
+        """Reads an object; None when there is none, which is recorded."""
         value = self.fields.get(name)
-        if not isinstance(value, dict):
-            self.fault(name, f"{shown(value)}; expected an object")
-        return _Look(f"{self.where}.{name}", value if isinstance(value, dict) else {}, self.findings)
+        if isinstance(value, dict):
+            return _Look(f"{self.where}.{name}", value, self.findings)
+        self.fault(name, f"{shown(value)}; expected an object")
+        return None
 
     def items(self, name: str, most: int) -> list[_Look]:
         """Reads a list of objects that is not empty."""
@@ -147,8 +148,8 @@ def _evaluation(look: _Look, _subject_digest: str, _actor: str) -> dict[str, Jso
     }
 
 
-def _quantization(look: _Look) -> dict[str, Json]:
-    if not look.fields:
+def _quantization(look: _Look | None) -> dict[str, Json]:
+    if look is None:
         return {}
     look.known({"method", "double_quantization", "compute_dtype"})
     method, double = look.fields.get("method"), look.fields.get("double_quantization")
@@ -176,7 +177,8 @@ def _provenance(look: _Look, subject_digest: str, _actor: str) -> dict[str, Json
     if look.fields.get("_type") != IN_TOTO:
         look.fault("_type", f"{shown(look.fields.get('_type'))}; expected {IN_TOTO}")
     predicate_type = look.text("predicateType", most=512)
-    digests = [item.inner("digest").fields.get("sha256") for item in look.items("subject", _MOST_METRICS)]
+    named = [item.inner("digest") for item in look.items("subject", _MOST_METRICS)]
+    digests = [item.fields.get("sha256") for item in named if item is not None]
     if hex_of(subject_digest) not in digests:
         look.fault("subject", f"none of its {len(digests)} subject(s) has the sha256 of {subject_digest}")
     return {"predicate_type": predicate_type}
