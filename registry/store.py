@@ -16,6 +16,7 @@ from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.catalog.adapters import Adapters
 from switchyard.registry.catalog.aliases import Aliases
 from switchyard.registry.catalog.bases import BaseModels
+from switchyard.registry.catalog.diff import Diff
 from switchyard.registry.catalog.impact import ImpactGraph
 from switchyard.registry.catalog.labels import Labels
 from switchyard.registry.catalog.namespaces import Namespaces
@@ -49,6 +50,7 @@ from switchyard.registry.steps import OnStep, ignore_step
 from switchyard.registry.storage.downloads import Downloads
 from switchyard.registry.storage.layout import Layout
 from switchyard.registry.storage.opening import files_directory, open_blobs
+from switchyard.registry.storage.reserve import Reserve
 from switchyard.registry.upkeep.backup import Backups
 from switchyard.registry.upkeep.collector import Collector
 from switchyard.registry.upkeep.fsck import Inspector
@@ -100,8 +102,10 @@ class Registry:
         self.states = States(self._index, self._versions, self.aliases)
         self.labels = Labels(self._index, self._versions)
         self.downloads = Downloads(self._index, self._blobs)
+        self.diff = Diff(self._index, self._versions, self.downloads)
         self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
-        self.collector = Collector(self._index, self._blobs, root, on_step)
+        self.reserve = Reserve(root)
+        self.collector = Collector(self._index, self._blobs, root, on_step, self.reserve.released)
         self.scrubber = Scrubber(self._index, self._blobs)
         self.inspector = Inspector(self._index, self._blobs)
         self.backups = Backups(self._index, self._blobs)
@@ -117,6 +121,7 @@ class Registry:
             aliases=self.aliases,
             rows=VersionRows(self._index, self.states, self.labels, on_step),
             layout=self.layout,
+            reserve=self.reserve,
             validate=validate,
             on_step=on_step,
         )

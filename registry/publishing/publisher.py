@@ -45,6 +45,7 @@ from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.storage.blob_store import BlobStore
 from switchyard.registry.storage.durable import mapped_os_errors
 from switchyard.registry.storage.layout import Layout
+from switchyard.registry.storage.reserve import Reserve
 from switchyard.registry.validation.adapter_files import check_entries, collect_files, read_chunks
 from switchyard.registry.validation.validator import ValidationOutcome, ValidationRequest, Validator
 from switchyard.registry.verdicts import Findings, Reason, Verdict
@@ -65,6 +66,7 @@ class Publisher:
         aliases: moved together with a commit when asked.
         rows: writes the version.
         layout: told of new versions.
+        reserve: refuses uploads that would fill the disk.
         validate: decides whether files can be a version.
         on_step: told of each point of the protocol.
     """
@@ -80,6 +82,7 @@ class Publisher:
         aliases: Aliases,
         rows: VersionRows,
         layout: Layout,
+        reserve: Reserve,
         validate: Validator,
         on_step: OnStep = ignore_step,
     ) -> None:
@@ -91,6 +94,7 @@ class Publisher:
         self._aliases = aliases
         self._rows = rows
         self._layout = layout
+        self._reserve = reserve
         self._validate = validate
         self._on_step = on_step
 
@@ -113,6 +117,7 @@ class Publisher:
             BaseNotFound: the base model is not registered.
             IdempotencyConflict: the key was used for other content.
             QuotaExceeded: the namespace may not hold that much more.
+            StorageFull: the disk may not.
         """
         _check_text("idempotency_key", idempotency_key, 1, _KEY_CHARACTERS)
         _check_text("publisher", publisher, 1, _KEY_CHARACTERS)
@@ -127,6 +132,9 @@ class Publisher:
             self._bases.get(connection, base_digest)
             sizes = {entry.digest: entry.size_bytes for entry in manifest.files}
             usage.require_room(connection, name.namespace, sizes)
+        coming_bytes = sum(sizes[digest] for digest in self._sessions.missing(manifest.files))
+        if coming_bytes:
+            self._reserve.require_room(coming_bytes)
         session = self._sessions.open(SessionRequest(name, manifest, idempotency_key, publisher, note))
         if session.version_id is not None:
             committed = self._record(session.version_id)
