@@ -38,9 +38,9 @@ class Factors:
 
     def singular_values(self) -> Matrix:
         """Returns the singular values of the update, the largest first."""
-        left, right = np.linalg.qr(self.b, mode="r"), np.linalg.qr(self.a.T, mode="r")
-        values: Matrix = np.linalg.svd(left @ right.T, compute_uv=False)
-        return np.abs(self.scaling) * values
+        left, right = np.linalg.qr(self.b).R, np.linalg.qr(self.a.T).R
+        values: Matrix = np.linalg.svd(left @ right.T, full_matrices=False, compute_uv=False)
+        return abs(self.scaling) * values
 
 
 def norm_of(values: Matrix) -> float:
