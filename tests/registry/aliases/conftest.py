@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from handmade import ManualClock, write_adapter
 
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
+from switchyard.registry.validation.validator import validate_files
 
-Make = Callable[[int], Path]
+
+@pytest.fixture(scope="session")
+def stocked(tmp_path_factory: pytest.TempPathFactory, template: Path, base: BaseModelSpec) -> Path:
+    """The directory with the four versions; copying it is quicker than publishing them again."""
+    scratch = tmp_path_factory.mktemp("stocked")
+    shutil.copytree(template, scratch / "registry")
+    with Registry.open(scratch / "registry", clock=ManualClock(), validate=validate_files) as opened:
+        for seed in range(4):
+            source = write_adapter(scratch / f"adapter-{seed}", seed=seed)
+            opened.publish(AdapterName("team", "addresses"), source, base_digest=base.digest, publisher="ann")
+    return scratch / "registry"
 
 
 @pytest.fixture
-def four(registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make) -> Registry:
-    for seed in range(4):
-        registry.publish(name, adapter(seed), base_digest=base.digest, publisher="ann")
-    return registry
+def four(stocked: Path, root: Path, clock: ManualClock) -> Iterator[Registry]:
+    shutil.copytree(stocked, root)
+    with Registry.open(root, clock=clock, validate=validate_files) as opened:
+        yield opened
