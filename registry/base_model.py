@@ -5,7 +5,10 @@ tokenizer, so that two directories with the same name and other bytes are two
 base models, and a copy under another name is the same one. Shapes alone are
 not enough: another `rope_theta` has the same shapes and other answers.
 
-Everything is read with the standard library; nothing is loaded or executed.
+Everything is read with the standard library; nothing is loaded or executed. The table of linear layers
+comes from the headers of the weights, once, at registration. PEFT would make the same one of the
+configuration alone, but the registry must not import it; `tests/parity/test_module_tables.py` holds the
+two equal for every architecture that is served.
 """
 
 from __future__ import annotations

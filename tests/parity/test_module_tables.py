@@ -1,0 +1,67 @@
+"""The registry's table of linear layers is the one PEFT makes of the configuration alone.
+
+The registry may import neither PEFT nor transformers, so it reads the table from the headers of the base's
+weights, once, when the base is registered. PEFT builds the model on the meta device, without any weights,
+and wraps every linear layer. Both must name the same modules with the same widths: then whatever PEFT can
+save for a base passes the registry's check, and nothing else does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from switchyard.registry.base_model import describe_base
+
+_WIDTH: dict[str, Any] = {"vocab_size": 96, "hidden_size": 64}
+_LLAMA_LIKE = _WIDTH | {
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": False,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": _LLAMA_LIKE,
+    "mistral": _LLAMA_LIKE | {"sliding_window": None},
+    "qwen2": _LLAMA_LIKE,
+    "qwen3": _LLAMA_LIKE | {"head_dim": 32},
+    "gemma2": _LLAMA_LIKE | {"head_dim": 16, "tie_word_embeddings": True},
+    "phi3": _LLAMA_LIKE | {"pad_token_id": 0},
+    "bloom": _WIDTH | {"n_layer": 2, "n_head": 4},
+    "gpt2": {"vocab_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4},
+    "gpt_neox": _WIDTH | {"intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
+}
+
+
+def expected_by_peft(model_type: str) -> dict[str, tuple[int, int]]:
+    """Module path to (in_features, out_features), from the configuration and no weights."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **CONFIGS[model_type]))
+        lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+        wrapped = get_peft_model(model, lora, low_cpu_mem_usage=True)
+    shapes = {name: tuple(value.shape) for name, value in wrapped.state_dict().items() if ".lora_" in name}
+    modules: dict[str, tuple[int, int]] = {}
+    for name, shape in shapes.items():
+        module = name.removeprefix("base_model.model.")
+        if module.endswith(".lora_A.default.weight"):
+            module = module.removesuffix(".lora_A.default.weight")
+            modules[module] = (shape[1], shapes[name.replace(".lora_A.", ".lora_B.")][0])
+    return modules
+
+
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_the_table_is_what_peft_expects(model_type: str, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **CONFIGS[model_type]))
+    model.save_pretrained(tmp_path / "base")
+    expected = expected_by_peft(model_type)
+    assert len(expected) >= 8
+    assert dict(describe_base(tmp_path / "base").modules) == expected
