@@ -54,6 +54,7 @@ from switchyard.registry.storage.reserve import Reserve
 from switchyard.registry.upkeep.backup import Backups
 from switchyard.registry.upkeep.collector import Collector
 from switchyard.registry.upkeep.fsck import Inspector
+from switchyard.registry.upkeep.ledger import Ledger
 from switchyard.registry.upkeep.scrubber import Scrubber
 from switchyard.registry.validation.validator import Validator
 from switchyard.registry.validation.worker import validate_in_worker
@@ -109,6 +110,7 @@ class Registry:
         self.scrubber = Scrubber(self._index, self._blobs)
         self.inspector = Inspector(self._index, self._blobs)
         self.backups = Backups(self._index, self._blobs)
+        self.ledger = Ledger(self._index, None if location.database else root)
         self.access = AccessControl(self._index)
         self.reach = Reach(self._index)
         self.layout = Layout(self._index, files_directory(location.blobs, root))
@@ -155,6 +157,7 @@ class Registry:
                 registry._index.migrate()
                 remember(location, registry._index.store_id())
                 registry.layout.ensure()
+                registry.ledger.begin()
                 stack.pop_all()
         return registry
 

@@ -12,6 +12,7 @@ from switchyard.registry.errors import BaseNotFound
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
+from switchyard.registry.strict_json import Json
 
 
 class BaseModels:
@@ -31,7 +32,7 @@ class BaseModels:
             known = self._find(connection, spec.digest)
             if known is not None:
                 return known
-            row = {
+            row: dict[str, Json] = {
                 "digest": spec.digest,
                 "name": spec.name,
                 "config_digest": spec.config_digest,
@@ -42,8 +43,9 @@ class BaseModels:
                 "vocab_size": spec.vocab_size,
                 "modules": {module: list(features) for module, features in spec.modules.items()},
             }
-            connection.execute(sa.insert(schema.base_model).values(**row, registered_at_s=self._index.now()))
-            self._index.announce(connection, Change(ChangeKind.BASE_REGISTERED, "", payload={"digest": spec.digest}))
+            payload = {**row, "registered_at_s": self._index.now()}
+            connection.execute(sa.insert(schema.base_model).values(**payload))
+            self._index.announce(connection, Change(ChangeKind.BASE_REGISTERED, "", payload=payload))
         return spec
 
     def get(self, connection: Connection, digest: str) -> BaseModelSpec:

@@ -24,6 +24,7 @@ from switchyard.registry.index.wakeup import Wakeup
 
 HEAD_REVISION = "0003"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_ANNOUNCED = "switchyard_announced"
 
 
 class Index:
@@ -32,12 +33,16 @@ class Index:
     Args:
         dialect: the database.
         clock: seconds since the epoch, for every time that is stored.
+
+    Attributes:
+        followers: called after each transaction of this process that announced something.
     """
 
     def __init__(self, dialect: Dialect, clock: Callable[[], float] = time.time) -> None:
         self._dialect = dialect
         self._clock = clock
         self.wakeup = Wakeup(dialect.changes)
+        self.followers: list[Callable[[], None]] = []
 
     def migrate(self) -> None:
         """Brings the tables to this release, while other processes that do the same wait.
@@ -80,7 +85,10 @@ class Index:
         """
         with self._transaction(self._dialect.begin_write) as connection:
             yield connection
+            announced = connection.info.pop(_ANNOUNCED, False)
         self.wakeup.poke()
+        for follow in self.followers if announced else ():
+            follow()
 
     def store_id(self) -> str:
         """Names the store, whatever directory or machine it is opened from."""
@@ -101,6 +109,7 @@ class Index:
             The revision.
         """
         at_s = self.now()
+        connection.info[_ANNOUNCED] = True
         audit.append(connection, change, at_s)
         raised = sa.update(schema.clock).values(rev=schema.clock.c.rev + 1).returning(schema.clock.c.rev)
         rev: int = connection.execute(raised).scalar_one()

@@ -163,7 +163,7 @@ def _manifest(snapshot: _Snapshot, tables: Path, corrupt: Iterable[str], now_s: 
         "taken_at_s": now_s,
         "tables_in": tables.name,
         "tables": [asdict(table) for table in snapshot.tables],
-        "corrupt": sorted(corrupt),
+        "corrupt": [*sorted(corrupt)],
     }
 
 

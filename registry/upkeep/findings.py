@@ -36,7 +36,6 @@ class FindingKind(StrEnum):
     AUDIT_CHAIN = "AUDIT_CHAIN"
     USED_BYTES = "USED_BYTES"
     SESSION = "SESSION"
-    LEDGER = "LEDGER"
     ORPHAN_FILE = "ORPHAN_FILE"
     STALE_UPLOAD = "STALE_UPLOAD"
 
@@ -45,7 +44,6 @@ _SEVERITIES = {
     FindingKind.BLOB_UNREADABLE: Severity.WARNING,
     FindingKind.USED_BYTES: Severity.WARNING,
     FindingKind.SESSION: Severity.WARNING,
-    FindingKind.LEDGER: Severity.WARNING,
     FindingKind.ORPHAN_FILE: Severity.NOTE,
     FindingKind.STALE_UPLOAD: Severity.NOTE,
 }

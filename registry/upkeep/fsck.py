@@ -7,6 +7,8 @@ is missing in the store is looked up once more in the tables before it is told.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
@@ -18,8 +20,10 @@ from switchyard.registry.index.audit_log import AuditLog
 from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import BlobState, VersionState
 from switchyard.registry.lineage import lineage_from_document
+from switchyard.registry.location import EMBEDDED_DATABASE, Location, settle
 from switchyard.registry.manifest import FileEntry, Manifest
 from switchyard.registry.storage.blob_store import BlobStore
+from switchyard.registry.storage.opening import open_blobs
 from switchyard.registry.upkeep import garbage
 from switchyard.registry.upkeep.findings import Finding, FindingKind, FsckReport
 from switchyard.registry.upkeep.row_checks import ROW_CHECKS, named_versions
@@ -127,6 +131,21 @@ class Inspector:
             if session_id not in running:
                 message = f"{size_bytes} bytes of a session that has ended; the collector removes them"
                 yield Finding(FindingKind.STALE_UPLOAD, session_id, message)
+
+
+def fsck(root: Path, *, deep: bool = False) -> FsckReport:
+    """Checks the registry of a directory without opening it for work: a lost database is a finding.
+
+    Raises:
+        StoreBusy, StorageFailed: the database or the store cannot be read at all.
+    """
+    location = settle(Location(root.absolute()))
+    if not location.database and not (location.root / EMBEDDED_DATABASE).is_file():
+        message = "it is gone; restore a backup, or rebuild it from the ledger and the blobs"
+        missing = Finding(FindingKind.INDEX_MISSING, EMBEDDED_DATABASE, message)
+        return FsckReport(deep, 0, 0, (missing,))
+    with closing(Index(location.dialect())) as index:
+        return Inspector(index, open_blobs(location.blobs, location.root)).fsck(deep=deep)
 
 
 def _manifest_fault(version: RowMapping, blobs: Sequence[RowMapping]) -> str:
