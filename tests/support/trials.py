@@ -98,13 +98,46 @@ def act(
             raise SystemExit(1) from None
 
 
-def act_twice(root: Path, sources: Path, report_path: Path, scenario: str) -> None:
+def act_as(root: Path, sources: Path, report_path: Path, scenario: str, mutate: Mutation) -> None:
+    """A process with a mistake in it."""
+    act(root, sources, report_path, scenario, mutate=mutate)
+
+
+def act_until_step(
+    root: Path,
+    sources: Path,
+    report_path: Path,
+    scenario: str,
+    step: Step,
+    occurrence: int,
+    mutate: Mutation = nothing,
+) -> None:
+    """A process that is killed when it passes a step for the n-th time."""
+    act(root, sources, report_path, scenario, on_step=killer(step, occurrence), mutate=mutate)
+
+
+def act_twice(root: Path, sources: Path, report_path: Path, scenario: str, mutate: Mutation = nothing) -> None:
     """A process that tries again after an error, on the same files and connections."""
-    act(root, sources, report_path, scenario, attempts=2)
+    act(root, sources, report_path, scenario, attempts=2, mutate=mutate)
 
 
-def act_until_step(root: Path, sources: Path, report_path: Path, scenario: str, step: Step, occurrence: int) -> None:
-    act(root, sources, report_path, scenario, on_step=killer(step, occurrence))
+def examine(
+    root: Path,
+    sources: Path,
+    report_path: Path,
+    scenario: str,
+    race: Callable[[Path, Path], list[str]],
+    mutate: Mutation = nothing,
+) -> None:
+    """Reports what a race makes go wrong."""
+    with closing(Report(report_path)) as report:
+        mutate()
+        try:
+            faults = race(root, sources)
+        except Exception as error:
+            faults = [f"{type(error).__name__}: {error}", *faults_of(root)]
+        for fault in faults:
+            report.add(fault=fault)
 
 
 def note_steps(root: Path, sources: Path, report_path: Path, scenario: str) -> None:
@@ -125,7 +158,8 @@ class Trial:
         sources: adapters to publish.
         report: written by the process.
         log: written by strace.
-        expected: the picture of the registry once everything is done.
+        before: the picture of the registry as it was.
+        expected: its picture once everything is done; None to find out.
     """
 
     scenario: Scenario
@@ -133,6 +167,7 @@ class Trial:
     sources: Path
     report: Path
     log: Path
+    before: dict[str, Any]
     expected: dict[str, Any] | None
 
     @property
@@ -158,7 +193,7 @@ class Trial:
     def faults(self) -> list[str]:
         """Everything that is wrong after a fault: at once, after the client's retries, and left over at the end."""
         found = [f"the process did not fail cleanly: {crash}" for crash in self.told("crash")]
-        found += faults_of(self.root) + lost(self.root, self.told("promise"))
+        found += faults_of(self.root) + lost(self.root, self.told("promise")) + self._halves()
         with open_registry(self.root, later_s=self.scenario.later_s) as registry:
             again = [operation.perform(registry, self.sources) for operation in self.scenario.act]
         found += [f"after the retry: {fault}" for fault in faults_of(self.root, strict=True) + lost(self.root, again)]
@@ -170,6 +205,13 @@ class Trial:
                 if now[name] != rows
             ]
         return found
+
+    def _halves(self) -> list[str]:
+        """A change that others may see is there as a whole, or not at all."""
+        now, tables = picture(self.root), ("versions", "aliases", "moves")
+        known = (self.before, self.expected or now)
+        is_whole = any(all(now[table] == then[table] for table in tables) for then in known)
+        return [] if is_whole else ["only a part of the change is there"]
 
 
 class Trials:
@@ -233,4 +275,4 @@ class Trials:
         self._made += 1
         place = self._directory / f"{scenario.name}-{self._made}"
         root = Path(shutil.copytree(self._templates[scenario.name], place / "registry"))
-        return Trial(scenario, root, self._sources, place / "report", place / "strace.log", expected)
+        return Trial(scenario, root, self._sources, place / "report", place / "strace.log", picture(root), expected)
