@@ -40,6 +40,7 @@ from switchyard.server.rpc.admin import AdminServicer, ServerFacts
 from switchyard.server.rpc.admission import Admission, AdmissionPolicy
 from switchyard.server.rpc.app import GrpcApp, Service
 from switchyard.server.rpc.catalog import RegistryResolver, ServableCatalog
+from switchyard.server.rpc.follower import RegistryFollower
 from switchyard.server.rpc.inference import InferenceServicer
 from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
@@ -168,8 +169,21 @@ def build_core(around: Surroundings) -> ServingCore:
     return ServingCore(base, engine, host)
 
 
-def build_services(around: Surroundings, core: ServingCore) -> list[Service]:
-    """Puts the gRPC faces on a core; those of the registry need none."""
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """What stands between a core and its callers.
+
+    Attributes:
+        services: the gRPC services that need a core.
+        follower: keeps the adapters in memory in step with the registry.
+    """
+
+    services: tuple[Service, ...]
+    follower: RegistryFollower
+
+
+def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Faces:
+    """Puts the gRPC faces on a core."""
     facts = _facts(around.config, core.base)
     around.metrics.describe_build(
         version=facts.version,
@@ -205,10 +219,11 @@ def build_services(around: Surroundings, core: ServingCore) -> list[Service]:
         fingerprint=core.base.fingerprint,
         begin_drain=around.switch.drain,
     )
-    return [
+    services = (
         Service(INFERENCE, inference, inference_pb2_grpc.add_InferenceServiceServicer_to_server),
         Service(ADMIN, admin, admin_pb2_grpc.add_AdminServiceServicer_to_server),
-    ]
+    )
+    return Faces(services, RegistryFollower(around.registry, around.registry_pool, tail, admission, memory))
 
 
 async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> int:
@@ -265,7 +280,9 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         core.engine.start()
         stack.push_async_callback(asyncio.to_thread, core.engine.stop)
         await _warm_up(core)
-        await app.serve([*build_services(around, core), *registry], reflect=config.reflection)
+        faces = build_faces(around, core, tail)
+        await stack.enter_async_context(faces.follower.following())
+        await app.serve([*faces.services, *registry], reflect=config.reflection)
         on_ready(Addresses(grpc_address, health_address, http.address, os.getpid()))
         await _run_until_stopped(app, switch, core.engine)
     return 1 if switch.failed else 0

@@ -45,6 +45,7 @@ class AdapterPart:
         weights_digest: digest of the safetensors blob.
         config_digest: digest of the `adapter_config.json` blob.
         weights_bytes: size of the safetensors blob, in bytes.
+        canary: whether it is the second version of the alias's split.
     """
 
     namespace: str
@@ -58,6 +59,7 @@ class AdapterPart:
     weights_digest: str
     config_digest: str
     weights_bytes: int
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

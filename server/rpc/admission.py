@@ -153,10 +153,12 @@ class Admission:
         if remaining_s is not None and remaining_s <= 0:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
         allowed_s = min(self.policy.max_request_s, remaining_s if remaining_s is not None else float("inf"))
-        selection = await self.select(draft.target)
+        request_id = draft.request_id or f"req-{secrets.token_hex(8)}"
+        # Who is nobody in particular gets a draw of its own with every request.
+        selection = await self.select(draft.target, draft.session_key or request_id)
         prompt_tokens = await self._tokens(draft)
         request = GenerateRequest(
-            request_id=draft.request_id or f"req-{secrets.token_hex(8)}",
+            request_id=request_id,
             prompt_tokens=prompt_tokens,
             adapter=selection,
             sampling=_sampling(draft),
@@ -171,8 +173,12 @@ class Admission:
         recipe = selection.recipe_digest if selection else ""
         return ServedBy(parts, self.policy.base_digest, self.policy.quantization, recipe)
 
-    async def select(self, target: Target | None) -> AdapterSelection | None:
+    async def select(self, target: Target | None, session_key: str = "") -> AdapterSelection | None:
         """Resolves a target whose fields are in range; None for the base model.
+
+        Args:
+            target: who was asked.
+            session_key: decides between the versions of a split; empty gets the first.
 
         Raises:
             TargetRequired: nobody was asked.
@@ -185,8 +191,8 @@ class Admission:
         if isinstance(target, BaseTarget):
             return None
         if isinstance(target, AdapterTarget):
-            return self._fitting(composition.single(await self._part(WeightedRef(target.ref, 1.0))))
-        parts = [await self._part(weighted) for weighted in target.adapters]
+            return self._fitting(composition.single(await self._part(WeightedRef(target.ref, 1.0), session_key)))
+        parts = [await self._part(weighted, session_key) for weighted in target.adapters]
         for index, part in enumerate(parts):
             first = next(i for i, other in enumerate(parts) if other.digest == part.digest)
             if first != index:
@@ -196,8 +202,8 @@ class Admission:
                 )
         return self._fitting(composition.weighted_sum(parts))
 
-    async def _part(self, weighted: WeightedRef) -> AdapterPart:
-        resolved = await self._resolver.resolve(AdapterRef.parse(weighted.ref))
+    async def _part(self, weighted: WeightedRef, session_key: str) -> AdapterPart:
+        resolved = await self._resolver.resolve(AdapterRef.parse(weighted.ref), session_key)
         self._check_version(resolved.version)
         return _part_of(resolved, weighted.weight)
 
@@ -282,6 +288,7 @@ def _part_of(resolved: ResolvedAdapter, weight: float) -> AdapterPart:
         weights_digest=version.file(WEIGHTS_FILE).digest,
         config_digest=version.file(CONFIG_FILE).digest,
         weights_bytes=version.file(WEIGHTS_FILE).size_bytes,
+        canary=resolved.canary,
     )
 
 

@@ -29,6 +29,8 @@ MAX_PARTS = 8
 MAX_WEIGHT = 1000.0
 """Largest factor of an adapter in a composition; far beyond use, far from float32's overflow."""
 
+MAX_SESSION_KEY_CHARACTERS = 256
+
 MAX_SEED = (1 << 64) - 1
 
 
@@ -45,6 +47,7 @@ class FieldReason(StrEnum):
     STOP = "STOP"
     LIMIT = "LIMIT"
     REQUEST_ID = "REQUEST_ID"
+    SESSION_KEY = "SESSION_KEY"
     ENCODING = "ENCODING"
 
 
@@ -59,6 +62,7 @@ FIELD_MEANINGS = {
     FieldReason.STOP: "a stop string that is empty or too long",
     FieldReason.LIMIT: "a count out of range: max_tokens, stop strings, page size, grace",
     FieldReason.REQUEST_ID: "an id with other characters or too long",
+    FieldReason.SESSION_KEY: "a session key that is too long or not printable",
     FieldReason.ENCODING: "bytes that are not the message, or text that is not UTF-8",
 }
 """One line per reason, for the documentation."""
@@ -90,6 +94,7 @@ def field_faults(draft: RequestDraft, limits: FieldLimits) -> tuple[FieldFault, 
         *_sampling_faults(draft),
         *_stopping_faults(draft, limits),
         *_request_id_faults(draft.request_id),
+        *_session_key_faults(draft.session_key),
     )
 
 
@@ -190,3 +195,9 @@ def _request_id_faults(request_id: str) -> Iterator[FieldFault]:
             "beginning with a letter or digit; leave it empty to get one"
         )
         yield FieldFault("request_id", FieldReason.REQUEST_ID, message)
+
+
+def _session_key_faults(session_key: str) -> Iterator[FieldFault]:
+    if len(session_key) > MAX_SESSION_KEY_CHARACTERS or not session_key.isprintable():
+        message = f"{len(session_key)} characters; expected at most {MAX_SESSION_KEY_CHARACTERS}, all printable"
+        yield FieldFault("session_key", FieldReason.SESSION_KEY, message)

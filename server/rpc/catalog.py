@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 from switchyard.registry.records import AdapterSummary, ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
@@ -39,9 +40,10 @@ class RegistryResolver:
         self._registry = registry
         self._executor = executor
 
-    async def resolve(self, ref: AdapterRef) -> ResolvedAdapter:
+    async def resolve(self, ref: AdapterRef, session_key: str) -> ResolvedAdapter:
         """See `Resolver.resolve`."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._registry.resolve, ref)
+        asked = partial(self._registry.resolve, ref, session_key=session_key)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, asked)
 
 
 @dataclass(frozen=True, slots=True)

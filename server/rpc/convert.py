@@ -67,6 +67,7 @@ def draft_of(message: inference_pb2.GenerateRequest) -> RequestDraft:
         stop=tuple(stopping.stop),
         ignore_eos=stopping.ignore_eos,
         request_id=message.request_id,
+        session_key=message.session_key,
     )
 
 
@@ -173,6 +174,7 @@ def _served_adapter(part: AdapterPart) -> inference_pb2.ServedAdapter:
         alias=part.alias,
         alias_generation=part.alias_generation,
         weight=part.weight,
+        canary=part.canary,
     )
 
 

@@ -70,6 +70,7 @@ class RequestDraft:
         stop: see `StoppingParams`.
         ignore_eos: see `StoppingParams`.
         request_id: the caller's name for the request; empty lets the server choose.
+        session_key: who is being answered, as far as splits are concerned; empty draws for each request.
     """
 
     target: Target | None
@@ -83,3 +84,4 @@ class RequestDraft:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     request_id: str = ""
+    session_key: str = ""

@@ -55,11 +55,15 @@ class Tokenizer(Protocol):
 class Resolver(Protocol):
     """Turns a ref into the one version it names now."""
 
-    async def resolve(self, ref: AdapterRef) -> ResolvedAdapter:
-        """Asks the registry.
+    async def resolve(self, ref: AdapterRef, session_key: str) -> ResolvedAdapter:
+        """Asks the registry, every time: what was withdrawn a moment ago is not served from memory.
+
+        Args:
+            ref: what was asked for.
+            session_key: decides between the versions of a split; empty gets the first.
 
         Raises:
-            RegistryError: the adapter, version or alias does not exist, or the registry failed.
+            RegistryError: the adapter, version or alias does not exist, may not be used, or the registry failed.
         """
         ...
 
@@ -76,6 +80,14 @@ class AdapterMemory(Protocol):
 
         Raises:
             AdapterUnavailable: it could not be loaded.
+        """
+        ...
+
+    async def prefetch(self, selection: AdapterSelection) -> None:
+        """Starts to bring an adapter to host memory, without waiting for it.
+
+        Raises:
+            AdapterUnavailable: the last attempt failed and it is too early for another.
         """
         ...
 

@@ -58,9 +58,13 @@ class ResidentAdapters:
         """See `AdapterMemory.statuses`."""
         return await self._ask(self._table.statuses)
 
+    async def prefetch(self, selection: AdapterSelection) -> None:
+        """See `AdapterMemory.prefetch`."""
+        await self._ask(lambda: self._table.prefetch(selection, self._clock.now()))
+
     async def load(self, selection: AdapterSelection) -> AdapterStatus:
         """See `AdapterMemory.load`."""
-        await self._ask(lambda: self._table.prefetch(selection, self._clock.now()))
+        await self.prefetch(selection)
         give_up_s = self._clock.now() + _LOAD_TIMEOUT_S
         while self._clock.now() < give_up_s:
             status = await self._ask(lambda: self._table.status(selection.key))

@@ -107,13 +107,15 @@ class FakeResolver:
         self.versions = {(v.adapter, v.version): v for v in versions}
         self.aliases: dict[tuple[str, str], tuple[int, int]] = {}
         self.asked: list[str] = []
+        self.session_keys: list[str] = []
 
     def set_alias(self, adapter: str, alias: str, number: int) -> None:
         _, generation = self.aliases.get((adapter, alias), (0, 0))
         self.aliases[adapter, alias] = (number, generation + 1)
 
-    async def resolve(self, ref: AdapterRef) -> ResolvedAdapter:
+    async def resolve(self, ref: AdapterRef, session_key: str) -> ResolvedAdapter:
         self.asked.append(str(ref))
+        self.session_keys.append(session_key)
         number, generation = ref.version or 0, 0
         if ref.alias is not None:
             number, generation = self.aliases.get((ref.adapter, ref.alias), (0, 0))
@@ -147,6 +149,7 @@ class FakeMemory:
     """Adapters in memory, by key."""
 
     entries: dict[str, AdapterStatus] = field(default_factory=dict)
+    prefetched: list[str] = field(default_factory=list)
 
     async def statuses(self) -> Sequence[AdapterStatus]:
         return list(self.entries.values())
@@ -155,6 +158,9 @@ class FakeMemory:
         status = AdapterStatus(selection.key, AdapterState.HOST, 4096, 0, 0, "", 0.0)
         self.entries[selection.key] = status
         return status
+
+    async def prefetch(self, selection: AdapterSelection) -> None:
+        self.prefetched.append(selection.key)
 
     async def unload(self, key: Digest) -> AdapterStatus | None:
         return self.entries.pop(key, None)

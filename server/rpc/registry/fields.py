@@ -16,7 +16,6 @@ from switchyard.server.rpc.bounds import FieldReason
 MAX_REASON_CHARACTERS: Final = 2000
 MAX_EVIDENCE_BYTES: Final = 16 << 10
 MAX_EVIDENCE_DEPTH: Final = 16
-MAX_SESSION_KEY_CHARACTERS: Final = 256
 MAX_QUERY_CHARACTERS: Final = 4096
 MAX_PAYLOAD_BYTES: Final = 1 << 20
 MAX_NAME_CHARACTERS: Final = 256

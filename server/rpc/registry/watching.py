@@ -8,7 +8,7 @@ reads what is new through the pool like any other call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -78,7 +78,7 @@ class WatchCalls(RegistryCalls):
                 while True:
                     await self._patiently(context.write(await guard.next(changes)))
 
-    async def _changes(self, after: int, namespace: str, adapter: str) -> AsyncIterator[pb.WatchResponse]:
+    async def _changes(self, after: int, namespace: str, adapter: str) -> AsyncGenerator[pb.WatchResponse, None]:
         loop = asyncio.get_running_loop()
         # Read before the first bookmark: a revision that cannot be watched from is refused, not acknowledged.
         events = await self._run(partial(self._registry.feed.events, after, _BATCH))

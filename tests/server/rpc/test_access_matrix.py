@@ -34,6 +34,7 @@ ONE, ALL, PART = "one thing", "everything", "whatever part the caller may see"
 EXPECTED: dict[str, tuple[str, str]] = {
     "BeginPublish": ("adapter:publish", ONE),
     "UploadBlob": ("adapter:publish", ONE),
+    "ConfirmUpload": ("adapter:publish", ONE),
     "QueryUpload": ("adapter:publish", ONE),
     "CommitPublish": ("adapter:publish", ONE),
     "AbortPublish": ("adapter:publish", ONE),

@@ -75,7 +75,7 @@ async def test_newest_and_named_versions_of_this_base(
 
 async def test_refs_are_resolved_off_the_loop(registry: Registry, pool: ThreadPoolExecutor) -> None:
     resolver = RegistryResolver(registry, pool)
-    resolved = await resolver.resolve(AdapterRef.parse("team/a@prod"))
+    resolved = await resolver.resolve(AdapterRef.parse("team/a@prod"), "")
     assert (resolved.version.version, resolved.alias, resolved.alias_generation) == (2, "prod", 1)
     with pytest.raises(AdapterNotFound):
-        await resolver.resolve(AdapterRef.parse("team/nobody@prod"))
+        await resolver.resolve(AdapterRef.parse("team/nobody@prod"), "")

@@ -224,3 +224,14 @@ async def test_an_alias_moved_mid_stream_changes_the_next_request_only() -> None
         served = (await first.read()).finished.served_by.adapters[0]
         assert (served.version, served.alias_generation) == (1, 1)
         assert (await second.read()).finished.served_by.adapters[0].alias_generation == 2
+
+
+async def test_a_session_decides_between_the_versions_of_a_split() -> None:
+    async with running(None, version("a")) as harness:
+        harness.resolver.set_alias("a", "prod", 1)
+        await collect(harness, ask(adapter="a@prod", session_key="user-7", request_id="r1"))
+        await collect(harness, ask(adapter="a@prod", request_id="r2"))
+        refused = await refusal_of(harness.inference.Generate(ask(adapter="a@prod", session_key="k" * 257)).read())
+    # Whoever names no session is drawn anew with every request.
+    assert harness.resolver.session_keys == ["user-7", "r2"]
+    assert refused.reason == "SESSION_KEY"

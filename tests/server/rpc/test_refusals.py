@@ -208,7 +208,7 @@ async def test_a_dead_engine_is_unavailable() -> None:
 async def test_a_bug_shows_an_incident_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     async with running(None, *VERSIONS) as harness:
 
-        async def broken(ref: object) -> Any:
+        async def broken(ref: object, session_key: str) -> Any:
             raise ZeroDivisionError("the secret prompt")
 
         harness.resolver.resolve = broken  # type: ignore[method-assign]
@@ -224,7 +224,7 @@ async def test_a_bug_shows_an_incident_and_nothing_else(caplog: pytest.LogCaptur
 async def test_a_registry_failure_keeps_its_reason() -> None:
     async with running(None, *VERSIONS) as harness:
 
-        async def busy(ref: object) -> Any:
+        async def busy(ref: object, session_key: str) -> Any:
             raise StoreBusy("another process holds the lock")
 
         harness.resolver.resolve = busy  # type: ignore[method-assign]
