@@ -148,4 +148,4 @@ def test_mutant_is_killed(
 ) -> None:
     faults = check(trials, processes, mutate)
     assert faults, f"{mutate.__name__} survives: {name} has a hole"
-    tally(f"mutant {mutate.__name__:26} killed by {name}: {faults[0][:90]}")
+    tally(f"mutant {mutate.__name__:26} killed by {name}: {faults[0].splitlines()[0][:90]}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from switchyard.registry.errors import GenerationMismatch
+from switchyard.registry.publishing.sessions import LEASE_S
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.steps import Step, ignore_step
 from switchyard.registry.store import Registry
@@ -36,9 +37,15 @@ def killer(step: Step, occurrence: int) -> Callable[[Step], None]:
     return listen
 
 
-def open_registry(root: Path, on_step: Callable[[Step], None] = ignore_step, *, later_s: float = 0.0) -> Registry:
+def open_registry(
+    root: Path, on_step: Callable[[Step], None] = ignore_step, *, later_s: float = 0.0, lease_s: float = LEASE_S
+) -> Registry:
     """In-process validation: the worker's start-up is not what these tests are about."""
-    return Registry.open(root, validate=validate_files, on_step=on_step, clock=lambda: time.time() + later_s)
+
+    def clock() -> float:
+        return time.time() + later_s
+
+    return Registry.open(root, validate=validate_files, on_step=on_step, clock=clock, lease_s=lease_s)
 
 
 def publish(registry: Registry, source: Path, key: str, **options: Any) -> int:

@@ -15,6 +15,13 @@ from pathlib import Path
 from typing import Any
 
 _BUSY_TIMEOUT_S = 60.0
+# What an acknowledgement of each kind says.
+_PROMISES = {
+    "publish": ("key", "version"),
+    "move": ("alias", "generation", "version"),
+    "state": ("version", "state"),
+    "collect": (),
+}
 # The sessions of these keep their bytes alive.
 _PINS = "SELECT digest FROM session_blob JOIN upload_session ON id = session_id WHERE state = 'OPEN'"
 _KEPT = "SELECT digest FROM version_blob UNION SELECT blob_digest FROM statement"
@@ -65,23 +72,29 @@ def picture(root: Path) -> dict[str, Any]:
     return found | {"files": sorted(path.name for path in (root / "blobs" / "sha256").iterdir())}
 
 
+def count_versions(root: Path) -> int:
+    """How many versions were ever made."""
+    with closing(sqlite3.connect(root / "registry.db", timeout=_BUSY_TIMEOUT_S)) as db:
+        (count,) = db.execute("SELECT count(*) FROM version").fetchone()
+    return int(count)
+
+
 def lost(root: Path, promises: list[dict[str, Any]]) -> list[str]:
     """The acknowledgements that a registry directory does not keep."""
-    with closing(sqlite3.connect(root / "registry.db", timeout=_BUSY_TIMEOUT_S)) as db:
-        return [f"acknowledged, but not there: {promise}" for promise in promises if not _kept(db, promise)]
-
-
-def _kept(db: sqlite3.Connection, promise: dict[str, Any]) -> bool:
     queries = {
-        "publish": "SELECT 1 FROM upload_session s JOIN version v ON v.id = s.version_id"
-        " WHERE s.idempotency_key = :key AND s.state = 'COMMITTED' AND v.version = :version",
-        "move": "SELECT 1 FROM alias_event WHERE name = :alias AND generation = :generation"
-        " AND to_version = :version",
-        "state": "SELECT 1 FROM event WHERE kind = 'version.state' AND json_extract(payload, '$.version') = :version"
-        " AND json_extract(payload, '$.state') = :state",
-        "collect": "SELECT 1",
+        "publish": "SELECT s.idempotency_key, v.version FROM upload_session s JOIN version v ON v.id = s.version_id"
+        " WHERE s.state = 'COMMITTED'",
+        "move": "SELECT name, generation, to_version FROM alias_event",
+        "state": "SELECT json_extract(payload, '$.version'), json_extract(payload, '$.state') FROM event"
+        " WHERE kind = 'version.state'",
     }
-    return db.execute(queries[promise["kind"]], promise).fetchone() is not None
+    with closing(sqlite3.connect(root / "registry.db", timeout=_BUSY_TIMEOUT_S)) as db:
+        kept = {kind: set(db.execute(query)) for kind, query in queries.items()} | {"collect": {()}}
+    return [
+        f"acknowledged, but not there: {promise}"
+        for promise in promises
+        if tuple(promise[word] for word in _PROMISES[promise["kind"]]) not in kept[promise["kind"]]
+    ]
 
 
 def _is_sound(root: Path, digest: str) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import traceback
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from durability import Durability
 from handmade import write_adapter, write_base
 from registry_actor import killer, open_registry
 from registry_oracle import faults_of, lost, picture
+from reports import Report, lines_of
 from scenarios import SCENARIOS, Scenario
 from syscalls import Call, calls_of, run_traced
 
@@ -36,23 +35,6 @@ Mutation: TypeAlias = Callable[[], None]
 
 def nothing() -> None:
     """The registry as it is."""
-
-
-class Report:
-    """What the interrupted process has told the world; a line is complete or not there.
-
-    It is written with `writev`, a call that the registry does not make and no fault is put into.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def add(self, **line: Any) -> None:
-        os.writev(self._fd, [json.dumps(line).encode() + b"\n"])
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 def act(
@@ -177,10 +159,7 @@ class Trial:
 
     def told(self, kind: str) -> list[Any]:
         """The lines of the report of one kind."""
-        if not self.report.exists():
-            return []
-        lines = [json.loads(line) for line in self.report.read_text().splitlines()]
-        return [line[kind] for line in lines if kind in line]
+        return [line[kind] for line in lines_of(self.report) if kind in line]
 
     def calls(self) -> list[Call]:
         """The system calls of the process."""
