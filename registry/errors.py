@@ -26,7 +26,7 @@
     │   ├── VersionDeleted            undelete it while its bytes are there
     │   ├── VersionInUse              an alias points to it; move the alias first
     │   ├── StateRefused              the version's state does not allow this move
-    │   ├── PolicyUnmet               the alias's policy asks for more; lists all that is missing
+    │   ├── PolicyUnmet               a policy asks for more; lists all that is missing
     │   ├── NothingToRollBack         the alias has no earlier version that may be served
     │   ├── RevisionCompacted         the events asked for are gone; list again, then watch
     │   ├── CollectionHeld            a backup is copying; nothing is collected meanwhile
@@ -233,7 +233,7 @@ class StateRefused(Unmet):
 
 
 class PolicyUnmet(Unmet):
-    """The policy of an alias asks for more before the version may be there.
+    """The policy of an alias, or of a namespace, asks for more before the version may be there.
 
     Attributes:
         verdicts: everything that is missing.
@@ -241,7 +241,7 @@ class PolicyUnmet(Unmet):
 
     def __init__(self, verdicts: tuple[Verdict, ...]) -> None:
         self.verdicts = verdicts
-        super().__init__(_lines(f"the alias is protected, {len(verdicts)} requirement(s) unmet:", verdicts))
+        super().__init__(_lines(f"policy unmet, {len(verdicts)} requirement(s):", verdicts))
 
 
 class NothingToRollBack(Unmet):

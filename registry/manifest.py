@@ -31,6 +31,8 @@ PATH_ANNOTATION = "org.cncf.model.filepath"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_CARD = "README.md"
+# Beside the files of a version, never one of them: it cannot be under its own digest.
+SIGNATURE_FILE = "signature.sigstore.json"
 # What a version may hold, and as which kind of layer.
 FILE_TYPES = {
     ADAPTER_CONFIG: _WEIGHT_CONFIG_TYPE,

@@ -45,8 +45,11 @@ from switchyard.registry.records import (
     VersionRecord,
 )
 from switchyard.registry.refs import AdapterName, AdapterRef
+from switchyard.registry.statements.signed_publish import PublishSignatures
+from switchyard.registry.statements.signing import Signed
 from switchyard.registry.statements.statements import Statements
 from switchyard.registry.steps import OnStep, ignore_step
+from switchyard.registry.storage.doctor import prove, remember_proof
 from switchyard.registry.storage.downloads import Downloads
 from switchyard.registry.storage.layout import Layout
 from switchyard.registry.storage.opening import files_directory, open_blobs
@@ -122,6 +125,7 @@ class Registry:
             versions=self._versions,
             aliases=self.aliases,
             rows=VersionRows(self._index, self.states, self.labels, on_step),
+            signatures=PublishSignatures(self._index, self.statements),
             layout=self.layout,
             reserve=self.reserve,
             validate=validate,
@@ -144,6 +148,7 @@ class Registry:
 
         Raises:
             ArgumentInvalid: the location contradicts what the directory remembers.
+            BackendRefused: its bucket does not keep what it acknowledges.
             SchemaUnknown: a newer release has written it.
             StorageFull, StorageFailed, StoreBusy: the disk or the database refused.
         """
@@ -151,11 +156,13 @@ class Registry:
         location = replace(location, root=location.root.absolute())
         with opening(location.root):
             location = settle(location)
+            proof = prove(location)
             registry = cls(location, clock=clock, lease_s=lease_s, validate=validate, on_step=on_step)
             with ExitStack() as stack:
                 stack.callback(registry.close)
                 registry._index.migrate()
                 remember(location, registry._index.store_id())
+                remember_proof(location.root, proof)
                 registry.layout.ensure()
                 registry.ledger.begin()
                 stack.pop_all()
@@ -232,6 +239,7 @@ class Registry:
         set_alias: str | None = None,
         expected_generation: int | None = None,
         tags: Mapping[str, str] | None = None,
+        signature: bytes | None = None,
         actor: str,
     ) -> PublishResult:
         """See `Publisher.commit`."""
@@ -241,6 +249,7 @@ class Registry:
             set_alias=set_alias,
             expected_generation=expected_generation,
             tags=tags or {},
+            signature=signature,
             actor=actor,
         )
 
@@ -325,17 +334,26 @@ class Registry:
         """See `Downloads.open`."""
         return self.downloads.open(digest, offset)
 
-    def pull(self, ref: AdapterRef, dest: Path) -> VersionRecord:
+    def pull(self, ref: AdapterRef, dest: Path, *, verify: Sequence[str] | None = None) -> VersionRecord:
         """Writes the files of a version into a new directory that appears complete or not at all.
+
+        Args:
+            ref: which version.
+            dest: where to; new or empty.
+            verify: keys and root certificates in PEM, of which one must have signed exactly these files.
 
         Raises:
             AdapterNotFound, VersionNotFound, AliasNotFound: nothing of that name.
             VersionYanked, VersionQuarantined, VersionDeleted: its state forbids it.
+            StatementRefused: no signature holds; nothing is written.
             DestinationExists: `dest` holds something already.
             BlobCorrupt: bytes are missing or changed; nothing is written.
             StorageFull, StorageFailed: nothing is written.
         """
         version = self.resolve(ref).version
+        if verify is not None:
+            # Every byte that is written is compared with the digests that were signed.
+            self.statements.verify(Signed(version.digest, version.files), verify)
         self.downloads.write_files(version, dest)
         return version
 

@@ -35,18 +35,20 @@ from switchyard.registry.errors import (
 from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import SessionState
 from switchyard.registry.lineage import Lineage, check_lineage
-from switchyard.registry.manifest import FileEntry, Manifest
+from switchyard.registry.manifest import SIGNATURE_FILE, FileEntry, Manifest
 from switchyard.registry.publishing.session_rows import Session, SessionRequest
 from switchyard.registry.publishing.sessions import Sessions
 from switchyard.registry.publishing.version_rows import Draft, VersionRows
 from switchyard.registry.records import AdapterShape, PublishResult, UploadSession, VersionRecord
 from switchyard.registry.refs import AdapterName, check_alias
+from switchyard.registry.statements.signed_publish import PublishSignatures
+from switchyard.registry.statements.signing import Signed
 from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.storage.blob_store import BlobStore
 from switchyard.registry.storage.durable import mapped_os_errors
 from switchyard.registry.storage.layout import Layout
 from switchyard.registry.storage.reserve import Reserve
-from switchyard.registry.validation.adapter_files import check_entries, collect_files, read_chunks
+from switchyard.registry.validation.adapter_files import SourceFiles, check_entries, collect_files, read_chunks
 from switchyard.registry.validation.validator import ValidationOutcome, ValidationRequest, Validator
 from switchyard.registry.verdicts import Findings, Reason, Verdict
 
@@ -65,6 +67,7 @@ class Publisher:
         versions: reads back what was made.
         aliases: moved together with a commit when asked.
         rows: writes the version.
+        signatures: checks and attaches what is signed.
         layout: told of new versions.
         reserve: refuses uploads that would fill the disk.
         validate: decides whether files can be a version.
@@ -81,6 +84,7 @@ class Publisher:
         versions: Versions,
         aliases: Aliases,
         rows: VersionRows,
+        signatures: PublishSignatures,
         layout: Layout,
         reserve: Reserve,
         validate: Validator,
@@ -93,6 +97,7 @@ class Publisher:
         self._versions = versions
         self._aliases = aliases
         self._rows = rows
+        self._signatures = signatures
         self._layout = layout
         self._reserve = reserve
         self._validate = validate
@@ -150,6 +155,7 @@ class Publisher:
         set_alias: str | None,
         expected_generation: int | None,
         tags: Mapping[str, str],
+        signature: bytes | None,
         actor: str,
     ) -> PublishResult:
         """Checks everything and makes the version visible, with the alias moved in the same transaction.
@@ -162,12 +168,15 @@ class Publisher:
             set_alias: alias to point at the version.
             expected_generation: generation that alias must have now; 0 means it must not exist.
             tags: labels that the version gets.
+            signature: a bundle over the files, attached in the same transaction.
             actor: who commits.
 
         Raises:
             SessionNotFound, SessionClosed, LeaseExpired: the session cannot be used.
             UploadIncomplete: not every blob has arrived.
             VersionRefused: faults in the files, all of them.
+            StatementRefused: the signature does not hold under a key that the namespace trusts.
+            PolicyUnmet: the namespace asks for a signature, or the alias for more than there is.
             GenerationMismatch: the alias has moved; nothing has changed.
             IdempotencyConflict: committed before with another alias.
             VersionQuarantined: the same content is held back.
@@ -184,6 +193,8 @@ class Publisher:
             return self._committed(session, set_alias)
         self._sessions.require_open(session)
         outcome = self._validated(session)
+        subject = Signed(session.manifest.digest, session.manifest.files)
+        checked = self._signatures.check(session.name, subject, signature)
         self._on_step(Step.VALIDATED)
         if validate_only:
             return PublishResult(None, _texts(outcome.warnings))
@@ -198,6 +209,7 @@ class Publisher:
             self._sessions.require_open(session)
             draft = Draft.of(session, _shape(outcome), _texts(outcome.warnings), tags)
             version_id, notes = self._rows.write(connection, draft)
+            self._signatures.attach(connection, checked, actor)
             self._sessions.mark_committed(connection, session_id, version_id, set_alias)
             if set_alias is not None:
                 self._aliases.move_within(
@@ -232,7 +244,8 @@ class Publisher:
         """Publishes a directory in PEFT's layout: begin, upload and commit in this process.
 
         Files that training leaves beside an adapter are left out with a warning; pickles, code and
-        unknown files are refused.
+        unknown files are refused. `signature.sigstore.json` is taken as the signature where the namespace
+        trusts keys, and left out where it trusts none.
 
         Raises:
             VersionRefused: faults in the files or the lineage, all of them.
@@ -266,9 +279,16 @@ class Publisher:
             set_alias=set_alias,
             expected_generation=expected_generation,
             tags=tags,
+            signature=self._signature(name, source),
             actor=publisher,
         )
         return PublishResult(result.version, (*_texts(source.warnings), *result.warnings))
+
+    def _signature(self, name: AdapterName, source: SourceFiles) -> bytes | None:
+        if source.signature is None or not self._signatures.takes(name.namespace):
+            return None
+        with mapped_os_errors(f"reading {SIGNATURE_FILE}"):
+            return b"".join(read_chunks(source.directory / SIGNATURE_FILE))
 
     def _validated(self, session: Session) -> ValidationOutcome:
         files = session.manifest.files

@@ -16,6 +16,7 @@ from switchyard.registry.strict_json import Json, JsonRefused, parse_json
 from switchyard.registry.verdicts import Reason, Verdict
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+LIMIT_BYTES = 1 << 20
 _PREDICATE = "https://model_signing/signature/v1.0"
 
 
@@ -40,6 +41,8 @@ def read_bundle(data: bytes) -> Bundle:
     Raises:
         StatementRefused: not a bundle with one signature over one model.
     """
+    if len(data) > LIMIT_BYTES:
+        raise signature_refused(f"it has {len(data)} bytes; expected at most {LIMIT_BYTES}")
     try:
         bundle = _object(parse_json(data), "the bundle")
         if bundle.get("mediaType") != MEDIA_TYPE:

@@ -20,16 +20,13 @@ from typing import TYPE_CHECKING
 
 from switchyard.registry.digest import PREFIX, hex_of
 from switchyard.registry.errors import ArgumentInvalid
-from switchyard.registry.manifest import FileEntry
+from switchyard.registry.manifest import SIGNATURE_FILE, FileEntry
 from switchyard.registry.statements.bundles import Bundle, read_bundle, signature_refused
 from switchyard.registry.statements.keys import TrustedKey, extra_missing, holder, read_key
 from switchyard.registry.verdicts import shown
 
 if TYPE_CHECKING:
     from model_signing import hashing
-
-SIGNATURE_FILE = "signature.sigstore.json"
-"""Name of a bundle that lies beside the files of a version."""
 
 _NAME = "sha256-"
 

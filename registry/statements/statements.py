@@ -15,12 +15,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from switchyard.registry.catalog.alias_policy import Evidence
+from switchyard.registry.catalog.namespace_policy import NamespacePolicy
 from switchyard.registry.catalog.namespaces import Namespaces
 from switchyard.registry.catalog.versions import Versions
 from switchyard.registry.digest import is_digest, sha256_digest
 from switchyard.registry.errors import (
     ArgumentInvalid,
     BlobCorrupt,
+    NamespaceNotFound,
     StatementNotFound,
     StatementRefused,
     VersionNotFound,
@@ -61,7 +63,7 @@ class Statements:
     def attach(
         self,
         subject_digest: str,
-        kind: StatementKind,
+        kind: str,
         payload: bytes,
         *,
         actor: str,
@@ -71,27 +73,27 @@ class Statements:
 
         Args:
             subject_digest: manifest digest of the version. Only a signature needs it to be here already.
-            kind: how to read the bytes.
+            kind: one of `StatementKind`; says how to read the bytes.
             payload: at most 1 MiB.
             actor: who attaches it.
             trusted_keys: keys and roots in PEM to verify a signature with, besides those that the
                 version's namespaces trust.
 
         Raises:
-            ArgumentInvalid: the digest, the actor or a trusted key.
+            ArgumentInvalid: the digest, the kind, the actor or a trusted key.
             VersionNotFound: a signature for a version that is not here.
             StatementRefused: the statement does not hold; every fault is told.
             ExtraMissing: a signature, and the extra `sign` is not installed.
             StorageFull, StorageFailed: nothing is attached.
         """
-        _check(subject_digest, payload, actor)
-        if kind is StatementKind.SIGNATURE:
+        known = _checked_kind(subject_digest, kind, payload, actor)
+        if known is StatementKind.SIGNATURE:
             signature = self._verified(subject_digest, payload, trusted_keys)
             signer, summary = signature.signer, signature_summary(signature)
         else:
-            signer, summary = "", summary_of(kind, payload, subject_digest, actor)
+            signer, summary = "", summary_of(known, payload, subject_digest, actor)
         with self._index.write() as connection:
-            return self.attach_within(connection, subject_digest, kind, payload, signer, summary, actor)
+            return self.attach_within(connection, subject_digest, known, payload, signer, summary, actor)
 
     def attach_within(
         self,
@@ -164,7 +166,7 @@ class Statements:
         whoever can write to the database could add, attests nothing.
         """
         now_s = self._index.now()
-        trusted = self._namespaces.get_within(connection, version.namespace).policy.trusted_keys
+        trusted = self.rules(connection, version.namespace).trusted_keys
         kinds: set[StatementKind] = set()
         signers: set[str] = set()
         fingerprints: set[str] = set()
@@ -184,9 +186,36 @@ class Statements:
             kinds.add(record.kind)
         return Evidence(frozenset(kinds), frozenset(signers), frozenset(fingerprints), frozenset(approvers))
 
-    def trusted_keys(self, connection: Connection, namespace: str) -> tuple[str, ...]:
-        """Returns the keys that a namespace trusts."""
-        return self._namespaces.get_within(connection, namespace).policy.trusted_keys
+    def verify(self, subject: Signed, trusted_keys: Sequence[str]) -> Signature:
+        """Returns the first signature about a version that holds.
+
+        Args:
+            subject: the version, with the files as they are served.
+            trusted_keys: public keys and root certificates, in PEM.
+
+        Raises:
+            StatementRefused: it has none that holds; why each does not is told.
+            ExtraMissing: the extra `sign` is not installed.
+        """
+        faults: list[Verdict] = []
+        for record in self.of(subject.digest):
+            if record.kind is not StatementKind.SIGNATURE:
+                continue
+            try:
+                return verify_version(self.read(record.id), subject, trusted_keys)
+            except StatementRefused as error:
+                faults += error.verdicts
+            except BlobCorrupt as error:
+                faults.append(Verdict(Reason.SIGNATURE, "signature", str(error)))
+        none = Verdict(Reason.SIGNATURE, "signature", f"{subject.digest} has none; sign it and attach that")
+        raise StatementRefused(tuple(faults) or (none,))
+
+    def rules(self, connection: Connection, namespace: str) -> NamespacePolicy:
+        """Returns the rules of a namespace; those of one that is not there yet ask for nothing."""
+        try:
+            return self._namespaces.get_within(connection, namespace).policy
+        except NamespaceNotFound:
+            return NamespacePolicy()
 
     def _verified(self, subject_digest: str, payload: bytes, trusted_keys: Sequence[str]) -> Signature:
         with self._index.read() as connection:
@@ -194,7 +223,7 @@ class Statements:
             versions = self._versions.records(connection, here, 100)
             keys = list(trusted_keys)
             for namespace in sorted({version.namespace for version in versions}):
-                keys += self.trusted_keys(connection, namespace)
+                keys += self.rules(connection, namespace).trusted_keys
         if not versions:
             raise VersionNotFound(f"no version here is {subject_digest}; publish it before its signature is attached")
         return verify_version(payload, Signed(subject_digest, versions[0].files), list(dict.fromkeys(keys)))
@@ -271,7 +300,9 @@ def _has_expired(record: StatementRecord, now_s: float) -> bool:
     return isinstance(expires_at_s, int | float) and expires_at_s <= now_s
 
 
-def _check(subject_digest: str, payload: bytes, actor: str) -> None:
+def _checked_kind(subject_digest: str, kind: str, payload: bytes, actor: str) -> StatementKind:
+    if kind not in list(StatementKind):
+        raise ArgumentInvalid(f"statement kind {shown(kind)} is unknown; expected one of {', '.join(StatementKind)}")
     if not is_digest(subject_digest):
         raise ArgumentInvalid(
             f"subject {shown(subject_digest)} is not a digest; give the manifest digest of a version"
@@ -281,3 +312,4 @@ def _check(subject_digest: str, payload: bytes, actor: str) -> None:
     if not 0 < len(payload) <= LIMIT_BYTES:
         message = f"{len(payload)} bytes; expected 1 to {LIMIT_BYTES}"
         raise StatementRefused((Verdict(Reason.SIZE, "statement", message),))
+    return StatementKind(kind)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from switchyard.registry.digest import DigestWriter, is_digest
-from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FILE_TYPES, FileEntry
+from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FILE_TYPES, SIGNATURE_FILE, FileEntry
 from switchyard.registry.verdicts import Findings, Reason, Verdict, shown
 
 WEIGHTS_LIMIT_BYTES = 2 << 30
@@ -95,11 +95,13 @@ class SourceFiles:
         directory: where they are.
         files: sorted by path, digests taken from their bytes.
         warnings: what was left out.
+        signature: a signature over the files that lies beside them, or None.
     """
 
     directory: Path
     files: tuple[FileEntry, ...]
     warnings: tuple[Verdict, ...]
+    signature: FileEntry | None = None
 
 
 def collect_files(directory: Path, findings: Findings) -> SourceFiles:
@@ -111,6 +113,7 @@ def collect_files(directory: Path, findings: Findings) -> SourceFiles:
     """
     left_out = Findings()
     files: list[FileEntry] = []
+    signature: FileEntry | None = None
     try:
         entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
     except OSError as error:
@@ -120,6 +123,8 @@ def collect_files(directory: Path, findings: Findings) -> SourceFiles:
         if entry.name in FILE_TYPES:
             file = _describe(directory, entry.name, findings)
             files.extend([file] if file is not None else [])
+        elif entry.name == SIGNATURE_FILE:
+            signature = _describe(directory, entry.name, findings)
         elif _is_left_out(entry):
             left_out.warn(Reason.FILE_IGNORED, shown(entry.name), "not part of a version, left out")
         else:
@@ -128,7 +133,7 @@ def collect_files(directory: Path, findings: Findings) -> SourceFiles:
     for path in _REQUIRED:
         if path not in present:
             findings.fault(Reason.FILE_MISSING, path, "every version needs it")
-    return SourceFiles(directory, tuple(sorted(files)), left_out.warnings)
+    return SourceFiles(directory, tuple(sorted(files)), left_out.warnings, signature)
 
 
 def _is_left_out(entry: os.DirEntry[str]) -> bool:

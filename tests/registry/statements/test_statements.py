@@ -224,6 +224,8 @@ def test_bytes_that_are_no_document(
 def test_arguments(registry: Registry, first: VersionRecord) -> None:
     with pytest.raises(ArgumentInvalid, match="digest"):
         registry.statements.attach("team/addresses:1", StatementKind.APPROVAL, encoded(APPROVAL), actor="bob")
+    with pytest.raises(ArgumentInvalid, match="one of signature, evaluation"):
+        registry.statements.attach(first.digest, "sbom", encoded(APPROVAL), actor="bob")
     with pytest.raises(ArgumentInvalid, match="actor"):
         registry.statements.attach(first.digest, StatementKind.APPROVAL, encoded(APPROVAL), actor="")
 
