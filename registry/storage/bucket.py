@@ -95,11 +95,16 @@ class Bucket:
         except (BaseError, ValueError) as error:
             raise ArgumentInvalid(f"blob store {url!a} cannot be used: {_first_line(error)}") from error
 
-    def create(self, key: str, source: Path | bytes) -> bool:
+    def create(self, key: str, source: Path | bytes, *, in_pieces: bool = False) -> bool:
         """Writes a new object; it is complete and durable on return.
 
-        What is larger than `SINGLE_PUT_BYTES` goes up in pieces, and then the store cannot be asked to
+        What is larger than `SINGLE_PUT_BYTES` goes up in pieces, and then the store is not asked to
         refuse a taken name: such a key must be one that nobody else can come upon.
+
+        Args:
+            key: its name.
+            source: its bytes, or the file that has them.
+            in_pieces: in pieces however small it is.
 
         Returns:
             False when the name is in use; nothing was written then.
@@ -111,10 +116,9 @@ class Bucket:
         import obstore
 
         size_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
-        large = size_bytes > SINGLE_PUT_BYTES
         with _mapped_errors(f"writing object {key}", passing=FileNotFoundError):
             try:
-                if large:
+                if in_pieces or size_bytes > SINGLE_PUT_BYTES:
                     obstore.put(
                         self._store,
                         key,
