@@ -24,7 +24,8 @@ from switchyard.registry.validation.config_values import ConfigValues, is_litera
 from switchyard.registry.verdicts import Findings, Reason, shown
 
 CONFIG_LIMIT_BYTES = 1 << 20
-_TASKS = frozenset({None, "CAUSAL_LM"})
+# A tuple: what the file says may be something that no set takes.
+_TASKS = (None, "CAUSAL_LM")
 
 # Fields that make PEFT import code, read paths or change the base model.
 _REFUSED = frozenset(

@@ -1,8 +1,9 @@
 """Validation in a process of its own, with limits, that can be killed.
 
 The bytes of an adapter are hostile until proven otherwise. The worker has no
-credentials in its environment, cannot write a file, and dies when it uses too
-much memory, processor time or wall time; the registry's process then reports
+credentials in its environment and no network (where the system lets it go, see
+`isolation`), cannot write a file, and dies when it uses too much memory,
+processor time or wall time; the registry's process then reports
 `VALIDATION_FAILED` and goes on. What crosses the border is JSON both ways.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from switchyard.registry.errors import ValidationFailed
 from switchyard.registry.manifest import FileEntry
+from switchyard.registry.validation.isolation import leave_network
 from switchyard.registry.validation.validator import ValidationOutcome, ValidationRequest, validate_files
 
 _PROGRAM = "from switchyard.registry.validation.worker import main; main()"
@@ -80,6 +82,7 @@ def validate_in_worker(
 
 def main() -> None:
     """Runs in the worker: reads a request from stdin, writes the outcome to stdout."""
+    leave_network()
     message = json.load(sys.stdin)
     _apply(WorkerLimits(**message["limits"]))
     files = tuple((FileEntry(**entry), Path(path)) for entry, path in message["request"]["files"])
