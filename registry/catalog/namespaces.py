@@ -121,8 +121,10 @@ class Namespaces:
             return self.get_within(connection, name)
 
     def _write(self, connection: Connection, name: str, actor: str, values: dict[str, Json]) -> None:
-        connection.execute(sa.update(_namespace).where(_namespace.c.name == name).values(**values))
-        self._index.announce(connection, Change(ChangeKind.NAMESPACE_CHANGED, actor, name, payload=values))
+        changed = sa.update(_namespace).where(_namespace.c.name == name).values(**values)
+        created_at_s = connection.execute(changed.returning(_namespace.c.created_at_s)).scalar_one()
+        payload: dict[str, Json] = {**values, "created_at_s": created_at_s}
+        self._index.announce(connection, Change(ChangeKind.NAMESPACE_CHANGED, actor, name, payload=payload))
 
 
 def namespace_row(connection: Connection, name: str, now_s: float) -> int:
