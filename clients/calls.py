@@ -12,7 +12,12 @@ import grpc
 
 from switchyard.clients import retry
 from switchyard.clients.actor import call_metadata
-from switchyard.clients.channel import ChannelOptions, open_async_channel, open_channel
+from switchyard.clients.channel import (
+    ChannelOptions,
+    credential_metadata,
+    open_async_channel,
+    open_channel,
+)
 from switchyard.clients.statuses import from_call
 
 ResponseT = TypeVar("ResponseT")
@@ -24,7 +29,7 @@ class _Settings:
     def __init__(self, address: str, options: ChannelOptions | None, policy: retry.RetryPolicy | None) -> None:
         self.address = address
         self.options = options or ChannelOptions()
-        self.metadata = call_metadata()
+        self.metadata = (*call_metadata(), *credential_metadata(address, self.options))
         self._policy = policy or retry.RetryPolicy()
         self._budget = retry.RetryBudget()
 
@@ -48,6 +53,7 @@ class Connection(_Settings):
 
         Raises:
             AddressInvalid: `address` has no known form.
+            CredentialInvalid: a token or certificate cannot be used, or not safely.
         """
         super().__init__(address, options, policy)
         self.channel: grpc.Channel = open_channel(address, self.options)
@@ -98,6 +104,7 @@ class AsyncConnection(_Settings):
 
         Raises:
             AddressInvalid: `address` has no known form.
+            CredentialInvalid: a token or certificate cannot be used, or not safely.
         """
         super().__init__(address, options, policy)
         self.channel: grpc.aio.Channel = open_async_channel(address, self.options)

@@ -13,6 +13,7 @@ from typing import Final
 
 import grpc
 
+from switchyard.clients.credentials import Credentials, from_environment
 from switchyard.clients.errors import AddressInvalid
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
@@ -31,12 +32,14 @@ class ChannelOptions:
         keepalive_s: seconds of silence after which a running call asks whether the peer is alive.
         keepalive_timeout_s: seconds to wait for that answer before the connection counts as broken.
         max_message_bytes: largest message accepted.
+        credentials: what proves the caller; None reads the environment.
     """
 
     deadline_s: float = 300.0
     keepalive_s: float = 60.0
     keepalive_timeout_s: float = 20.0
     max_message_bytes: int = 16 * 1024 * 1024
+    credentials: Credentials | None = None
 
 
 def check_address(address: str) -> str:
@@ -63,8 +66,12 @@ def open_channel(address: str, options: ChannelOptions) -> grpc.Channel:
 
     Raises:
         AddressInvalid: `address` has no known form.
+        CredentialInvalid: a file of TLS cannot be read.
     """
-    return grpc.insecure_channel(check_address(address), options=_arguments(address, options))
+    secure = _secure(check_address(address), options)
+    if secure is None:
+        return grpc.insecure_channel(address, options=_arguments(address, options))
+    return grpc.secure_channel(address, secure, options=_arguments(address, options))
 
 
 def open_async_channel(address: str, options: ChannelOptions) -> grpc.aio.Channel:
@@ -72,8 +79,32 @@ def open_async_channel(address: str, options: ChannelOptions) -> grpc.aio.Channe
 
     Raises:
         AddressInvalid: `address` has no known form.
+        CredentialInvalid: a file of TLS cannot be read.
     """
-    return grpc.aio.insecure_channel(check_address(address), options=_arguments(address, options))
+    secure = _secure(check_address(address), options)
+    if secure is None:
+        return grpc.aio.insecure_channel(address, options=_arguments(address, options))
+    return grpc.aio.secure_channel(address, secure, options=_arguments(address, options))
+
+
+def credential_metadata(address: str, options: ChannelOptions) -> tuple[tuple[str, str], ...]:
+    """Metadata that proves the caller.
+
+    Raises:
+        CredentialInvalid: a token or certificate cannot be used, or not safely.
+    """
+    return credentials_of(options).metadata(address, is_local=_is_local(address))
+
+
+def credentials_of(options: ChannelOptions) -> Credentials:
+    """The credentials given, or those of the environment."""
+    return options.credentials if options.credentials is not None else from_environment()
+
+
+def _secure(address: str, options: ChannelOptions) -> grpc.ChannelCredentials | None:
+    """What TLS is made with; None on a Unix socket, and where nobody asks for TLS."""
+    credentials = credentials_of(options)
+    return None if address.startswith("unix:") or not credentials.uses_tls else credentials.channel_credentials()
 
 
 def _arguments(address: str, options: ChannelOptions) -> list[tuple[str, int]]:

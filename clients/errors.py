@@ -3,6 +3,7 @@
     ClientError
     ├── LocalError                found on this machine; nothing was sent, or nothing was kept
     │   ├── AddressInvalid            not an address of a server
+    │   ├── CredentialInvalid         a token or certificate that cannot be used, or not safely
     │   ├── TargetInvalid             not exactly one of adapter, base and composition
     │   ├── SourceInvalid             the directory to push is not one of plain files; lists every fault
     │   ├── BaseAmbiguous             the base model of a push cannot be told
@@ -104,6 +105,12 @@ class AddressInvalid(LocalError):
     """The text is not an address of a server."""
 
     reason = "ADDRESS_INVALID"
+
+
+class CredentialInvalid(LocalError):
+    """A token or certificate cannot be used, or could be read by others on its way."""
+
+    reason = "CREDENTIAL_INVALID"
 
 
 class TargetInvalid(LocalError):
