@@ -109,14 +109,14 @@ class Registry:
         self.diff = Diff(self._index, self._versions, self.downloads)
         self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
         self.reserve = Reserve(root)
-        self.collector = Collector(self._index, self._blobs, root, on_step, self.reserve.released)
+        self.layout = Layout(self._index, files_directory(location.blobs, root))
+        self.collector = Collector(self._index, self._blobs, root, on_step, self.reserve.released, self.layout)
         self.scrubber = Scrubber(self._index, self._blobs)
         self.inspector = Inspector(self._index, self._blobs)
         self.backups = Backups(self._index, self._blobs)
         self.ledger = Ledger(self._index, None if location.database else root)
         self.access = AccessControl(self._index)
         self.reach = Reach(self._index)
-        self.layout = Layout(self._index, files_directory(location.blobs, root))
         self._publisher = Publisher(
             index=self._index,
             blobs=self._blobs,

@@ -57,6 +57,7 @@ async def serve_registry(
     async with AsyncExitStack() as stack:
         stack.enter_context(switch.listening_to_signals())
         registry = stack.enter_context(Registry.open(directory))
+        registry.reserve.fill()
         guard = stack.enter_context(guard_of(registry, access))
         credentials = server_credentials(tls) if tls is not None else None
         app = GrpcApp(REGISTRY_SERVICES, live, Readiness(), guard=guard, credentials=credentials)

@@ -28,7 +28,7 @@ from switchyard.registry.manifest import (
 )
 from switchyard.registry.records import PublishResult, VersionRecord
 from switchyard.registry.refs import AdapterName, AdapterRef
-from switchyard.registry.storage.files import mapped_os_errors, sync_directory
+from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
 from switchyard.registry.store import Registry
 from switchyard.registry.strict_json import Json, JsonRefused, parse_json
 from switchyard.registry.verdicts import shown

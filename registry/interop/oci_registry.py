@@ -37,7 +37,7 @@ from switchyard.registry.interop.oci_layout import (
     read_verified,
 )
 from switchyard.registry.manifest import MANIFEST_TYPE
-from switchyard.registry.storage.files import mapped_os_errors, sync_directory
+from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
 from switchyard.registry.verdicts import shown
 
 _REFERENCE = re.compile(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 CHUNK_BYTES = 1 << 20
-# Must be shorter than any grace of a collector: a link outlives the row that it was made from.
+# Well below a collector's grace: an address outlives the row that it was made from.
 PRESIGNED_S = 900.0
 
 

@@ -26,8 +26,6 @@ from switchyard.registry.storage.blob_store import CHUNK_BYTES, Arrival, StoredB
 from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
 from switchyard.registry.storage.part_files import PartFiles, session_gone
 
-__all__ = ["CHUNK_BYTES", "FileBlobs", "StoredBlob", "mapped_os_errors", "sync_directory"]
-
 
 class FileBlobs:
     """The blob files of one registry; a `BlobStore`.
@@ -215,6 +213,3 @@ def _chunks(fd: int, digest: str) -> Iterator[bytes]:
         if not chunk:
             return
         yield chunk
-
-
-Blobs = FileBlobs

@@ -17,19 +17,20 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
-from switchyard.registry.errors import ArgumentInvalid, StorageFull, StoreBusy
+from switchyard.registry.errors import ArgumentInvalid, StorageError, StorageFull, StoreBusy
 from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
 from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.storage.blob_store import BlobStore, StoredBlob
 from switchyard.registry.storage.durable import mapped_os_errors
+from switchyard.registry.storage.layout import Layout
 from switchyard.registry.upkeep import garbage, holds
 
 GRACE_S = 24 * 3600.0
@@ -89,6 +90,7 @@ class Collector:
         root: holds the lock that keeps two collections of one machine apart.
         on_step: told of each point of the protocol.
         spare_space: a block inside which a full disk has a little room.
+        layout: must not list versions whose bytes are about to go.
     """
 
     def __init__(
@@ -98,12 +100,14 @@ class Collector:
         root: Path,
         on_step: OnStep = ignore_step,
         spare_space: Callable[[], AbstractContextManager[None]] | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self._index = index
         self._blobs = blobs
         self._lock = root / _LOCK
         self._on_step = on_step
         self._spare_space = spare_space
+        self._layout = layout
 
     def collect(self, *, dry_run: bool = True, grace_s: float = GRACE_S, actor: str) -> CollectionReport:
         """Frees what nothing needs.
@@ -139,6 +143,10 @@ class Collector:
         now_s = self._index.now()
         work = self._mark(now_s, now_s - grace_s, actor, dry_run)
         report = CollectionReport(dry_run, expired_sessions=len(work.expired), purged_versions=work.purged)
+        if work.purged and not dry_run and self._layout is not None:
+            # It is derived: that it cannot be written is no reason to keep the bytes.
+            with suppress(StorageError):
+                self._layout.refresh()
         report = self._remove_doomed(report, work.doomed)
         report = self._remove_orphans(report, now_s, now_s - grace_s)
         report = self._remove_stale_uploads(report, now_s)

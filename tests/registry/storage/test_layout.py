@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from handmade import ManualClock
 from publishing import begin, publish, send_all
 
 from switchyard.registry.base_model import BaseModelSpec
@@ -238,3 +239,17 @@ def test_versions_in_a_bucket_have_no_layout(tmp_path: Path) -> None:
         layout.changed()
         layout.refresh()
     assert not (tmp_path / "index.json").exists()
+
+
+def test_a_purged_version_is_not_listed_when_its_bytes_go(
+    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make, root: Path, clock: ManualClock
+) -> None:
+    publish(registry, base, name, adapter(0))
+    publish(registry, base, name, adapter(1))
+    registry.states.move(name, 1, VersionState.DELETED, actor="ann", reason="old")
+    assert len(names_in(root)) == 2
+    clock.now_s += 400 * 86_400
+    registry.collector.collect(dry_run=True, actor="gc")
+    assert len(names_in(root)) == 2
+    registry.collector.collect(dry_run=False, actor="gc")
+    assert names_in(root) == ["team/addresses:2"]
