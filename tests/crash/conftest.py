@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import registry_actor
 from handmade import write_adapter, write_base
+from memory_disk import quickest
 from registry_actor import Run, open_registry
 from trials import Trials
 
@@ -52,8 +54,15 @@ def run(processes: ForkServerContext) -> Run:
 
 
 @pytest.fixture(scope="session")
-def trials(processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    return Trials(tmp_path_factory.mktemp("trials"), processes)
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory in memory where there is one."""
+    with tempfile.TemporaryDirectory(prefix="crash-", dir=quickest(tmp_path_factory.mktemp("quick"))) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def trials(processes: ForkServerContext, quick: Path) -> Trials:
+    return Trials(quick / "trials", processes)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,9 @@ def kill_at_steps(scenario: str, trials: Trials, _: ForkServerContext, mutate: M
     for step in dict.fromkeys(map(Step, clean.told("steps")[0])):
         trial = trials.new(scenario)
         trials.run(trial, act_until_step, step, 1, mutate)
-        if faults := trial.faults():
+        faults = trial.faults()
+        trials.drop(trial)
+        if faults:
             return faults
     return []
 
@@ -40,6 +42,7 @@ def kill_at_calls(scenario: str, call: str, trials: Trials, _: ForkServerContext
         trial = trials.new(scenario)
         code = trials.run_traced(trial, f"{call}:signal=KILL:when={number}", act_as, mutate)
         faults = trial.faults()
+        trials.drop(trial)
         if faults or code != -signal.SIGKILL:
             return faults
     return []

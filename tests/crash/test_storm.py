@@ -15,18 +15,20 @@ from storm import Storm, describe
 def test_storm(
     workers: int,
     processes: ForkServerContext,
-    root: Path,
+    template: Path,
     sources: list[Path],
-    tmp_path: Path,
+    quick: Path,
     full: bool,
     tally: Callable[[str], None],
 ) -> None:
     if workers == 8 and not full:
         pytest.skip("part of `make crash`")
-    pool, place = tmp_path / "pool", tmp_path / "storm"
+    home = quick / f"storm-{workers}"
+    root, pool, place = home / "registry", home / "pool", home / "reports"
+    place.mkdir(parents=True)
+    shutil.copytree(template, root)
     for source in sources[:5]:
         shutil.copytree(source, pool / source.name)
-    place.mkdir()
     seconds = 5.0 if not full else 45.0
     outcome = Storm(processes, root, pool, place, seed=workers).rage(workers, seconds)
     tally(f"storm of {workers} processes for {seconds:.0f} s: {describe(outcome)}")

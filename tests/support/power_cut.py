@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+from memory_disk import quickest
 from trials import Mutation, Trial, act, nothing
 
 from switchyard.registry.steps import Step
@@ -63,8 +64,7 @@ def mounted(image: Path, place: Path) -> Iterator[Path]:
 @contextmanager
 def disk(directory: Path) -> Iterator[tuple[Path, Path]]:
     """A new, empty file system: its image and where it is mounted. Images are in memory where they can be."""
-    memory = Path("/dev/shm")  # noqa: S108
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else directory) as scratch:
+    with tempfile.TemporaryDirectory(dir=quickest(directory)) as scratch:
         image = Path(scratch) / "disk.img"
         with image.open("wb") as file:
             file.truncate(_IMAGE_BYTES)

@@ -43,10 +43,10 @@ from switchyard.registry.index.schema import VersionState
 from switchyard.registry.steps import Step
 from switchyard.registry.store import Registry
 
-LEASE_S = 0.3
+LEASE_S = 0.6
 """Shorter than a publish that pauses: leases do run out."""
 _KILL_CHANCE, _PAUSE_CHANCE, _PAUSE_S = 0.002, 0.05, 0.03
-_KILL_EVERY_S = (0.1, 0.5)
+_KILL_EVERY_S = (0.2, 0.8)
 _LIVE_VERSIONS = 6
 _TRIES = 50
 # What another process may cause at any time; the client asks again, or leaves it.
