@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from databases import on_both
 
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.errors import (
@@ -51,6 +52,7 @@ def events_after(registry: Registry, revision: int) -> list[tuple[str, str, dict
 # -- several at once -----------------------------------------------------
 
 
+@on_both
 def test_all_move_together(two: Registry, name: AdapterName) -> None:
     before = revision(two)
     moves = two.aliases.move_many(
@@ -70,6 +72,7 @@ def test_all_move_together(two: Registry, name: AdapterName) -> None:
     ]
 
 
+@on_both
 def test_one_that_moved_keeps_all(two: Registry, name: AdapterName) -> None:
     two.aliases.move(name, "prod", 1, actor="ann", reason="")
     two.aliases.move(OTHER, "prod", 1, actor="ann", reason="")
@@ -139,6 +142,7 @@ def test_publishing_yanked_content_does_not_bring_it_to_an_alias(
 # -- deleting ------------------------------------------------------------
 
 
+@on_both
 def test_a_deleted_alias_goes_on_counting(two: Registry, name: AdapterName) -> None:
     two.aliases.move(name, "prod", 1, actor="ann", reason="")
     two.aliases.move(name, "prod", 2, actor="ann", reason="")
@@ -173,6 +177,7 @@ def test_a_yanked_version_can_be_left_by_deleting_its_alias(two: Registry, name:
 # -- what is told --------------------------------------------------------
 
 
+@on_both
 def test_every_move_tells_a_replica_all(two: Registry, name: AdapterName) -> None:
     before = revision(two)
     two.aliases.move(name, "prod", 1, actor="ann", reason="first", evidence={"exact_match": 0.9})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from databases import on_both
 from hypothesis import given
 from hypothesis import strategies as st
 from signers import Signer, leaf_certificate, make_signer, root_certificate
@@ -258,6 +259,7 @@ def change_statement(registry: Registry, statement_id: str, **values: object) ->
         connection.execute(sa.update(schema.statement).where(schema.statement.c.id == statement_id).values(**values))
 
 
+@on_both
 def test_everything_that_is_missing_is_told(prod: Registry, paths: dict[str, Act], ann: Signer) -> None:
     policy = AliasPolicy(
         protected=True,
@@ -289,6 +291,7 @@ def test_several_moves_tell_what_each_misses(prod: Registry) -> None:
     assert [verdict.subject for verdict in caught.value.verdicts] == ["team/addresses@prod", "team/addresses@beta"]
 
 
+@on_both
 def test_a_new_alias_is_held_to_its_policy_too(prod: Registry) -> None:
     prod.policies.set(NAME, "next", AliasPolicy(protected=True), actor="root")
     with pytest.raises(PolicyUnmet, match="GENERATION_REQUIRED"):
@@ -299,6 +302,7 @@ def test_a_new_alias_is_held_to_its_policy_too(prod: Registry) -> None:
 # -- keeping policies ----------------------------------------------------
 
 
+@on_both
 def test_set_read_and_told(prod: Registry) -> None:
     assert prod.policies.get(NAME, "prod") == AliasPolicy()
     policy = AliasPolicy(protected=True, required_statements=("evaluation",), min_approvals=2)
@@ -322,6 +326,7 @@ def test_a_policy_outlives_its_alias(prod: Registry) -> None:
     assert prod.policies.get(NAME, "prod").protected
 
 
+@on_both
 def test_the_namespace_gives_defaults(prod: Registry, paths: dict[str, Act]) -> None:
     rules = NamespacePolicy(protected_aliases=("prod",), min_approvals=1, distinct_promoter=True)
     prod.namespaces.set_policy("team", rules, actor="root")

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from databases import on_both
+from handmade import ManualClock
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from switchyard.registry.catalog.rollback import rollback_target, trail
-from switchyard.registry.errors import AliasNotFound, GenerationMismatch, NothingToRollBack
+from switchyard.registry.errors import (
+    AliasNotFound,
+    ArgumentInvalid,
+    GenerationMismatch,
+    NothingToRollBack,
+    VersionInUse,
+    VersionYanked,
+)
 from switchyard.registry.index.schema import AliasEventKind, VersionState
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
+from switchyard.registry.validation.validator import validate_files
+
+NAME = AdapterName("team", "addresses")
 
 SET, ROLLBACK, CANARY, DELETE = AliasEventKind
 
 
+@on_both
 def test_back_and_further_back(four: Registry, name: AdapterName) -> None:
     for number in (1, 2, 3, 4):
         four.aliases.move(name, "prod", number, actor="ann", reason="")
@@ -47,6 +63,7 @@ def test_it_leaves_a_quarantined_version(four: Registry, name: AdapterName) -> N
     assert four.aliases.rollback(name, "prod", actor="bob", reason="").alias.version == 1
 
 
+@on_both
 def test_it_ends_a_split_and_keeps_the_evidence(four: Registry, name: AdapterName) -> None:
     for number in (1, 2):
         four.aliases.move(name, "prod", number, actor="ann", reason="")
@@ -66,6 +83,7 @@ def test_two_at_once_go_back_once(four: Registry, name: AdapterName) -> None:
     assert four.aliases.all(name)[0].version == 2
 
 
+@on_both
 def test_nothing_there(four: Registry, name: AdapterName) -> None:
     with pytest.raises(AliasNotFound):
         four.aliases.rollback(name, "prod", actor="bob", reason="")
@@ -151,3 +169,64 @@ def test_it_agrees_with_an_editor(script: list[tuple[str, object]]) -> None:
             found = rollback_target(trail(editor.history), lambda version, bad=bad: version not in bad)
             assert found == editor.undo(bad)
         assert trail(editor.history) == editor.snapshots
+
+
+SCRIPT = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), st.integers(1, 4)),
+        st.tuples(st.just("undo"), st.none()),
+        st.tuples(st.just("yank"), st.integers(1, 4)),
+        st.tuples(st.just("restore"), st.integers(1, 4)),
+        st.tuples(st.just("split"), st.integers(1, 4)),
+        st.tuples(st.just("delete"), st.none()),
+    ),
+    max_size=12,
+)
+
+
+@given(script=SCRIPT)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_registry_agrees_with_an_editor(script: list[tuple[str, int | None]], stocked: Path) -> None:
+    with TemporaryDirectory() as scratch:
+        shutil.copytree(stocked, Path(scratch) / "registry")
+        with Registry.open(Path(scratch) / "registry", clock=ManualClock(), validate=validate_files) as registry:
+            play(registry, script)
+
+
+def play(registry: Registry, script: list[tuple[str, int | None]]) -> None:
+    """Takes every step in the registry and in the editor, and compares what comes of it."""
+    editor, bad, moves = Editor(), set[int](), 0
+    for action, version in script:
+        moved = act(registry, editor, bad, action, version or 0)
+        moves += moved
+        there = {alias.name: (alias.version, alias.generation) for alias in registry.aliases.all(NAME)}
+        assert there == ({"prod": (editor.snapshots[-1], moves)} if editor.snapshots else {})
+
+
+def act(registry: Registry, editor: Editor, bad: set[int], action: str, version: int) -> bool:
+    """Takes one step; returns whether the alias has moved. A step that makes no sense is refused by both."""
+    options = {"actor": "ann", "reason": "test"}
+    try:
+        match action:
+            case "set":
+                registry.aliases.move(NAME, "prod", version, **options)
+                editor.set(version)
+            case "undo":
+                registry.aliases.rollback(NAME, "prod", **options)
+                assert editor.undo(bad) is not None
+            case "split":
+                registry.aliases.set_canary(NAME, "prod", version, 10, **options)
+            case "delete":
+                registry.aliases.delete(NAME, "prod", **options)
+                editor.snapshots.clear()
+            case _:
+                to = VersionState.YANKED if action == "yank" else VersionState.READY
+                registry.states.move(NAME, version, to, **options)
+                (bad.add if action == "yank" else bad.discard)(version)
+                return False
+    except NothingToRollBack:
+        assert editor.undo(bad) is None
+        return False
+    except (AliasNotFound, VersionYanked, VersionInUse, ArgumentInvalid):
+        return False
+    return True

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from databases import on_both
 from signers import Signer
 
 from switchyard.registry.catalog.namespace_policy import NamespacePolicy
@@ -49,6 +50,7 @@ def provenance(version: VersionRecord) -> dict[str, Any]:
     }
 
 
+@on_both
 def test_kept_listed_and_read(registry: Registry, first: VersionRecord, second: VersionRecord) -> None:
     payload = encoded(EVALUATION)
     made = registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
@@ -65,6 +67,7 @@ def test_kept_listed_and_read(registry: Registry, first: VersionRecord, second: 
         registry.statements.read("nothing")
 
 
+@on_both
 def test_once_however_often(registry: Registry, first: VersionRecord, second: VersionRecord) -> None:
     payload = encoded(EVALUATION)
     one = registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
@@ -76,6 +79,7 @@ def test_once_however_often(registry: Registry, first: VersionRecord, second: Ve
     assert registry.statements.of(first.digest) == [one]
 
 
+@on_both
 def test_a_replica_hears_everything(registry: Registry, first: VersionRecord) -> None:
     made = registry.statements.attach(first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
     event = registry.feed.events(registry.feed.revision() - 1)[0]
@@ -95,6 +99,7 @@ def test_about_a_version_that_is_elsewhere(registry: Registry, people: Callable[
 # -- bytes ---------------------------------------------------------------
 
 
+@on_both
 def test_the_collector_leaves_them(registry: Registry, first: VersionRecord) -> None:
     made = registry.statements.attach(first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
     report = registry.collector.collect(dry_run=False, grace_s=0, actor="ann")
@@ -102,6 +107,7 @@ def test_the_collector_leaves_them(registry: Registry, first: VersionRecord) -> 
     assert registry.statements.read(made.id) == encoded(EVALUATION)
 
 
+@on_both
 def test_bytes_that_are_about_to_go_are_kept(registry: Registry, first: VersionRecord) -> None:
     """The collector has marked the blob; the statement comes before it removes the bytes."""
     made = registry.statements.attach(first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
@@ -115,6 +121,7 @@ def test_bytes_that_are_about_to_go_are_kept(registry: Registry, first: VersionR
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])
+@on_both
 def test_the_same_bytes_again_heal_them(damage: str, registry: Registry, root: Path, first: VersionRecord) -> None:
     payload = encoded(EVALUATION)
     made = registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
@@ -246,6 +253,7 @@ def test_a_signature_needs_a_trusted_key(
     assert (made.signer, made.summary) == (ann.fingerprint, {"key": ann.public, "bound": True})
 
 
+@on_both
 def test_the_namespace_says_whom_it_trusts(
     registry: Registry, first: VersionRecord, second: VersionRecord, people: Callable[[str], Signer]
 ) -> None:
