@@ -28,7 +28,9 @@ from switchyard.registry.records import VersionRecord
 _LEADERS = 500
 """A term that at most so many versions meet leads; so many ids also fit into one statement everywhere."""
 
-_version, _adapter, _namespace = schema.version, schema.adapter, schema.namespace
+# Its own name, so that it is not taken for the table of the statement around it.
+_version = schema.version.alias("found")
+_adapter, _namespace = schema.adapter, schema.namespace
 _tag, _metric, _link, _alias = schema.version_tag, schema.metric, schema.lineage_link, schema.alias
 _Condition = sa.ColumnElement[bool]
 _Number = sa.ColumnElement[float] | sa.ColumnElement[int]
@@ -75,7 +77,10 @@ class Search:
             leaders = _leaders(connection, query)
             if leaders is not None:
                 conditions.append(_version.c.id.in_(leaders))
-            rows = self._versions.numbered_records(connection, sa.and_(sa.true(), *conditions), limit + 1)
+            # The page is found in the table of versions alone, from its end. A planner that is given the
+            # joins with it likes to begin at another table and sort.
+            page = sa.select(_version.c.id).where(*conditions).order_by(_version.c.id.desc()).limit(limit + 1)
+            rows = self._versions.numbered_records(connection, schema.version.c.id.in_(page), limit + 1)
         found = [record for _, record in rows[:limit]]
         return found, str(rows[limit - 1][0]) if len(rows) > limit else ""
 
@@ -106,19 +111,29 @@ def _indexed(term: Term) -> sa.Select[tuple[int]] | None:
     if term.field is Field.ALIAS:
         return sa.select(_alias.c.version_id).where(_fits(_alias.c.name, term.patterns[0]))
     if term.field in {Field.NAME, Field.NAMESPACE}:
-        tables = sa.select(_version.c.id.label("version_id")).select_from(_version.join(_adapter).join(_namespace))
-        return tables.where(_condition(term))
+        return sa.select(_version.c.id.label("version_id")).where(_condition(term))
     return None
 
 
 def _condition(term: Term) -> _Condition:
-    """The condition of a term on a version row that is joined with its adapter and namespace."""
+    """The condition of a term on a version row."""
     return _CONDITIONS[term.field](term)
 
 
 def _name(term: Term) -> _Condition:
     namespace, adapter = term.patterns
-    return sa.and_(_fits(_namespace.c.name, namespace), _fits(_adapter.c.name, adapter))
+    return _is_of(sa.and_(_fits(_namespace.c.name, namespace), _fits(_adapter.c.name, adapter)))
+
+
+def _in_namespace(term: Term) -> _Condition:
+    return _is_of(_fits(_namespace.c.name, term.patterns[0]))
+
+
+def _is_of(condition: _Condition) -> _Condition:
+    """Whether the adapter of a version, and its namespace, meet a condition."""
+    return sa.exists().where(
+        _adapter.c.id == _version.c.adapter_id, _namespace.c.id == _adapter.c.namespace_id, condition
+    )
 
 
 def _has_tag(term: Term) -> _Condition:
@@ -188,7 +203,7 @@ _RELATIONS: Mapping[Field, str] = MappingProxyType({Field.DATASET: "dataset", Fi
 _CONDITIONS: Mapping[Field, Callable[[Term], _Condition]] = MappingProxyType(
     {
         Field.NAME: _name,
-        Field.NAMESPACE: lambda term: _fits(_namespace.c.name, term.patterns[0]),
+        Field.NAMESPACE: _in_namespace,
         Field.TAG: _has_tag,
         Field.METRIC: _has_metric,
         Field.DATASET: _has_link,

@@ -23,6 +23,7 @@ PAGE_LIMIT = 1000
 _version, _adapter, _namespace, _alias = schema.version, schema.adapter, schema.namespace, schema.alias
 _canary = schema.version.alias("canary")
 _tag = schema.version_tag
+_LAST_PUBLISHED = _version.c.id.desc()
 
 
 class Versions:
@@ -114,16 +115,27 @@ class Versions:
                 condition = sa.and_(condition, _version.c.version < int(page_token))
             if not include_deleted:
                 condition = sa.and_(condition, _version.c.state.not_in(GONE))
-            records = self.records(connection, condition, limit + 1)
+            # By number, as the index of the adapter has them; by row, all of them would be sorted for each page.
+            records = self.records(connection, condition, limit + 1, _version.c.version.desc())
         more = len(records) > limit
         return records[:limit], str(records[limit - 1].version) if more else ""
 
-    def records(self, connection: Connection, condition: sa.ColumnElement[bool], limit: int) -> list[VersionRecord]:
-        """Returns the versions that meet a condition, the last published first."""
-        return [record for _, record in self.numbered_records(connection, condition, limit)]
+    def records(
+        self,
+        connection: Connection,
+        condition: sa.ColumnElement[bool],
+        limit: int,
+        order: sa.ColumnElement[int] = _LAST_PUBLISHED,
+    ) -> list[VersionRecord]:
+        """Returns the versions that meet a condition, the last published first unless the order says otherwise."""
+        return [record for _, record in self.numbered_records(connection, condition, limit, order)]
 
     def numbered_records(
-        self, connection: Connection, condition: sa.ColumnElement[bool], limit: int
+        self,
+        connection: Connection,
+        condition: sa.ColumnElement[bool],
+        limit: int,
+        order: sa.ColumnElement[int] = _LAST_PUBLISHED,
     ) -> list[tuple[int, VersionRecord]]:
         """Returns the same with their rows."""
         query = (
@@ -131,7 +143,7 @@ class Versions:
             .join(_adapter, _adapter.c.id == _version.c.adapter_id)
             .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
             .where(condition)
-            .order_by(_version.c.id.desc())
+            .order_by(order)
             .limit(limit)
         )
         rows = connection.execute(query).mappings().all()
