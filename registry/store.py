@@ -58,6 +58,7 @@ from switchyard.registry.upkeep.backup import Backups
 from switchyard.registry.upkeep.collector import Collector
 from switchyard.registry.upkeep.fsck import Inspector
 from switchyard.registry.upkeep.ledger import Ledger
+from switchyard.registry.upkeep.retention import Retention
 from switchyard.registry.upkeep.scrubber import Scrubber
 from switchyard.registry.validation.validator import Validator
 from switchyard.registry.validation.worker import validate_in_worker
@@ -114,6 +115,7 @@ class Registry:
         self.scrubber = Scrubber(self._index, self._blobs)
         self.inspector = Inspector(self._index, self._blobs)
         self.backups = Backups(self._index, self._blobs)
+        self.retention = Retention(self._index, self.namespaces, self.states)
         self.ledger = Ledger(self._index, None if location.database else root)
         self.access = AccessControl(self._index)
         self.reach = Reach(self._index)
