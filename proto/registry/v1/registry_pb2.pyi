@@ -457,7 +457,7 @@ class QueryUploadResponse(_message.Message):
     def __init__(self, committed_bytes: _Optional[int] = ..., complete: _Optional[bool] = ...) -> None: ...
 
 class CommitPublishRequest(_message.Message):
-    __slots__ = ("session_id", "validate_only", "set_alias", "expected_generation", "tags")
+    __slots__ = ("session_id", "validate_only", "set_alias", "expected_generation", "tags", "signature")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -470,12 +470,14 @@ class CommitPublishRequest(_message.Message):
     SET_ALIAS_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     validate_only: bool
     set_alias: str
     expected_generation: int
     tags: _containers.ScalarMap[str, str]
-    def __init__(self, session_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., set_alias: _Optional[str] = ..., expected_generation: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    signature: bytes
+    def __init__(self, session_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., set_alias: _Optional[str] = ..., expected_generation: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class CommitPublishResponse(_message.Message):
     __slots__ = ("version", "warnings")
@@ -678,10 +680,14 @@ class CompareVersionsResponse(_message.Message):
     def __init__(self, version: _Optional[_Union[AdapterVersion, _Mapping]] = ..., other_version: _Optional[_Union[AdapterVersion, _Mapping]] = ..., config: _Optional[_Iterable[_Union[FieldChange, _Mapping]]] = ..., lineage: _Optional[_Iterable[_Union[FieldChange, _Mapping]]] = ..., modules: _Optional[_Iterable[_Union[ModuleDiff, _Mapping]]] = ...) -> None: ...
 
 class ListImpactedVersionsRequest(_message.Message):
-    __slots__ = ("digest",)
+    __slots__ = ("digest", "page_size", "page_token")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     digest: str
-    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, digest: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ImpactedVersion(_message.Message):
     __slots__ = ("version", "relation", "distance")
@@ -694,10 +700,12 @@ class ImpactedVersion(_message.Message):
     def __init__(self, version: _Optional[_Union[AdapterVersion, _Mapping]] = ..., relation: _Optional[str] = ..., distance: _Optional[int] = ...) -> None: ...
 
 class ListImpactedVersionsResponse(_message.Message):
-    __slots__ = ("versions",)
+    __slots__ = ("versions", "next_page_token")
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     versions: _containers.RepeatedCompositeFieldContainer[ImpactedVersion]
-    def __init__(self, versions: _Optional[_Iterable[_Union[ImpactedVersion, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, versions: _Optional[_Iterable[_Union[ImpactedVersion, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class GetModelCardRequest(_message.Message):
     __slots__ = ("ref",)
@@ -822,18 +830,24 @@ class SetAliasResponse(_message.Message):
     def __init__(self, alias: _Optional[_Union[Alias, _Mapping]] = ..., previous_version: _Optional[int] = ...) -> None: ...
 
 class ListAliasHistoryRequest(_message.Message):
-    __slots__ = ("adapter", "alias")
+    __slots__ = ("adapter", "alias", "page_size", "page_token")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     ALIAS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     alias: str
-    def __init__(self, adapter: _Optional[str] = ..., alias: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, adapter: _Optional[str] = ..., alias: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListAliasHistoryResponse(_message.Message):
-    __slots__ = ("events",)
+    __slots__ = ("events", "next_page_token")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[AliasEvent]
-    def __init__(self, events: _Optional[_Iterable[_Union[AliasEvent, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, events: _Optional[_Iterable[_Union[AliasEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ListAliasesRequest(_message.Message):
     __slots__ = ("adapter",)

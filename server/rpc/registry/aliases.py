@@ -3,13 +3,15 @@
 # ruff: noqa: N802 - methods are named as the service names them.
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from switchyard.proto.registry.v1 import registry_pb2 as pb
-from switchyard.registry.records import AliasTarget
+from switchyard.registry.errors import ArgumentInvalid
+from switchyard.registry.records import AliasEvent, AliasTarget
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.strict_json import Json
+from switchyard.server.rpc.catalog import MAX_PAGE, page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of
 from switchyard.server.rpc.registry.fields import MAX_REASON_CHARACTERS, FieldChecks
@@ -106,12 +108,18 @@ class AliasCalls(RegistryCalls):
     async def ListAliasHistory(
         self, request: pb.ListAliasHistoryRequest, context: Context
     ) -> pb.ListAliasHistoryResponse:
-        """Lists every move of one alias, newest first."""
+        """Lists the moves of one alias, newest first, one page."""
         del context
-        events = await self._run(
-            lambda: self._registry.alias_history(AdapterName.parse(request.adapter), request.alias)
-        )
-        return pb.ListAliasHistoryResponse(events=[messages.alias_event_message(event) for event in events])
+        before = _generation(request.page_token)
+
+        def read(limit: int) -> tuple[Sequence[AliasEvent], str]:
+            history = self._registry.alias_history(AdapterName.parse(request.adapter), request.alias)
+            rest = [event for event in history if before is None or event.generation < before]
+            return rest[:limit], str(rest[limit - 1].generation) if len(rest) > limit else ""
+
+        limit = page_limit(request.page_size) if request.page_size else MAX_PAGE
+        events, token = await self._page(read, messages.alias_event_message, limit)
+        return pb.ListAliasHistoryResponse(events=events, next_page_token=token)
 
 
 def _expected(request: _Moving) -> int | None:
@@ -121,6 +129,12 @@ def _expected(request: _Moving) -> int | None:
 def _target(target: pb.AliasTarget) -> AliasTarget:
     expected = target.expected_generation if target.HasField("expected_generation") else None
     return AliasTarget(AdapterName.parse(target.adapter), target.alias, target.version, expected)
+
+
+def _generation(page_token: str) -> int | None:
+    if page_token and not (page_token.isascii() and page_token.isdecimal() and len(page_token) < 19):
+        raise ArgumentInvalid("page_token is not one that this call gave out; begin again without it")
+    return int(page_token) if page_token else None
 
 
 def _evidence(reason: str, text: str) -> Mapping[str, Json]:

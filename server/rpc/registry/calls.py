@@ -7,10 +7,11 @@ call go with it: the audit log reads from them where the call came from.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from switchyard.registry.store import Registry
 from switchyard.server.errors import Cancelled
@@ -31,6 +32,32 @@ _ANONYMOUS: Final = "local"
 _ACTOR_CHARACTERS: Final = 128
 
 _T = TypeVar("_T")
+_RecordT = TypeVar("_RecordT")
+_SizedT = TypeVar("_SizedT", bound="Sized")
+
+
+PAGE_BYTES: Final = 3 << 20
+"""Most that the items of one page may take; an answer holds 4 MiB."""
+
+
+class Sized(Protocol):
+    """A protobuf message."""
+
+    def ByteSize(self) -> int:  # noqa: N802 - protobuf names it
+        """Bytes on the wire."""
+        ...
+
+
+def fitting(items: Sequence[_SizedT]) -> list[_SizedT]:
+    """The longest beginning of `items` that one answer holds, but one item at least."""
+    kept: list[_SizedT] = []
+    size_bytes = 0
+    for item in items:
+        size_bytes += item.ByteSize()
+        if kept and size_bytes > PAGE_BYTES:
+            break
+        kept.append(item)
+    return kept
 
 
 class RegistryCalls:
@@ -51,6 +78,20 @@ class RegistryCalls:
     async def _run(self, call: Callable[[], _T]) -> _T:
         # A pool's threads know nothing of the variables of the call that they work for.
         return await asyncio.get_running_loop().run_in_executor(self._executor, copy_context().run, call)
+
+    async def _page(
+        self,
+        read: Callable[[int], tuple[Sequence[_RecordT], str]],
+        convert: Callable[[_RecordT], _SizedT],
+        limit: int,
+    ) -> tuple[list[_SizedT], str]:
+        """A page of at most `limit` items, fewer where they would not fit one answer, and its next token."""
+        while True:
+            records, token = await self._run(partial(read, limit))
+            items = [convert(record) for record in records]
+            if len(fitting(items)) == len(items):
+                return items, token
+            limit = max(1, limit // 2)
 
     async def _patiently(self, transfer: Awaitable[_T]) -> _T:
         try:

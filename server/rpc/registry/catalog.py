@@ -58,29 +58,27 @@ class CatalogCalls(RegistryCalls):
     async def ListAdapters(self, request: pb.ListAdaptersRequest, context: Context) -> pb.ListAdaptersResponse:
         """Lists adapters, one page."""
         del context
-        limit = page_limit(request.page_size)
-        adapters, token = await self._run(
-            lambda: self._registry.list_adapters(request.namespace or None, limit, request.page_token)
+        adapters, token = await self._page(
+            lambda limit: self._registry.list_adapters(request.namespace or None, limit, request.page_token),
+            messages.summary_message,
+            page_limit(request.page_size),
         )
-        return pb.ListAdaptersResponse(
-            adapters=[messages.summary_message(adapter) for adapter in adapters], next_page_token=token
-        )
+        return pb.ListAdaptersResponse(adapters=adapters, next_page_token=token)
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:
         """Lists versions of one adapter, newest first, one page."""
         del context
-        limit = page_limit(request.page_size)
-        versions, token = await self._run(
-            lambda: self._registry.list_versions(
+        versions, token = await self._page(
+            lambda limit: self._registry.list_versions(
                 AdapterName.parse(request.adapter),
                 limit,
                 request.page_token,
                 include_deleted=request.include_deleted,
-            )
+            ),
+            messages.version_message,
+            page_limit(request.page_size),
         )
-        return pb.ListVersionsResponse(
-            versions=[messages.version_message(version) for version in versions], next_page_token=token
-        )
+        return pb.ListVersionsResponse(versions=versions, next_page_token=token)
 
     async def DownloadBlob(self, request: pb.DownloadBlobRequest, context: Context) -> None:
         """Streams the bytes of one blob, or tells where they can be had.

@@ -104,6 +104,7 @@ class PublishingCalls(RegistryCalls):
                 set_alias=request.set_alias or None,
                 expected_generation=expected,
                 tags=dict(request.tags),
+                signature=request.signature or None,
                 actor=actor_of(context),
             )
         )

@@ -17,7 +17,7 @@ from switchyard.registry.upkeep.collector import GRACE_S
 from switchyard.registry.upkeep.scrubber import BadBlob
 from switchyard.server.rpc.catalog import page_limit
 from switchyard.server.rpc.registry import messages
-from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of
+from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of, fitting
 from switchyard.server.rpc.registry.fields import MAX_INTEGER, MAX_NAME_CHARACTERS, MAX_SECONDS, FieldChecks
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ class UpkeepServicer(RegistryCalls, upkeep_pb2_grpc.UpkeepServiceServicer):
                 request.after_sequence, limit, action=request.action, target=request.target
             )
         )
-        return pb.ListAuditEventsResponse(events=[audit_message(entry) for entry in entries])
+        events = fitting([audit_message(entry) for entry in entries])
+        return pb.ListAuditEventsResponse(events=events, has_more=len(entries) == limit or len(events) < len(entries))
 
     async def VerifyAudit(self, request: pb.VerifyAuditRequest, context: Context) -> pb.VerifyAuditResponse:
         """Recomputes the chain of the audit log."""
