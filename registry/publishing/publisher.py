@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from sqlalchemy.engine import Connection
+
 from switchyard.registry.catalog import usage
 from switchyard.registry.catalog.aliases import Aliases
 from switchyard.registry.catalog.bases import BaseModels
@@ -182,12 +184,7 @@ class Publisher:
             VersionQuarantined: the same content is held back.
             QuotaExceeded: the namespace may not hold that much more.
         """
-        _check_text("actor", actor, 1, _KEY_CHARACTERS)
-        check_tags(tags)
-        if set_alias is not None:
-            check_alias(set_alias)
-        elif expected_generation is not None:
-            raise ArgumentInvalid("expected_generation is given without set_alias; name the alias it is about")
+        _check_wishes(set_alias, expected_generation, tags, actor)
         session = self._sessions.get(session_id)
         if session.state is SessionState.COMMITTED:
             return self._committed(session, set_alias)
@@ -212,20 +209,31 @@ class Publisher:
             self._signatures.attach(connection, checked, actor)
             self._sessions.mark_committed(connection, session_id, version_id, set_alias)
             if set_alias is not None:
-                self._aliases.move_within(
-                    connection,
-                    session.name,
-                    set_alias,
-                    version_id,
-                    expected_generation=expected_generation,
-                    actor=actor,
-                    reason="set by publish",
-                )
+                self._promote(connection, session.name, set_alias, version_id, expected_generation, actor)
             self._on_step(Step.COMMIT_BEFORE_COMMIT)
         self._on_step(Step.COMMIT_AFTER_COMMIT)
         self._blobs.forget_session(session_id)
         self._layout.changed()
         return PublishResult(self._record(version_id), _texts((*outcome.warnings, *notes)))
+
+    def _promote(
+        self,
+        connection: Connection,
+        name: AdapterName,
+        alias: str,
+        version_id: int,
+        expected_generation: int | None,
+        actor: str,
+    ) -> None:
+        self._aliases.move_within(
+            connection,
+            name,
+            alias,
+            version_id,
+            expected_generation=expected_generation,
+            actor=actor,
+            reason="set by publish",
+        )
 
     def publish_directory(
         self,
@@ -341,6 +349,15 @@ def _shape(outcome: ValidationOutcome) -> AdapterShape:
     if outcome.shape is None:
         raise TypeError("a validation without faults gives a shape")
     return outcome.shape
+
+
+def _check_wishes(alias: str | None, expected_generation: int | None, tags: Mapping[str, str], actor: str) -> None:
+    _check_text("actor", actor, 1, _KEY_CHARACTERS)
+    check_tags(tags)
+    if alias is not None:
+        check_alias(alias)
+    elif expected_generation is not None:
+        raise ArgumentInvalid("expected_generation is given without set_alias; name the alias it is about")
 
 
 def _check_text(name: str, text: str, least: int, most: int, *, multiline: bool = False) -> None:
