@@ -85,6 +85,34 @@ class Impact:
 
 
 @dataclass(frozen=True, slots=True)
+class NamespacePolicy:
+    """Rules that hold for every adapter of a namespace.
+
+    Attributes:
+        keep_last: newest versions of each adapter that retention keeps, however old; 0 keeps all.
+        keep_days: days that retention keeps every version, however many come after it.
+        protected_aliases: aliases that are protected unless they have a policy of their own; the next
+            four are theirs, as in `AliasPolicy`.
+        required_statements: kinds of statement that a version must have.
+        distinct_promoter: whoever published a version may not move them to it.
+        signers: identities of which one must have signed; empty takes any.
+        min_approvals: approvals by different people.
+        trusted_keys: public keys and root certificates, in PEM, that signatures are verified with.
+        signed_publish: whether a version must be signed to be published at all.
+    """
+
+    keep_last: int = 0
+    keep_days: float = 0.0
+    protected_aliases: tuple[str, ...] = ()
+    required_statements: tuple[str, ...] = ()
+    distinct_promoter: bool = False
+    signers: tuple[str, ...] = ()
+    min_approvals: int = 0
+    trusted_keys: tuple[str, ...] = ()
+    signed_publish: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Namespace:
     """An owner of adapter names.
 
@@ -93,12 +121,14 @@ class Namespace:
         created_at_s: when it was first published to.
         quota_bytes: what it may hold; None is no limit.
         used_bytes: what it holds.
+        policy: its rules.
     """
 
     name: str
     created_at_s: float
     quota_bytes: int | None
     used_bytes: int
+    policy: NamespacePolicy
 
 
 class CatalogCalls:
@@ -149,9 +179,15 @@ class CatalogCalls:
         Raises:
             RequestInvalid: not a digest.
         """
-        request = pb.ListImpactedVersionsRequest(digest=digest)
-        found = self._connection.unary(self._stub.ListImpactedVersions, request)
-        return [Impact(messages.version_from(one.version), one.relation, one.distance) for one in found.versions]
+        found: list[Impact] = []
+        token = ""
+        while True:
+            request = pb.ListImpactedVersionsRequest(digest=digest, page_size=_PAGE_SIZE, page_token=token)
+            page = self._connection.unary(self._stub.ListImpactedVersions, request)
+            found += [Impact(messages.version_from(one.version), one.relation, one.distance) for one in page.versions]
+            token = page.next_page_token
+            if not token:
+                return found
 
     def card(self, ref: str) -> str:
         """Returns the model card of a version, in Markdown with the Hub's front matter.
@@ -243,6 +279,26 @@ class CatalogCalls:
         )
         return _namespace_from(self._connection.unary(self._stub.UpdateNamespace, request).namespace)
 
+    def set_policy(self, namespace: str, policy: NamespacePolicy) -> Namespace:
+        """Replaces the rules of a namespace.
+
+        Raises:
+            RequestInvalid: a rule is out of range; the message tells all.
+        """
+        wanted = pb.NamespacePolicy(
+            keep_last=policy.keep_last,
+            keep_days=policy.keep_days,
+            protected_aliases=policy.protected_aliases,
+            required_statements=policy.required_statements,
+            distinct_promoter=policy.distinct_promoter,
+            signers=policy.signers,
+            min_approvals=policy.min_approvals,
+            trusted_keys=policy.trusted_keys,
+            signed_publish=policy.signed_publish,
+        )
+        request = pb.UpdateNamespaceRequest(namespace=namespace, policy=wanted)
+        return _namespace_from(self._connection.unary(self._stub.UpdateNamespace, request).namespace)
+
 
 def _namespace_from(message: pb.Namespace) -> Namespace:
     return Namespace(
@@ -250,4 +306,15 @@ def _namespace_from(message: pb.Namespace) -> Namespace:
         created_at_s=messages.seconds_of(message.create_time),
         quota_bytes=message.quota_bytes if message.HasField("quota_bytes") else None,
         used_bytes=message.used_bytes,
+        policy=NamespacePolicy(
+            keep_last=message.policy.keep_last,
+            keep_days=message.policy.keep_days,
+            protected_aliases=tuple(message.policy.protected_aliases),
+            required_statements=tuple(message.policy.required_statements),
+            distinct_promoter=message.policy.distinct_promoter,
+            signers=tuple(message.policy.signers),
+            min_approvals=message.policy.min_approvals,
+            trusted_keys=tuple(message.policy.trusted_keys),
+            signed_publish=message.policy.signed_publish,
+        ),
     )

@@ -261,9 +261,15 @@ class RegistryClient:
         Raises:
             NotFound: no such adapter or alias.
         """
-        request = pb.ListAliasHistoryRequest(adapter=adapter, alias=alias)
-        found = self._connection.unary(self._stub.ListAliasHistory, request)
-        return [messages.alias_event_from(one) for one in found.events]
+        found: list[records.AliasEvent] = []
+        token = ""
+        while True:
+            request = pb.ListAliasHistoryRequest(adapter=adapter, alias=alias, page_token=token)
+            page = self._connection.unary(self._stub.ListAliasHistory, request)
+            found += [messages.alias_event_from(one) for one in page.events]
+            token = page.next_page_token
+            if not token:
+                return found
 
     def base_models(self) -> list[records.BaseModel]:
         """Returns the registered base models.

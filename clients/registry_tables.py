@@ -117,7 +117,7 @@ def collection_line(done: Collection) -> str:
     """What was freed, in one line."""
     verb = "freed" if done.executed else "would free"
     return (
-        f"{verb} {size(done.collected_bytes)} in {done.collected_blobs} blob(s); "
+        f"{verb} {size(done.freed_bytes)} in {done.removed_blobs} blob(s) and {done.orphan_files} stray file(s); "
         f"{done.purged_versions} deleted version(s) and {done.expired_sessions} abandoned upload(s) "
         f"{'ended' if done.executed else 'would end'}"
     )
@@ -125,9 +125,13 @@ def collection_line(done: Collection) -> str:
 
 def scrub_line(done: Scrub) -> str:
     """What was read again, in one line."""
-    corrupt = len(done.corrupt_digests)
-    found = f"{corrupt} corrupt" if corrupt else "all sound"
-    return f"read {size(done.verified_bytes)} in {done.verified_blobs} blob(s), {found}"
+    counts = {
+        "corrupt": len(done.bad),
+        "unreadable": len(done.unreadable),
+        "left for the next scrub": done.left_blobs,
+    }
+    found = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "all sound"
+    return f"read {size(done.checked_bytes)} in {done.checked_blobs} blob(s), {found}"
 
 
 def _facts(document: str) -> str:

@@ -18,22 +18,64 @@ _LONG_S: Final = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What was freed, or would be when `executed` is false."""
+    """What was freed, or would be when `executed` is false.
 
-    collected_blobs: int
-    collected_bytes: int
+    Attributes:
+        executed: whether anything was changed.
+        expired_sessions: sessions given up because their lease was over.
+        purged_versions: deleted versions that can no longer be undeleted.
+        removed_blobs: blobs that nothing needed.
+        removed_bytes: their bytes.
+        orphan_files: files that the index did not know.
+        orphan_bytes: their bytes.
+        stale_uploads: folders of sessions that have ended.
+        stale_bytes: the bytes in them.
+        left_blobs: blobs still to be removed, because a backup began meanwhile.
+    """
+
+    executed: bool
     expired_sessions: int
     purged_versions: int
-    executed: bool
+    removed_blobs: int
+    removed_bytes: int
+    orphan_files: int
+    orphan_bytes: int
+    stale_uploads: int
+    stale_bytes: int
+    left_blobs: int
+
+    @property
+    def freed_bytes(self) -> int:
+        """All bytes together."""
+        return self.removed_bytes + self.orphan_bytes + self.stale_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BadBlob:
+    """A blob that cannot be given out, the versions that hold it (`ns/name:7`), and why."""
+
+    digest: str
+    version_refs: tuple[str, ...]
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
 class Scrub:
-    """What was read again, and the digests of blobs that are missing or changed."""
+    """What was read again.
 
-    verified_blobs: int
-    verified_bytes: int
-    corrupt_digests: tuple[str, ...]
+    Attributes:
+        checked_blobs: blobs that were read.
+        checked_bytes: their bytes.
+        left_blobs: blobs that are due and were left for the next scrub.
+        bad: missing or changed; the same bytes published again heal them.
+        unreadable: not given out by the disk or the bucket; nothing was changed.
+    """
+
+    checked_blobs: int
+    checked_bytes: int
+    left_blobs: int
+    bad: tuple[BadBlob, ...]
+    unreadable: tuple[BadBlob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +142,16 @@ class UpkeepCalls:
         request = pb.CollectRequest(execute=execute, grace_s=grace_s)
         done = self._connection.unary(self._stub.Collect, request, deadline_s=_LONG_S)
         return Collection(
-            done.collected_blobs, done.collected_bytes, done.expired_sessions, done.purged_versions, done.executed
+            executed=done.executed,
+            expired_sessions=done.expired_sessions,
+            purged_versions=done.purged_versions,
+            removed_blobs=done.removed_blobs,
+            removed_bytes=done.removed_bytes,
+            orphan_files=done.orphan_files,
+            orphan_bytes=done.orphan_bytes,
+            stale_uploads=done.stale_uploads,
+            stale_bytes=done.stale_bytes,
+            left_blobs=done.left_blobs,
         )
 
     def scrub(self, *, limit_bytes: int = 0, older_than_s: float = 0.0) -> Scrub:
@@ -115,7 +166,13 @@ class UpkeepCalls:
         """
         request = pb.ScrubRequest(limit_bytes=limit_bytes, older_than_s=older_than_s)
         done = self._connection.unary(self._stub.Scrub, request, deadline_s=_LONG_S)
-        return Scrub(done.verified_blobs, done.verified_bytes, tuple(done.corrupt_digests))
+        return Scrub(
+            checked_blobs=done.checked_blobs,
+            checked_bytes=done.checked_bytes,
+            left_blobs=done.left_blobs,
+            bad=tuple(_bad_blob_from(one) for one in done.bad),
+            unreadable=tuple(_bad_blob_from(one) for one in done.unreadable),
+        )
 
     def retain(self, namespace: str, *, execute: bool = False) -> Retention:
         """Deletes the versions that a namespace's policy does not keep; without `execute` only names them.
@@ -146,17 +203,27 @@ class UpkeepCalls:
             for one in page.events:
                 yield _audit_event_from(one)
                 after_sequence = one.sequence
-            if len(page.events) < _PAGE_SIZE:
+            if not page.has_more:
                 return
 
-    def verify_audit(self) -> AuditHead:
+    def verify_audit(self, known: AuditHead | None = None) -> AuditHead:
         """Checks the whole chain of the audit log.
+
+        Args:
+            known: the head of an earlier check, if it was kept: shows that nothing was cut off since.
 
         Raises:
             ServerFault: a row was changed, added or taken out; the message says which.
         """
-        done = self._connection.unary(self._stub.VerifyAudit, pb.VerifyAuditRequest(), deadline_s=_LONG_S)
+        request = pb.VerifyAuditRequest()
+        if known is not None:
+            request.known_sequence, request.known_hash = known.sequence, known.hash
+        done = self._connection.unary(self._stub.VerifyAudit, request, deadline_s=_LONG_S)
         return AuditHead(done.verified_rows, done.head_sequence, done.head_hash)
+
+
+def _bad_blob_from(message: pb.BadBlob) -> BadBlob:
+    return BadBlob(message.digest, tuple(message.version_refs), message.fault)
 
 
 def _audit_event_from(message: pb.AuditEvent) -> AuditEvent:

@@ -9,6 +9,7 @@ version, back.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -114,7 +115,7 @@ class Uploader:
                         f"{source.file} became shorter while it was sent: expected "
                         f"{source.size_bytes} bytes, found {offset}. Push again when nothing writes to it."
                     )
-                message = pb.UploadBlobRequest(offset=offset, data=data)
+                message = pb.UploadBlobRequest(offset=offset, data=data, crc32=zlib.crc32(data))
                 if first:
                     message.session_id, message.digest = self._session_id, source.digest
                 first = False

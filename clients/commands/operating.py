@@ -86,9 +86,13 @@ def scrub(
         print_json(done)
     else:
         console().print(scrub_line(done), markup=False)
-        for digest in done.corrupt_digests:
-            console().print(f"  {safe(digest)}: publish the same files again to heal it", markup=False)
-    if done.corrupt_digests:
+        for blob in done.bad:
+            refs = ", ".join(map(safe, blob.version_refs)) or "no version"
+            line = f"  {safe(blob.digest)} of {refs}: {safe(blob.fault)}; publish the same files again to heal it"
+            console().print(line, markup=False)
+        for blob in done.unreadable:
+            console().print(f"  {safe(blob.digest)}: {safe(blob.fault)}", markup=False)
+    if done.bad or done.unreadable:
         raise typer.Exit(1)
 
 
