@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from switchyard.registry.errors import ArgumentInvalid, SchemaUnknown, StorageFailed
 from switchyard.registry.index.dialect import Dialect
-from switchyard.registry.storage.durable import mapped_os_errors, sync_directory, write_durably
+from switchyard.registry.storage.durable import make_directory, mapped_os_errors, sync_directory, write_durably
 from switchyard.registry.strict_json import Json, JsonRefused, parse_json
 
 EMBEDDED_DATABASE = "registry.db"
@@ -178,7 +178,7 @@ def opening(root: Path) -> Iterator[None]:
         StorageFull, StorageFailed: the directory or its lock cannot be made.
     """
     with mapped_os_errors(f"opening {root}"):
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(root, mode=0o700)
         fd = os.open(root / _OPENING_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

@@ -38,6 +38,15 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Makes a directory, and those above it, with names that survive a power cut; one that is there stays."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(mode=mode, exist_ok=True)
+    sync_directory(path.parent)
+
+
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Gives a file new content that appears whole or not at all, and survives a power cut.
 

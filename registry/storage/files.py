@@ -23,7 +23,7 @@ from switchyard.registry.digest import PREFIX, DigestWriter, hex_of, is_digest, 
 from switchyard.registry.errors import BlobCorrupt
 from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.storage.blob_store import CHUNK_BYTES, Arrival, StoredBlob
-from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
+from switchyard.registry.storage.durable import make_directory, mapped_os_errors, sync_directory
 from switchyard.registry.storage.part_files import PartFiles, session_gone
 
 
@@ -38,11 +38,17 @@ class FileBlobs:
     shares_names: ClassVar[bool] = True
 
     def __init__(self, root: Path, on_step: OnStep = ignore_step) -> None:
+        self._root = root
         self._directory = root / "blobs" / "sha256"
         self._quarantine = root / "quarantine" / "sha256"
         self._on_step = on_step
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self._directory)
         self._parts = PartFiles(root / "uploads", on_step)
+
+    @property
+    def directory(self) -> Path:
+        """See `BlobStore.directory`."""
+        return self._root
 
     def path(self, digest: str) -> Path:
         """Where the blob is, or would be."""
