@@ -28,12 +28,12 @@ class Durability:
 
     def __init__(self, root: Path, report: Path) -> None:
         # SQLite's own scratch files are nobody's business.
-        self._own = (f"{root}/", str(root), str(report))
+        self._own = (f"{root}/", str(root), str(root.parent), str(report))
         self._blobs = str(root / "blobs" / "sha256")
         self._database, self._log = str(root / "registry.db"), str(root / "registry.db-wal")
         self._report, self._uploads = str(report), f"{root}/uploads/"
         # Directories whose names have to be there after a power cut.
-        self._kept = {str(root), str(root / "blobs"), self._blobs}
+        self._kept = {str(root.parent), str(root), str(root / "blobs"), self._blobs}
         self._unsynced: set[str] = set()
         self._new_names: dict[str, str] = {}
         self._lost: set[str] = set()

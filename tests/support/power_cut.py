@@ -77,7 +77,8 @@ def disk(directory: Path) -> Iterator[tuple[Path, Path]]:
 def on_disk(trial: Trial) -> Iterator[tuple[Path, Trial]]:
     """The trial's registry on a file system of its own, everything before the trial safely on it."""
     with disk(trial.root.parent) as (image, place):
-        shutil.copytree(trial.root, place / "registry")
+        if trial.root.exists():
+            shutil.copytree(trial.root, place / "registry")
         run("sync", "-f", place)
         yield image, replace(trial, root=place / "registry")
 

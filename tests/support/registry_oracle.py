@@ -17,6 +17,7 @@ from typing import Any
 _BUSY_TIMEOUT_S = 60.0
 # What an acknowledgement of each kind says.
 _PROMISES = {
+    "base": ("digest",),
     "publish": ("key", "version"),
     "move": ("alias", "generation", "version"),
     "state": ("version", "state"),
@@ -44,6 +45,8 @@ def faults_of(root: Path, *, strict: bool = False) -> list[str]:
         strict: nothing may be left over either. For a directory where nobody is at work and
             everything was retried and collected.
     """
+    if not is_made(root):
+        return []
     with frozen(root) as db:
         faults = [f"integrity check: {row[0]}" for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
         faults += [f"foreign key: {row}" for row in db.execute("PRAGMA foreign_key_check")]
@@ -54,9 +57,20 @@ def faults_of(root: Path, *, strict: bool = False) -> list[str]:
         return faults + (_leftovers(db, root) if strict else [])
 
 
+def is_made(root: Path) -> bool:
+    """Tells whether the tables are there; they come all at once."""
+    if not (root / "registry.db").exists():
+        return False
+    with closing(sqlite3.connect(root / "registry.db", timeout=_BUSY_TIMEOUT_S)) as db:
+        return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'clock'").fetchone() is not None
+
+
 def picture(root: Path) -> dict[str, Any]:
     """What a registry holds, without times, revisions and random names; equal for equal histories."""
+    if not is_made(root):
+        return {"bases": [], "versions": [], "keys": [], "aliases": [], "moves": [], "blobs": [], "files": []}
     with closing(sqlite3.connect(root / "registry.db", timeout=_BUSY_TIMEOUT_S)) as db:
+        bases = db.execute("SELECT digest FROM base_model ORDER BY 1")
         versions = db.execute("SELECT version, manifest_digest, state FROM version ORDER BY adapter_id, version")
         keys = db.execute(
             "SELECT idempotency_key, s.state, v.version FROM upload_session s"
@@ -67,7 +81,14 @@ def picture(root: Path) -> dict[str, Any]:
         )
         moves = db.execute("SELECT name, generation, from_version, to_version, kind FROM alias_event ORDER BY 1, 2")
         blobs = db.execute("SELECT digest, state FROM blob ORDER BY 1")
-        tables = {"versions": versions, "keys": keys, "aliases": aliases, "moves": moves, "blobs": blobs}
+        tables = {
+            "bases": bases,
+            "versions": versions,
+            "keys": keys,
+            "aliases": aliases,
+            "moves": moves,
+            "blobs": blobs,
+        }
         found: dict[str, Any] = {name: rows.fetchall() for name, rows in tables.items()}
     return found | {"files": sorted(path.name for path in (root / "blobs" / "sha256").iterdir())}
 
@@ -81,9 +102,12 @@ def count_versions(root: Path) -> int:
 
 def lost(root: Path, promises: list[dict[str, Any]]) -> list[str]:
     """The acknowledgements that a registry directory does not keep."""
+    if not is_made(root):
+        return [f"acknowledged, but there is no registry: {promise}" for promise in promises]
     queries = {
         "publish": "SELECT s.idempotency_key, v.version FROM upload_session s JOIN version v ON v.id = s.version_id"
         " WHERE s.state = 'COMMITTED'",
+        "base": "SELECT digest FROM base_model",
         "move": "SELECT name, generation, to_version FROM alias_event",
         "state": "SELECT json_extract(payload, '$.version'), json_extract(payload, '$.state') FROM event"
         " WHERE kind = 'version.state'",

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from registry_actor import NAME, publish
 
+from switchyard.registry.base_model import describe_base
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import GenerationMismatch
 from switchyard.registry.index.schema import VersionState
@@ -29,6 +30,14 @@ class Operation(Protocol):
 
     def perform(self, registry: Registry, sources: Path) -> dict[str, Any]:
         """Makes the call, or finds that it was done before; returns what the reply promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterBase:
+    """Registers the base model that the adapters are for."""
+
+    def perform(self, registry: Registry, sources: Path) -> dict[str, Any]:
+        return {"kind": "base", "digest": registry.register_base(describe_base(sources / "base")).digest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +169,13 @@ class Scenario:
 
     Attributes:
         name: of the scenario.
-        prepare: what is there before.
+        prepare: what is there before; None for no directory at all.
         act: what is interrupted.
         later_s: how much later than the preparation, in seconds.
     """
 
     name: str
-    prepare: tuple[Operation, ...]
+    prepare: tuple[Operation, ...] | None
     act: tuple[Operation, ...]
     later_s: float = 0.0
 
@@ -174,6 +183,7 @@ class Scenario:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
+        Scenario("create", None, (RegisterBase(),)),
         Scenario("publish", (), (Publish(0, ALIAS),)),
         Scenario("resumed-upload", (), (PublishInPieces(0),)),
         Scenario("promote", (Publish(0, ALIAS), Publish(1)), (Promote(2, 1),)),

@@ -16,10 +16,9 @@ from handmade import write_adapter, write_base
 from registry_actor import killer, open_registry
 from registry_oracle import faults_of, lost, picture
 from reports import Report, lines_of
-from scenarios import SCENARIOS, Scenario
+from scenarios import SCENARIOS, RegisterBase, Scenario
 from syscalls import Call, calls_of, run_traced
 
-from switchyard.registry.base_model import describe_base
 from switchyard.registry.errors import RegistryError
 from switchyard.registry.steps import Step, ignore_step
 
@@ -210,9 +209,7 @@ class Trials:
         self._sources = directory / "sources"
         for seed in range(SOURCES):
             write_adapter(self._sources / str(seed), seed=seed)
-        self._empty = directory / "empty"
-        with open_registry(self._empty) as registry:
-            registry.register_base(describe_base(write_base(directory / "base")))
+        write_base(self._sources / "base")
 
     def new(self, name: str) -> Trial:
         """A fresh copy of what is there before a scenario."""
@@ -244,14 +241,17 @@ class Trials:
 
     def _prepared(self, scenario: Scenario) -> Path:
         root = self._directory / "templates" / scenario.name
-        shutil.copytree(self._empty, root)
-        with open_registry(root) as registry:
-            for operation in scenario.prepare:
-                operation.perform(registry, self._sources)
+        if scenario.prepare is not None:
+            with open_registry(root) as registry:
+                for operation in (RegisterBase(), *scenario.prepare):
+                    operation.perform(registry, self._sources)
         return root
 
     def _copy(self, scenario: Scenario, expected: dict[str, Any] | None) -> Trial:
         self._made += 1
         place = self._directory / f"{scenario.name}-{self._made}"
-        root = Path(shutil.copytree(self._templates[scenario.name], place / "registry"))
+        root = place / "registry"
+        place.mkdir()
+        if self._templates[scenario.name].exists():
+            shutil.copytree(self._templates[scenario.name], root)
         return Trial(scenario, root, self._sources, place / "report", place / "strace.log", picture(root), expected)
