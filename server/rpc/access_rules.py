@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from google.protobuf import descriptor_pool
+from google.protobuf import descriptor_pool  # type: ignore[import-untyped]
 
 from switchyard.proto.registry.v1 import registry_pb2 as registry_pb
 from switchyard.registry import errors

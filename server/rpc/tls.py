@@ -28,7 +28,9 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     """
     source = _Source(files)
     return grpc.dynamic_ssl_server_credentials(
-        source.first, source.newest, require_client_authentication=files.client_required
+        source.first,
+        source.newest,  # type: ignore[arg-type]  # None is documented to keep what is in use
+        require_client_authentication=files.client_required,
     )
 
 
@@ -73,7 +75,7 @@ def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
             f"{files.certificate}, {files.key} and {files.client_ca or 'no client CA'} cannot be used for TLS: "
             f"{error.reason or error}; expected a PEM certificate, its key without a password, and PEM authorities"
         ) from error
-    chain = ((files.key.read_bytes(), files.certificate.read_bytes()),)
+    chain = [(files.key.read_bytes(), files.certificate.read_bytes())]
     return grpc.ssl_server_certificate_configuration(
         chain, files.client_ca.read_bytes() if files.client_ca is not None else None
     )
