@@ -193,6 +193,9 @@ class Collector:
         return replace(report, removed_blobs=len(freed), removed_bytes=sum(freed))
 
     def _remove_orphans(self, report: CollectionReport, now_s: float, before_s: float) -> CollectionReport:
+        if not self._blobs.shares_names:
+            # A session that lost its pins and got them back may record an object until its lease is over.
+            before_s = min(before_s, now_s - GRACE_S)
         old = [stored for stored in self._blobs.listing() if stored.written_at_s <= before_s]
         with self._index.read() as connection:
             orphans = garbage.orphans(connection, old, now_s)

@@ -140,7 +140,9 @@ def sessions(connection: Connection) -> Iterator[Finding]:
         yield Finding(FindingKind.SESSION, session_id, "it is COMMITTED without a version; restore a backup")
 
 
-def named_versions(*columns: sa.ColumnElement[object] | sa.Table) -> sa.Select[tuple[object, ...]]:
+def named_versions(
+    *columns: sa.ColumnElement[object] | sa.ColumnElement[bool] | sa.Table,
+) -> sa.Select[tuple[object, ...]]:
     """Selects namespace, adapter and number of versions, and the columns."""
     return (
         sa.select(
