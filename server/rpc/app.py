@@ -181,8 +181,10 @@ class GrpcApp:
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
     try:
-        secure = credentials is not None and not address.startswith("unix:")
-        port = server.add_secure_port(address, credentials) if secure else server.add_insecure_port(address)
+        if credentials is None or address.startswith("unix:"):
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: {error}; is another server running there?") from error
     if port == 0:
