@@ -133,13 +133,13 @@ class Diff:
         return version
 
     def _bytes(self, version: VersionRecord, path: str) -> bytes:
-        return b"".join(self._downloads.open(version.file(path).digest, 0))
+        return b"".join(self._downloads.open(version.file(path).digest, 0, any_state=True))
 
     @contextmanager
     def _weights(self, version: VersionRecord, config: AdapterConfig) -> Iterator[_Weights]:
         """Copies the weights into a file without a name, so that one module at a time can be read from it."""
         with tempfile.TemporaryFile() as file:
-            for chunk in self._downloads.open(version.file(ADAPTER_WEIGHTS).digest, 0):
+            for chunk in self._downloads.open(version.file(ADAPTER_WEIGHTS).digest, 0, any_state=True):
                 file.write(chunk)
             file.flush()
             findings = Findings()

@@ -20,6 +20,9 @@ _QUARANTINED, _DELETED, _PURGED = VersionState.QUARANTINED, VersionState.DELETED
 SERVABLE = frozenset({_READY, _DEPRECATED})
 """States of a version that an alias may point to."""
 
+USABLE = SERVABLE | {_YANKED}
+"""States in which whoever names a version exactly gets its bytes."""
+
 GONE = frozenset({_DELETED, _PURGED})
 """States that lists leave out unless asked."""
 

@@ -9,10 +9,19 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from switchyard.registry.catalog.state_rules import USABLE
 from switchyard.registry.digest import is_digest
-from switchyard.registry.errors import ArgumentInvalid, BlobCorrupt, BlobNotFound, DestinationExists
+from switchyard.registry.errors import (
+    ArgumentInvalid,
+    BlobCorrupt,
+    BlobNotFound,
+    DestinationExists,
+    VersionDeleted,
+    VersionQuarantined,
+)
 from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
+from switchyard.registry.index.schema import VersionState
 from switchyard.registry.records import VersionRecord
 from switchyard.registry.storage.blob_store import BlobStore
 from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
@@ -31,18 +40,24 @@ class Downloads:
         self._index = index
         self._blobs = blobs
 
-    def open(self, digest: str, offset: int) -> Iterator[bytes]:
+    def open(self, digest: str, offset: int, *, any_state: bool = False) -> Iterator[bytes]:
         """Returns a blob's bytes from `offset` on, in chunks of at most 1 MiB.
 
         The last chunk comes only after all bytes were verified.
 
+        Args:
+            digest: of the blob.
+            offset: first byte.
+            any_state: also for versions that nobody may use; for looking into them, not for handing them out.
+
         Raises:
             BlobNotFound: no committed version has it.
+            VersionQuarantined, VersionDeleted: only versions have it that nobody may use.
             BlobCorrupt: while reading; missing or changed.
         """
         if offset < 0:
             raise ArgumentInvalid(f"offset {offset} is negative; expected 0 or more bytes")
-        return self._stream(digest, offset, self._physical_key(digest))
+        return self._stream(digest, offset, self._physical_key(digest, any_state=any_state))
 
     def presigned(self, digest: str) -> str | None:
         """Returns an address that gives a blob's bytes to whoever has it, for `PRESIGNED_S`.
@@ -54,6 +69,7 @@ class Downloads:
 
         Raises:
             BlobNotFound: no committed version has it.
+            VersionQuarantined, VersionDeleted: only versions have it that nobody may use.
         """
         return self._blobs.presign_download(digest, self._physical_key(digest))
 
@@ -72,17 +88,28 @@ class Downloads:
                 staged.rename(dest)
             sync_directory(dest.parent)
 
-    def _physical_key(self, digest: str) -> str:
+    def _physical_key(self, digest: str, *, any_state: bool = False) -> str:
         """Returns where the bytes of a committed version's blob are."""
-        blob, held = schema.blob, schema.version_blob
-        query = sa.select(blob.c.physical_key).join(held, held.c.digest == blob.c.digest)
-        found: str | None = None
-        if is_digest(digest):
-            with self._index.read() as connection:
-                found = connection.execute(query.where(blob.c.digest == digest).limit(1)).scalar_one_or_none()
+        blob, held, version = schema.blob, schema.version_blob, schema.version
+        holders = (
+            sa.select(blob.c.physical_key, version.c.state)
+            .select_from(blob.join(held, held.c.digest == blob.c.digest).join(version))
+            .where(blob.c.digest == digest)
+            .limit(1)
+        )
+        if not is_digest(digest):
+            raise BlobNotFound(f"no committed version has a blob {shown(digest)}")
+        with self._index.read() as connection:
+            found = connection.execute(holders.where(version.c.state.in_(USABLE))).one_or_none()
+            if found is None:
+                found = connection.execute(holders).one_or_none()
         if found is None:
             raise BlobNotFound(f"no committed version has a blob {shown(digest)}")
-        return found
+        if found.state not in USABLE and not any_state:
+            error = VersionQuarantined if found.state == VersionState.QUARANTINED else VersionDeleted
+            raise error(f"blob {digest} is only in versions that are {found.state}; nobody may use them")
+        key: str = found.physical_key
+        return key
 
     def _stream(self, digest: str, offset: int, physical_key: str) -> Iterator[bytes]:
         try:

@@ -153,6 +153,11 @@ def test_nobody_gets_a_quarantined_or_deleted_version(
         with pytest.raises(error):
             three.pull(ref, tmp_path / "copy")
         assert three.get_version(ref).state is state
+    weights = three.get_version(FIRST).file("adapter_model.safetensors").digest
+    with pytest.raises(error, match=weights):
+        three.read_blob(weights)
+    shared = three.get_version(FIRST).file("adapter_config.json").digest
+    assert three.read_blob(shared)
     assert not (tmp_path / "copy").exists()
 
 
