@@ -5,14 +5,18 @@ In what is printed, `...` alone on a line stands for any lines, and `…` for an
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = "\x1e"
+_LIMIT_S = 400
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,20 @@ def run(document: str, directory: Path, environment: Mapping[str, str]) -> list[
     taken = steps(document)
     script = "set -eu -o pipefail\nexec 2>&1\n"
     script += "".join(f"printf '{_MARK}'\n{step.command}\n" for step in taken)
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=directory, env=dict(environment), capture_output=True, text=True, check=False
-    )
-    printed = done.stdout.split(_MARK)[1:]
-    assert done.returncode == 0, f"`{taken[len(printed) - 1].command}` failed:\n{printed[-1]}\n{done.stderr}"
+    # A file, not a pipe: a service that the page leaves behind must not keep the reader waiting.
+    transcript = directory / "transcript"
+    with transcript.open("w") as output:
+        shell = subprocess.Popen(
+            ["bash", "-c", script], cwd=directory, env=dict(environment), stdout=output, start_new_session=True
+        )
+        try:
+            status = shell.wait(_LIMIT_S)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
+    printed = transcript.read_text().split(_MARK)[1:]
+    assert status == 0, f"`{taken[len(printed) - 1].command}` failed:\n{printed[-1]}"
     return list(zip(taken, printed, strict=True))
 
 
