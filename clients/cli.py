@@ -26,12 +26,10 @@ from switchyard.clients.commands import (
     serving,
     stating,
 )
-from switchyard.clients.extensions import DEMO_PANEL, SERVING_PANEL, add_commands
+from switchyard.clients.extensions import DEMO_PANEL, OPERATIONS_PANEL, REGISTRY_PANEL, SERVING_PANEL, add_commands
 from switchyard.clients.render import console
 
-_REGISTRY_PANEL = "Registry"
 _VERSIONS_PANEL = "Versions and what is known of them"
-_OPERATIONS_PANEL = "Operating a registry"
 
 
 class CommandLine(TyperGroup):
@@ -75,15 +73,15 @@ app = typer.Typer(
     help="Adapters of one 4-bit base model: publish, promote, serve and ask them.",
     epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server at the address, 130 interrupted.",
 )
-app.command(rich_help_panel=_REGISTRY_PANEL)(publishing.push)
-app.command(rich_help_panel=_REGISTRY_PANEL)(publishing.pull)
-app.command(rich_help_panel=_REGISTRY_PANEL)(publishing.promote)
-app.command(rich_help_panel=_REGISTRY_PANEL)(aliasing.rollback)
-app.add_typer(aliasing.app, name="alias", rich_help_panel=_REGISTRY_PANEL)
-app.command(rich_help_panel=_REGISTRY_PANEL)(browsing.ls)
-app.command(rich_help_panel=_REGISTRY_PANEL)(browsing.show)
-app.command(rich_help_panel=_REGISTRY_PANEL)(browsing.history)
-app.command(rich_help_panel=_REGISTRY_PANEL)(browsing.bases)
+app.command(rich_help_panel=REGISTRY_PANEL)(publishing.push)
+app.command(rich_help_panel=REGISTRY_PANEL)(publishing.pull)
+app.command(rich_help_panel=REGISTRY_PANEL)(publishing.promote)
+app.command(rich_help_panel=REGISTRY_PANEL)(aliasing.rollback)
+app.add_typer(aliasing.app, name="alias", rich_help_panel=REGISTRY_PANEL)
+app.command(rich_help_panel=REGISTRY_PANEL)(browsing.ls)
+app.command(rich_help_panel=REGISTRY_PANEL)(browsing.show)
+app.command(rich_help_panel=REGISTRY_PANEL)(browsing.history)
+app.command(rich_help_panel=REGISTRY_PANEL)(browsing.bases)
 app.command(rich_help_panel=_VERSIONS_PANEL)(finding.search)
 app.command(rich_help_panel=_VERSIONS_PANEL)(finding.diff)
 app.command("impacted-by", rich_help_panel=_VERSIONS_PANEL)(finding.impacted_by)
@@ -97,12 +95,12 @@ app.command(rich_help_panel=_VERSIONS_PANEL)(lifecycle.undelete)
 app.command(rich_help_panel=_VERSIONS_PANEL)(stating.approve)
 app.command(rich_help_panel=_VERSIONS_PANEL)(stating.attest)
 app.command(rich_help_panel=_VERSIONS_PANEL)(stating.statements)
-app.command(rich_help_panel=_OPERATIONS_PANEL)(operating.watch)
-app.command(rich_help_panel=_OPERATIONS_PANEL)(operating.gc)
-app.command(rich_help_panel=_OPERATIONS_PANEL)(operating.scrub)
-app.command(rich_help_panel=_OPERATIONS_PANEL)(operating.retention)
-app.command(rich_help_panel=_OPERATIONS_PANEL)(operating.audit)
-app.command(rich_help_panel=_OPERATIONS_PANEL)(finding.namespaces)
+app.command(rich_help_panel=OPERATIONS_PANEL)(operating.watch)
+app.command(rich_help_panel=OPERATIONS_PANEL)(operating.gc)
+app.command(rich_help_panel=OPERATIONS_PANEL)(operating.scrub)
+app.command(rich_help_panel=OPERATIONS_PANEL)(operating.retention)
+app.command(rich_help_panel=OPERATIONS_PANEL)(operating.audit)
+app.command(rich_help_panel=OPERATIONS_PANEL)(finding.namespaces)
 app.command(rich_help_panel=SERVING_PANEL)(serving.generate)
 app.command(rich_help_panel=SERVING_PANEL)(serving.status)
 app.command(rich_help_panel=DEMO_PANEL)(demonstration.demo)

@@ -20,6 +20,8 @@ from switchyard.clients.errors import CommandUnavailable
 
 GROUP: Final = "switchyard.commands"
 
+REGISTRY_PANEL: Final = "Registry"
+OPERATIONS_PANEL: Final = "Operating a registry"
 SERVING_PANEL: Final = "Serving"
 TRAINING_PANEL: Final = "Training"
 DEMO_PANEL: Final = "Demo"
@@ -28,6 +30,15 @@ _SUMMARIES: Final[Mapping[str, tuple[str, str]]] = {
     "serve": (SERVING_PANEL, "Serve a 4-bit base with every adapter published."),
     "registry-service": (SERVING_PANEL, "Serve a registry alone, without a model."),
     "train": (TRAINING_PANEL, "Train an adapter from a recipe (QLoRA)."),
+    "sign": (REGISTRY_PANEL, "Sign a version with a key of your own."),
+    "verify": (REGISTRY_PANEL, "Check who signed a version."),
+    "import": (REGISTRY_PANEL, "Bring in a version from the Hub's or OCI's layout."),
+    "export": (REGISTRY_PANEL, "Write a version in the Hub's or OCI's layout."),
+    "registry": (OPERATIONS_PANEL, "Make, prove and mend a registry on this machine."),
+    "doctor": (OPERATIONS_PANEL, "Prove that disk, database and bucket keep what they acknowledge."),
+    "fsck": (OPERATIONS_PANEL, "Find everything that is wrong; change nothing."),
+    "backup": (OPERATIONS_PANEL, "Copy a registry while it is in use."),
+    "restore": (OPERATIONS_PANEL, "Make a registry from a backup."),
     "demo-data": (DEMO_PANEL, "Write the demo tasks' data and recipes."),
 }
 """Panel and one line for the listing; the command's own help has the rest."""
