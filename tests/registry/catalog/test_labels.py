@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from databases import on_both
 
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.catalog.labels import MOST_TAGS
@@ -23,6 +24,7 @@ def filled(registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: 
     return registry
 
 
+@on_both
 def test_tags_of_a_version(filled: Registry, name: AdapterName) -> None:
     assert filled.labels.tag(name, 1, {"task": "ner", "lang": "de"}, actor="ann") == {"lang": "de", "task": "ner"}
     assert filled.labels.tag(name, 1, {"task": "qa"}, ["lang", "never"], actor="ann") == {"task": "qa"}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from databases import on_both
 from handmade import ManualClock
 
 from switchyard.registry.base_model import BaseModelSpec
@@ -51,6 +52,7 @@ def test_a_deleted_version_comes_back_under_its_number(
     assert second.version == 2
 
 
+@on_both
 @pytest.mark.parametrize("before", [S.READY, S.YANKED], ids=str)
 def test_a_purged_version_comes_back_with_its_bytes(
     before: VersionState,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from databases import on_both
 
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.catalog.state_rules import MOVES, SERVABLE
@@ -161,6 +162,7 @@ def test_nobody_gets_a_quarantined_or_deleted_version(
     assert not (tmp_path / "copy").exists()
 
 
+@on_both
 def test_lists_leave_deleted_versions_out(
     three: Registry, name: AdapterName, move: Callable[..., VersionRecord]
 ) -> None:
@@ -192,6 +194,7 @@ def test_an_aliased_version_stays(
     assert three.resolve(PROD).version.state is S.READY
 
 
+@on_both
 @pytest.mark.parametrize("to", [S.YANKED, S.DELETED, S.QUARANTINED], ids=str)
 def test_its_aliases_move_along_when_asked(
     to: VersionState, three: Registry, name: AdapterName, move: Callable[..., VersionRecord]
