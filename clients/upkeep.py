@@ -80,10 +80,19 @@ class Scrub:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Versions that were deleted, or would be when `executed` is false, as `ns/name:7`."""
+    """What was deleted, or would be when `executed` is false.
+
+    Attributes:
+        deleted_refs: the versions, as `ns/name:7`; the first 10,000 of them.
+        executed: whether anything was changed.
+        deleted_versions: how many they are.
+        skipped_refs: versions that came into use meanwhile and stay; the first 10,000.
+    """
 
     deleted_refs: tuple[str, ...]
     executed: bool
+    deleted_versions: int
+    skipped_refs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +191,7 @@ class UpkeepCalls:
         """
         request = pb.ApplyRetentionRequest(namespace=namespace, execute=execute)
         done = self._connection.unary(self._stub.ApplyRetention, request)
-        return Retention(tuple(done.deleted_refs), done.executed)
+        return Retention(tuple(done.deleted_refs), done.executed, done.deleted_versions, tuple(done.skipped_refs))
 
     def audit(self, *, after_sequence: int = 0, action: str = "", target: str = "") -> Iterator[AuditEvent]:
         """Yields the rows of the audit log, oldest first.

@@ -82,12 +82,16 @@ class ApplyRetentionRequest(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., execute: _Optional[bool] = ...) -> None: ...
 
 class ApplyRetentionResponse(_message.Message):
-    __slots__ = ("deleted_refs", "executed")
+    __slots__ = ("deleted_refs", "executed", "deleted_versions", "skipped_refs")
     DELETED_REFS_FIELD_NUMBER: _ClassVar[int]
     EXECUTED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_REFS_FIELD_NUMBER: _ClassVar[int]
     deleted_refs: _containers.RepeatedScalarFieldContainer[str]
     executed: bool
-    def __init__(self, deleted_refs: _Optional[_Iterable[str]] = ..., executed: _Optional[bool] = ...) -> None: ...
+    deleted_versions: int
+    skipped_refs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, deleted_refs: _Optional[_Iterable[str]] = ..., executed: _Optional[bool] = ..., deleted_versions: _Optional[int] = ..., skipped_refs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListAuditEventsRequest(_message.Message):
     __slots__ = ("after_sequence", "page_size", "action", "target")

@@ -7,7 +7,7 @@ or publishes does not wait behind them.
 # ruff: noqa: N802 - methods are named as the service names them.
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from switchyard.proto.registry.v1 import upkeep_pb2 as pb
 from switchyard.proto.registry.v1 import upkeep_pb2_grpc
@@ -22,6 +22,9 @@ from switchyard.server.rpc.registry.fields import MAX_INTEGER, MAX_NAME_CHARACTE
 
 if TYPE_CHECKING:
     from switchyard.server.rpc.registry.calls import Context
+
+
+_MOST_REFS: Final = 10_000
 
 
 class UpkeepServicer(RegistryCalls, upkeep_pb2_grpc.UpkeepServiceServicer):
@@ -69,6 +72,20 @@ class UpkeepServicer(RegistryCalls, upkeep_pb2_grpc.UpkeepServiceServicer):
             left_blobs=report.left_blobs,
             bad=[_bad_blob(blob) for blob in report.bad],
             unreadable=[_bad_blob(blob) for blob in report.unreadable],
+        )
+
+    async def ApplyRetention(self, request: pb.ApplyRetentionRequest, context: Context) -> pb.ApplyRetentionResponse:
+        """Deletes what a namespace's policy does not keep, or tells what that would be."""
+        report = await self._run(
+            lambda: self._registry.retention.apply(
+                request.namespace, dry_run=not request.execute, actor=actor_of(context)
+            )
+        )
+        return pb.ApplyRetentionResponse(
+            deleted_refs=report.deleted[:_MOST_REFS],
+            executed=not report.dry_run,
+            deleted_versions=len(report.deleted),
+            skipped_refs=report.skipped[:_MOST_REFS],
         )
 
     async def ListAuditEvents(
