@@ -52,7 +52,7 @@ from switchyard.registry.steps import OnStep, ignore_step
 from switchyard.registry.storage.doctor import prove, remember_proof
 from switchyard.registry.storage.downloads import Downloads
 from switchyard.registry.storage.layout import Layout
-from switchyard.registry.storage.opening import files_directory, open_blobs
+from switchyard.registry.storage.opening import open_blobs
 from switchyard.registry.storage.reserve import Reserve
 from switchyard.registry.upkeep.backup import Backups
 from switchyard.registry.upkeep.collector import Collector
@@ -110,7 +110,7 @@ class Registry:
         self.diff = Diff(self._index, self._versions, self.downloads)
         self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
         self.reserve = Reserve(root)
-        self.layout = Layout(self._index, files_directory(location.blobs, root))
+        self.layout = Layout(self._index, self._blobs.directory)
         self.collector = Collector(self._index, self._blobs, root, on_step, self.reserve.released, self.layout)
         self.scrubber = Scrubber(self._index, self._blobs)
         self.inspector = Inspector(self._index, self._blobs)

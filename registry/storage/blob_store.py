@@ -61,6 +61,10 @@ class BlobStore(Protocol):
 
     shares_names: ClassVar[bool]
 
+    @property
+    def directory(self) -> Path | None:
+        """Where the blobs are files, in `blobs/sha256/`; None when they are something else."""
+
     def has(self, digest: str, size_bytes: int, physical_key: str = "") -> bool:
         """Tells whether a blob of that name and size is there; the bytes are not read."""
 

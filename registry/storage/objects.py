@@ -63,6 +63,10 @@ class ObjectBlobs:
         self._reading.mkdir(exist_ok=True)
         self._forget_readers()
 
+    @property
+    def directory(self) -> None:
+        """Objects are no files."""
+
     def has(self, digest: str, size_bytes: int, physical_key: str = "") -> bool:
         """Asks for the object itself; a listing may be old."""
         return physical_key != "" and self._bucket.size_bytes(physical_key) == size_bytes

@@ -155,7 +155,7 @@ def test_the_work_per_version_does_not_grow(
     layout = Layout(index, directory)
     layout.ensure()
     with closing(index):
-        for number in range(1, 401):
+        for number in range(1, 201):
             add(number)
             # Each publish may come from another process, which remembers nothing.
             Layout(index, directory).changed()
@@ -163,7 +163,7 @@ def test_the_work_per_version_does_not_grow(
             assert number - listed <= number / 16
             assert written <= 20 * number
         layout.refresh()
-    assert len(names_in(directory)) == 400
+    assert len(names_in(directory)) == 200
 
 
 def test_another_writer_is_not_waited_for(many: tuple[Index, Path, Callable[[int], None]]) -> None:

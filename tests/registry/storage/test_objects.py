@@ -66,11 +66,11 @@ def test_a_lost_answer_is_sent_again_under_another_name(tmp_path: Path, s3: Obje
     """The client's own retry meets the object that its first attempt made."""
     blobs = ObjectBlobs(s3.bucket("retried", retries=2), tmp_path)
     s3.fail(Fault.LOST, "PUT")
-    try:
-        key = blobs.put(SESSION, DIGEST, len(DATA), [DATA])
-    except StoreUnavailable:
-        key = blobs.put(SESSION, DIGEST, len(DATA), [DATA])
+    key = blobs.put(SESSION, DIGEST, len(DATA), [DATA])
     assert read(blobs, key) == DATA
+    first, again, other = [request for request in s3.requests if request.startswith("PUT")]
+    assert first == again != other
+    assert other.endswith(key)
 
 
 def test_a_store_that_forbids(blobs: ObjectBlobs, s3: ObjectStore) -> None:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
+from object_rows import ShiftedClock, keys_of, rows_without_bytes
 from object_store import Fault, ObjectStore
 from publishing import begin, commit, entries, publish, send_all
 
 from switchyard.registry.base_model import BaseModelSpec
-from switchyard.registry.digest import sha256_digest
-from switchyard.registry.errors import BlobCorrupt, BlobNotFound, DigestMismatch, LeaseExpired, StoreUnavailable
-from switchyard.registry.index import schema
-from switchyard.registry.index.schema import VersionState
+from switchyard.registry.errors import BlobCorrupt, BlobNotFound, DigestMismatch, StoreUnavailable
 from switchyard.registry.refs import AdapterName, AdapterRef
-from switchyard.registry.steps import Step
 from switchyard.registry.storage.bucket import Bucket
-from switchyard.registry.storage.objects import ObjectBlobs
 from switchyard.registry.store import Registry
-from switchyard.registry.validation.validator import validate_files
 
 Make = Callable[[int], Path]
 Open = Callable[..., Registry]
@@ -30,67 +23,9 @@ REF = AdapterRef.parse("team/addresses:1")
 DAY_S = 86_400.0
 
 
-class ShiftedClock:
-    """The store's clock is the machine's, so the registry's must go with it."""
-
-    ahead_s = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead_s
-
-
-@pytest.fixture
-def shifted() -> ShiftedClock:
-    return ShiftedClock()
-
-
-@pytest.fixture
-def open_registry(
-    bucket: Bucket, root: Path, shifted: ShiftedClock, base: BaseModelSpec, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Open]:
-    opened: list[Registry] = []
-
-    def blobs_in_bucket(_url: str, root: Path, on_step: Callable[[Step], None]) -> ObjectBlobs:
-        return ObjectBlobs(bucket, root, on_step)
-
-    monkeypatch.setattr("switchyard.registry.store.open_blobs", blobs_in_bucket)
-
-    def open_one(on_step: Callable[[Step], None] = lambda _step: None, machine: Path = root) -> Registry:
-        registry = Registry.open(machine, clock=shifted, validate=validate_files, on_step=on_step)
-        registry.register_base(base)
-        opened.append(registry)
-        return registry
-
-    yield open_one
-    for registry in opened:
-        registry.close()
-
-
 @pytest.fixture
 def registry(open_registry: Open) -> Registry:
     return open_registry()
-
-
-def keys_of(registry: Registry) -> dict[str, str]:
-    """The rows: digest to physical key."""
-    with registry._index.read() as connection:
-        rows = connection.execute(sa.select(schema.blob.c.digest, schema.blob.c.physical_key))
-        return {row.digest: row.physical_key for row in rows}
-
-
-def rows_without_bytes(registry: Registry, bucket: Bucket) -> list[str]:
-    """The oracle: reads every object that a sound row names."""
-    present = sa.select(schema.blob).where(schema.blob.c.state == schema.BlobState.PRESENT)
-    with registry._index.read() as connection:
-        rows = connection.execute(present).mappings().all()
-    return [row["digest"] for row in rows if sha256_digest(content(bucket, row["physical_key"])) != row["digest"]]
-
-
-def content(bucket: Bucket, key: str) -> bytes:
-    try:
-        return b"".join(bucket.chunks(key))
-    except FileNotFoundError:
-        return b""
 
 
 def test_publish_resolve_and_pull(
@@ -243,85 +178,7 @@ def test_an_object_that_is_gone_is_sent_again(
     assert rows_without_bytes(registry, bucket) == []
 
 
-# -- interleavings -------------------------------------------------------
-
-
-class LateBucket:
-    """A bucket whose removals hang: they are noted, and sent when a test says so."""
-
-    def __init__(self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.waiting: list[str] = []
-        self._bucket = bucket
-        self._remove = bucket.remove
-        monkeypatch.setattr(bucket, "remove", self._hang)
-
-    def _hang(self, key: str) -> None:
-        self.waiting.append(key)
-        raise KeyboardInterrupt
-
-    def wake_up(self) -> None:
-        self._bucket.remove = self._remove  # type: ignore[method-assign]
-        for key in self.waiting:
-            self._bucket.remove(key)
-
-
-def delete_all(registry: Registry, name: AdapterName, shifted: ShiftedClock) -> None:
-    registry.states.move(name, 1, VersionState.DELETED, actor="ann", reason="done")
-    shifted.ahead_s += 400 * DAY_S
-
-
-def test_a_late_collector_cannot_hit_what_was_uploaded_again(
-    open_registry: Open,
-    base: BaseModelSpec,
-    name: AdapterName,
-    adapter: Make,
-    bucket: Bucket,
-    shifted: ShiftedClock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The first collector's delete hangs on its way, another collects, the same bytes come back, it arrives."""
-    registry = open_registry()
-    publish(registry, base, name, adapter(0))
-    delete_all(registry, name, shifted)
-    late = LateBucket(bucket, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        registry.collector.collect(dry_run=False, actor="first")
-    assert len(late.waiting) == 1
-    bucket.remove = late._remove  # type: ignore[method-assign]
-    assert open_registry().collector.collect(dry_run=False, actor="second").removed_blobs == 6
-    assert list(bucket.listing("blobs")) == []
-    version = publish(registry, base, AdapterName("team", "again"), adapter(0))
-    late.wake_up()
-    assert rows_without_bytes(registry, bucket) == []
-    assert registry.read_blob(version.files[0].digest) == (adapter(0) / version.files[0].path).read_bytes()
-
-
-def test_an_upload_that_outlived_its_lease_is_not_recorded(
-    open_registry: Open,
-    base: BaseModelSpec,
-    name: AdapterName,
-    adapter: Make,
-    bucket: Bucket,
-    shifted: ShiftedClock,
-) -> None:
-    """The object may be about to be collected, although somebody has opened the session again meanwhile."""
-    other = open_registry()
-    done: list[Step] = []
-
-    def sleep_and_reopen(step: Step) -> None:
-        if step is Step.BLOB_LINKED and not done:
-            done.append(step)
-            shifted.ahead_s += 2 * DAY_S
-            assert other.collector.collect(dry_run=False, actor="gc").orphan_files == 1
-            begin(other, base, name, adapter(0))
-
-    registry = open_registry(sleep_and_reopen)
-    session = begin(registry, base, name, adapter(0))
-    entry = entries(adapter(0))[0]
-    with pytest.raises(LeaseExpired):
-        registry.upload(session.session_id, entry.digest, 0, [(adapter(0) / entry.path).read_bytes()])
-    assert keys_of(registry) == {}
-    assert entry.digest in begin(registry, base, name, adapter(0)).missing
+# -- what is left over -----------------------------------------------------
 
 
 def test_what_was_written_without_an_answer_is_collected(
