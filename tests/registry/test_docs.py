@@ -9,7 +9,10 @@ import pytest
 from handmade import write_adapter, write_base
 
 from switchyard.registry import errors
+from switchyard.registry.catalog.query import Field, VersionQuery
+from switchyard.registry.catalog.state_rules import SERVABLE, USABLE
 from switchyard.registry.errors import RegistryError
+from switchyard.registry.index.schema import VersionState
 from switchyard.registry.manifest import FILE_TYPES
 from switchyard.registry.validation.adapter_files import limit_bytes
 from switchyard.registry.verdicts import Reason
@@ -45,6 +48,22 @@ def test_every_error_is_in_the_table() -> None:
 def test_every_reason_of_a_verdict_is_named() -> None:
     section = PAGE[PAGE.index("Reasons of verdicts") :]
     assert {reason for reason in Reason if f"`{reason}`" not in section} == set()
+
+
+def test_every_term_of_a_query_is_named() -> None:
+    section = PAGE[PAGE.index("## Tags and search") : PAGE.index("## Namespaces")]
+    terms = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\|(.*?)\|", section, re.MULTILINE)))
+    examples = [term.replace("...", "a" * 64) for term in terms]
+    assert {VersionQuery.parse(example).terms[0].field for example in examples} == set(Field)
+
+
+def test_every_state_is_in_the_table() -> None:
+    section = PAGE[PAGE.index("## States of a version") : PAGE.index("## Tags and search")]
+    rows = dict(re.findall(r"^\| `([A-Z]+)` \| (yes|no)", section, re.MULTILINE))
+    assert {state for state, aliased in rows.items() if aliased == "yes"} == SERVABLE
+    assert set(rows) == set(VersionState)
+    exact = dict(re.findall(r"^\| `([A-Z]+)` \| [^|]+ \| (yes|no)", section, re.MULTILINE))
+    assert {state for state, answered in exact.items() if answered == "yes"} == USABLE
 
 
 def test_every_file_is_named_with_its_limit() -> None:
