@@ -14,9 +14,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc
+from switchyard.registry.access.policy import Role
+from switchyard.registry.store import Registry
 
 SWITCHYARD = str(Path(sys.executable).parent / "switchyard")
 
@@ -73,6 +76,36 @@ def test_it_never_listens_to_other_machines(tmp_path: Path, listen: str) -> None
         assert process.wait(30) == 1
         assert process.stderr is not None
         assert "not `unix:/path` or a loopback address" in process.stderr.read()
+
+
+def test_with_tls_and_tokens_it_listens_to_other_machines(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    leaf.cert_chain_pems[0].write_to_path(str(certificate))
+    leaf.private_key_pem.write_to_path(str(key))
+    with Registry.open(tmp_path / "registry") as registry:
+        registry.access.create_principal("ada", actor="root")
+        registry.access.assign_role("ada", Role.READER, "red", actor="root")
+        secret = registry.access.create_token("ada", actor="root").secret
+    flags = ("--tls-certificate", str(certificate), "--tls-key", str(key), "--access", "tokens")
+    with service(tmp_path, "0.0.0.0:0", *flags) as process:
+        port = ready_line(process).rpartition(":")[2].strip()
+        trusted = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+        with grpc.secure_channel(f"localhost:{port}", trusted) as channel:
+            stub = registry_pb2_grpc.RegistryServiceStub(channel)
+            metadata = (("authorization", f"Bearer {secret}"),)
+            assert list(stub.ListAdapters(pb.ListAdaptersRequest(), metadata=metadata).adapters) == []
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.ListAdapters(pb.ListAdaptersRequest())
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_half_of_the_protection_is_none(tmp_path: Path) -> None:
+    with service(tmp_path, "0.0.0.0:0", "--access", "tokens") as process:
+        assert process.wait(30) == 1
+        assert process.stderr is not None
+        assert "that needs TLS (--tls-certificate, --tls-key)" in process.stderr.read()
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:

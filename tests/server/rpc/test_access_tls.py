@@ -212,10 +212,15 @@ def test_a_missing_file_is_named(authority: trustme.CA, tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_a_token_is_not_taken_from_another_machine_in_the_clear(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = registry.access.create_token("ada", actor="root").secret
     async with guarded(registry, silent_services()) as address:
         assert await code_of(grpc.aio.insecure_channel(address), bearer(secret)) is OK
         monkeypatch.setattr("switchyard.server.rpc.access._LOCAL_PEERS", ("unix:",))
         assert await code_of(grpc.aio.insecure_channel(address), bearer(secret)) is UNAUTHENTICATED
+    credentials = server_credentials(server_files(tmp_path, authority))
+    async with guarded(registry, silent_services(), credentials=credentials) as address:
+        assert await code_of(channel_to(address, authority), bearer(secret)) is OK
+    async with guarded(registry, silent_services(), f"unix:{tmp_path}/s") as address:
+        assert await code_of(grpc.aio.insecure_channel(address), bearer(secret)) is OK
