@@ -1,7 +1,7 @@
 """The command reference: help texts as they are, put into `docs/cli.md`.
 
 A line `<!-- help: NAME -->` in the document is followed by a fenced block with
-what `switchyard NAME --help` prints at 80 columns; `<!-- help -->` is the list
+what `switchyard NAME --help` prints at 80 columns, where NAME may be `group command`; `<!-- help -->` is the list
 of commands. `python -P -m switchyard.clients.reference docs/cli.md` rewrites
 the blocks, and a test compares them.
 """
@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from switchyard.clients.cli import app
 from switchyard.clients.errors import CommandUnavailable
 
-_BLOCK: Final = re.compile(r"(<!-- help(?:: ([\w-]+))? -->\n+)```text\n.*?^```$", re.MULTILINE | re.DOTALL)
+_BLOCK: Final = re.compile(r"(<!-- help(?:: ([\w -]+?))? -->\n+)```text\n.*?^```$", re.MULTILINE | re.DOTALL)
 _ENVIRONMENT: Final = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
 
 
@@ -28,7 +28,7 @@ def help_text(command: str | None) -> str:
     Raises:
         CommandUnavailable: there is no such command here.
     """
-    arguments = [command, "--help"] if command else ["--help"]
+    arguments = [*command.split(), "--help"] if command else ["--help"]
     result = CliRunner().invoke(app, arguments, prog_name="switchyard", env=_ENVIRONMENT)
     if result.exit_code != 0:
         raise CommandUnavailable(f"`switchyard {command} --help` failed: {result.output.strip()}")
