@@ -81,12 +81,12 @@ class Aliases:
             PolicyUnmet: the alias is protected, and something is missing.
         """
         with self._writing(alias) as connection:
-            target = self._target(connection, name, number)
+            adapter_id = self._versions.adapter_id(connection, name)
             return self.move_within(
                 connection,
                 name,
                 alias,
-                target.row_id,
+                self._versions.version_id(connection, adapter_id, name, number),
                 expected_generation=expected_generation,
                 actor=actor,
                 reason=reason,
@@ -108,8 +108,8 @@ class Aliases:
         """Points an alias at a version, inside the caller's write transaction; otherwise as `move`."""
         cause = Cause(AliasEventKind.SET, actor, reason, evidence)
         target = Target(version_id, self._versions.by_id(connection, version_id))
-        place = self.place(connection, name, alias)
         require_usable(target.record, by_alias=True)
+        place = self.place(connection, name, alias)
         self._require(connection, [(place, expected_generation, target)], actor)
         return AliasMove(self._rows.write(connection, place, target, cause), place.version)
 
