@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 
 from registry_actor import NAME, REF, open_registry, publish
 
-from switchyard.registry.errors import GenerationMismatch
+from switchyard.registry.errors import GenerationMismatch, StorageFailed, StoreBusy
 from switchyard.registry.index.changes import Event
 from switchyard.registry.lineage import Lineage
+from switchyard.registry.store import Registry
 
 END = "end"
 """An alias; when it moves, nothing more will happen."""
@@ -82,3 +84,22 @@ def _told(event: Event) -> tuple[str, object]:
     if payload.get("alias") == END:
         return END, 0
     return event.kind, payload.get("generation", payload.get("version"))
+
+
+def publish_whatever_happens(root: Path, sources: list[Path], share: int, count: int, report: Path) -> None:
+    """Publishes under one key each until it is acknowledged; the report has a line for each as it comes."""
+    registry: Registry | None = None
+    with report.open("a") as told:
+        for turn in range(count):
+            key, number = f"{share}-{turn}", 0
+            while not number:
+                try:
+                    registry = registry or open_registry(root)
+                    lineage = Lineage(code_commit=key)
+                    number = publish(registry, sources[turn % len(sources)], key, lineage=lineage)
+                except (StorageFailed, StoreBusy):
+                    time.sleep(0.05)
+            told.write(json.dumps([key, number]) + "\n")
+            told.flush()
+    if registry is not None:
+        registry.close()
