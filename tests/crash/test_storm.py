@@ -35,5 +35,6 @@ def test_storm(
     tally(f"storm of {workers} processes for {seconds:.0f} s: {describe(outcome)}")
     assert outcome.faults == []
     assert outcome.versions == outcome.keys == outcome.calls["publish"]
-    assert outcome.kills and outcome.keys
+    assert outcome.kills
+    assert outcome.keys
     assert outcome.calls["collect"] or not full
