@@ -12,9 +12,10 @@ from handmade import ManualClock, write_adapter
 from publishing import begin, publish, send_all
 
 from switchyard.registry.base_model import BaseModelSpec
+from switchyard.registry.catalog.alias_policy import AliasPolicy
 from switchyard.registry.index.schema import VersionState
 from switchyard.registry.manifest import Lineage, Metric
-from switchyard.registry.refs import AdapterName
+from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
 
@@ -23,7 +24,7 @@ DATASET = "sha256:" + "d" * 64
 
 @pytest.fixture(scope="session")
 def lived_in_template(tmp_path_factory: pytest.TempPathFactory, template: Path, base: BaseModelSpec) -> Path:
-    """Versions in several states, an alias that moved and one that is gone, a session at work, blobs left over."""
+    """Versions in several states, aliases that moved, split and went, a statement, rules, leftovers of all kinds."""
     directory = tmp_path_factory.mktemp("lived-in")
     root, clock = Path(shutil.copytree(template, directory / "registry")), ManualClock()
     sources = [write_adapter(directory / str(seed), seed=seed) for seed in range(7)]
@@ -37,6 +38,12 @@ def lived_in_template(tmp_path_factory: pytest.TempPathFactory, template: Path, 
         registry.aliases.delete(other, "old", actor="ann", reason="renamed")
         registry.aliases.rollback(name, "prod", actor="ann", reason="a drill")
         registry.aliases.set_canary(name, "prod", 4, 10, actor="ann", reason="try it")
+        third = registry.get_version(AdapterRef.parse("team/addresses:3"))
+        registry.statements.attach(third.digest, "approval", b'{"approver": "bob", "note": "fine"}', actor="bob")
+        registry.labels.tag(name, 3, {"task": "addresses"}, actor="ann")
+        registry.policies.set(name, "prod", AliasPolicy(min_approvals=1), actor="ann")
+        registry.access.create_principal("bob", actor="ann")
+        registry.access.create_token("bob", actor="ann")
         registry.states.move(name, 1, VersionState.DELETED, actor="ann", reason="too old")
         registry.states.move(name, 2, VersionState.YANKED, actor="ann", reason="wrong data")
         clock.now_s += 700_000

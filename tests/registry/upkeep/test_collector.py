@@ -195,6 +195,7 @@ ACTIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(actions=ACTIONS, grace_s=st.sampled_from([0.0, 500.0, 86_400.0]))
 def test_a_dry_run_says_what_would_go(

@@ -88,7 +88,7 @@ def test_twice_in_a_row(lived_in: Registry, root: Path, tmp_path: Path, clock: M
 
 ON_VERSIONS = ("publish", "publish", "abandon", "begin", "state", "undelete", "purge")
 ON_ALIASES = ("move", "rollback", "split", "unalias")
-ON_RULES = ("tag", "describe", "policy", "quota", "access", "ledger")
+ON_RULES = ("tag", "describe", "policy", "quota", "access", "approve", "ledger")
 ACTIONS = st.lists(
     st.tuples(st.sampled_from([*ON_VERSIONS, *ON_ALIASES, *ON_RULES]), st.integers(0, 2), st.integers(0, 3)),
     min_size=3,
@@ -171,6 +171,10 @@ def act_on_rules(registry: Registry, action: str, name: AdapterName, what: int) 
             registry.policies.set(name, "canary", AliasPolicy(protected=what == 3), actor="ann")
         case "quota":
             registry.namespaces.set_quota(name.namespace, 10**9 + what, actor="ann")
+        case "approve":
+            version = registry.get_version(AdapterRef(name.namespace, name.adapter, version=what))
+            approval = b'{"approver": "ann", "note": "%d"}' % what
+            registry.statements.attach(version.digest, "approval", approval, actor="ann")
         case "access":
             act_on_access(registry, f"p{what}", list(Scope)[what])
         case _:
