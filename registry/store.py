@@ -119,7 +119,10 @@ class Registry:
         self.ledger = Ledger(self._index, None if location.database else root)
         self.access = AccessControl(self._index)
         self.reach = Reach(self._index)
-        self._publisher = Publisher(
+        self._publisher = self._publisher_with(validate, on_step)
+
+    def _publisher_with(self, validate: Validator, on_step: OnStep) -> Publisher:
+        return Publisher(
             index=self._index,
             blobs=self._blobs,
             sessions=self.sessions,
