@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from databases import on_both
 from handmade import ManualClock
 
 from switchyard.registry.access import principals, tokens
@@ -15,28 +14,20 @@ from switchyard.registry.access.policy import Effect, Role, Scope, decide
 from switchyard.registry.access.resources import Resource
 from switchyard.registry.errors import ArgumentInvalid, StoreBusy, Unauthenticated
 from switchyard.registry.index.changes import ORIGIN, Origin
+from switchyard.registry.location import Location
 from switchyard.registry.store import Registry
 
 NER = Resource("red", "ner")
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def registry(registry: Registry) -> Registry:
+    """With one principal."""
+    registry.access.create_principal("ada", actor="root")
+    return registry
 
 
-@pytest.fixture
-def registry(tmp_path: Path, clock: ManualClock) -> Iterator[Registry]:
-    with Registry.open(tmp_path / "r", clock=clock) as opened:
-        opened.access.create_principal("ada", actor="root")
-        yield opened
-
-
-def rows(registry_dir: Path, query: str) -> list[tuple[object, ...]]:
-    with sqlite3.connect(registry_dir / "r" / "registry.db") as connection:
-        return connection.execute(query).fetchall()
-
-
+@on_both
 def test_a_token_proves_its_principal_with_its_grants(registry: Registry) -> None:
     registry.access.grant("ada", Scope.READ, "red/*", actor="root")
     issued = registry.access.create_token("ada", note="laptop", actor="root")
@@ -46,14 +37,14 @@ def test_a_token_proves_its_principal_with_its_grants(registry: Registry) -> Non
     assert not decide(who.grants, Scope.PUBLISH, NER)
 
 
-def test_a_secret_is_256_random_bits_and_is_stored_nowhere(registry: Registry, tmp_path: Path) -> None:
+def test_a_secret_is_256_random_bits_and_is_stored_nowhere(registry: Registry, root: Path) -> None:
     issued = [registry.access.create_token("ada", actor="root") for _ in range(3)]
     assert len({token.secret for token in issued}) == 3
     for token in issued:
         prefix, token_id, secret = token.secret.split("_", 2)
         assert (prefix, token_id, len(secret)) == ("swy", token.token_id, 43)
         assert token.secret not in repr(token)
-    dump = b"".join(path.read_bytes() for path in (tmp_path / "r").iterdir() if path.is_file())
+    dump = b"".join(path.read_bytes() for path in root.iterdir() if path.is_file())
     for token in issued:
         assert token.token_id.encode() in dump
         assert token.secret.split("_", 2)[2].encode() not in dump
@@ -79,9 +70,10 @@ def test_a_token_ends_with_its_time(registry: Registry, clock: ManualClock) -> N
         registry.access.authenticate(issued.secret)
 
 
-def test_a_revoked_token_ends_at_once_also_in_another_process(registry: Registry, tmp_path: Path) -> None:
+@on_both
+def test_a_revoked_token_ends_at_once_also_in_another_process(registry: Registry, location: Location) -> None:
     issued = registry.access.create_token("ada", actor="root")
-    with Registry.open(tmp_path / "r") as other:
+    with Registry.open(location) as other:
         assert other.access.authenticate(issued.secret).name == "ada"
         assert registry.access.revoke_token(issued.token_id, actor="root")
         with pytest.raises(Unauthenticated):
@@ -91,6 +83,7 @@ def test_a_revoked_token_ends_at_once_also_in_another_process(registry: Registry
         registry.access.revoke_token("0" * 16, actor="root")
 
 
+@on_both
 def test_a_grant_taken_back_ends_at_once(registry: Registry) -> None:
     registry.access.assign_role("ada", Role.ADMIN, "*", actor="root")
     registry.access.grant("ada", "adapter:read", "red/ner", effect=Effect.DENY, actor="root")
@@ -103,6 +96,7 @@ def test_a_grant_taken_back_ends_at_once(registry: Registry) -> None:
     assert not decide(registry.access.authenticate(secret).grants, Scope.READ, NER)
 
 
+@on_both
 def test_one_rule_per_scope_and_pattern(registry: Registry) -> None:
     registry.access.grant("ada", Scope.READ, "red/*", effect=Effect.DENY, actor="root")
     registry.access.grant("ada", Scope.READ, "red/*", actor="root")
@@ -110,6 +104,7 @@ def test_one_rule_per_scope_and_pattern(registry: Registry) -> None:
     assert str(rule) == "allow adapter:read on red/*"
 
 
+@on_both
 def test_a_deleted_principal_takes_its_tokens_along(registry: Registry) -> None:
     registry.access.assign_role("ada", Role.READER, "red", actor="root")
     secret = registry.access.create_token("ada", actor="root").secret
@@ -122,6 +117,7 @@ def test_a_deleted_principal_takes_its_tokens_along(registry: Registry) -> None:
     assert registry.access.list()[0].grants == ()
 
 
+@on_both
 def test_last_use_is_noted_once_a_minute(registry: Registry, clock: ManualClock) -> None:
     issued = registry.access.create_token("ada", actor="root")
 
@@ -152,6 +148,7 @@ def test_nobody_is_locked_out_because_the_last_use_cannot_be_written(
     assert registry.access.authenticate(issued.secret).name == "ada"
 
 
+@on_both
 def test_a_certificate_names_exactly_one_principal(registry: Registry) -> None:
     uri = "spiffe://corp/ns/red/trainer"
     registry.access.create_principal(uri, actor="root")
@@ -187,7 +184,9 @@ def test_nothing_hangs_on_nobody(registry: Registry) -> None:
         registry.access.create_token("ada", note="x" * 257, actor="root")
 
 
-def test_every_change_is_told_and_kept(registry: Registry, tmp_path: Path) -> None:
+@on_both
+def test_every_change_is_told_and_kept(registry: Registry) -> None:
+    start, first = registry.feed.revision(), registry.audit.head()[0]
     origin = ORIGIN.set(Origin("tok", "ipv4:127.0.0.1:9", "call-1"))
     registry.access.create_principal("ada", actor="root")  # Known already: nothing happens.
     registry.access.assign_role("ada", Role.READER, "red", actor="root")
@@ -196,18 +195,21 @@ def test_every_change_is_told_and_kept(registry: Registry, tmp_path: Path) -> No
     registry.access.revoke_grant("ada", Scope.READ, "red/*", actor="root")
     registry.access.delete_principal("ada", actor="root")
     ORIGIN.reset(origin)
-    events = [json.loads(str(row[1])) for row in rows(tmp_path, "SELECT rev, payload FROM event ORDER BY rev")]
-    assert [event["action"] for event in events] == [
-        "principal.created",
+    events = registry.feed.events(start)
+    assert {event.kind for event in events} == {"access.changed"}
+    told = [dict(event.payload) for event in events]
+    assert [payload["action"] for payload in told] == [
         "grants.added",
         "token.created",
         "token.revoked",
         "grant.revoked",
         "principal.deleted",
     ]
-    assert issued.secret not in json.dumps(events)
-    assert events[2]["token"]["secret_digest"] == tokens.secret_digest(issued.secret)
-    logged = rows(tmp_path, "SELECT actor, action, credential, peer, request_id FROM audit ORDER BY seq")
-    assert logged[0] == ("root", "access.changed", "", "", "")
-    assert set(logged[1:]) == {("root", "access.changed", "tok", "ipv4:127.0.0.1:9", "call-1")}
-    assert len(logged) == 6
+    assert issued.secret not in json.dumps(told)
+    assert told[1]["token"]["secret_digest"] == tokens.secret_digest(issued.secret)  # type: ignore[index, call-overload]
+    logged = registry.audit.page(first)
+    assert {(row.actor, row.action, row.credential, row.peer, row.request_id) for row in logged} == {
+        ("root", "access.changed", "tok", "ipv4:127.0.0.1:9", "call-1")
+    }
+    assert len(logged) == len(told)
+    assert registry.audit.verify() >= len(logged)
