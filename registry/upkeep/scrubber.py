@@ -6,6 +6,7 @@ that nobody is given it and the next publish of the same bytes heals it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -20,6 +21,8 @@ from switchyard.registry.storage.blob_store import BlobStore
 from switchyard.registry.strict_json import Json
 
 _blob, _version, _version_blob = schema.blob, schema.version, schema.version_blob
+# Each transaction waits for the disk; a scrub that dies reads so many again.
+_REMEMBERED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,14 @@ class Scrubber:
         due = self._due(now_s - older_than_s)
         bad: list[BadBlob] = []
         unreadable: list[BadBlob] = []
+        sound: list[_Due] = []
         checked = checked_bytes = 0
         for blob in due:
             if limit_bytes is not None and checked and checked_bytes + blob.size_bytes > limit_bytes:
                 break
+            if len(sound) == _REMEMBERED_AT_ONCE:
+                self._remember(sound, now_s)
+                sound = []
             checked, checked_bytes = checked + 1, checked_bytes + blob.size_bytes
             try:
                 self._read(blob)
@@ -104,7 +111,8 @@ class Scrubber:
             except StorageError as error:
                 unreadable.append(BadBlob(blob.digest, self._holders(blob.digest), str(error), ""))
             else:
-                self._remember(blob, now_s)
+                sound.append(blob)
+        self._remember(sound, now_s)
         return ScrubReport(checked, checked_bytes, len(due) - checked, tuple(bad), tuple(unreadable))
 
     def _due(self, before_s: float) -> list[_Due]:
@@ -118,9 +126,10 @@ class Scrubber:
         for _ in self._blobs.stream(blob.digest, physical_key=blob.physical_key):
             pass
 
-    def _remember(self, blob: _Due, now_s: float) -> None:
+    def _remember(self, sound: Sequence[_Due], now_s: float) -> None:
         with self._index.write() as connection:
-            connection.execute(sa.update(_blob).where(_same(blob)).values(verified_at_s=now_s))
+            for blob in sound:
+                connection.execute(sa.update(_blob).where(_same(blob)).values(verified_at_s=now_s))
 
     def _set_aside(self, blob: _Due, fault: str) -> BadBlob | None:
         """Marks a blob CORRUPT and moves its bytes away; None when it is sound or gone by now."""
