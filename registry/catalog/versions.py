@@ -22,8 +22,38 @@ from switchyard.registry.refs import AdapterName, AdapterRef
 PAGE_LIMIT = 1000
 _version, _adapter, _namespace, _alias = schema.version, schema.adapter, schema.namespace, schema.alias
 _canary = schema.version.alias("canary")
-_tag = schema.version_tag
+_tag, _held = schema.version_tag, schema.version_blob
 _LAST_PUBLISHED = _version.c.id.desc()
+
+# A ref is resolved for every request that is served. Building a statement anew takes longer than running it.
+_ADAPTER_ID = (
+    sa.select(_adapter.c.id)
+    .join(_namespace)
+    .where(_namespace.c.name == sa.bindparam("namespace"), _adapter.c.name == sa.bindparam("adapter"))
+)
+_OF_ADAPTER = _version.c.adapter_id == sa.bindparam("adapter_id")
+_BY_NUMBER = sa.select(_version.c.id).where(_OF_ADAPTER, _version.c.version == sa.bindparam("number"))
+_BY_DIGEST = sa.select(_version.c.id).where(_OF_ADAPTER, _version.c.manifest_digest == sa.bindparam("digest"))
+_BY_ALIAS = sa.select(_alias.c.version_id, _alias.c.generation).where(
+    _alias.c.adapter_id == sa.bindparam("adapter_id"), _alias.c.name == sa.bindparam("alias")
+)
+_RECORDS = (
+    sa.select(_version, _namespace.c.name.label("namespace"), _adapter.c.name.label("adapter"))
+    .join(_adapter, _adapter.c.id == _version.c.adapter_id)
+    .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
+)
+_BY_ID = _RECORDS.where(_version.c.id == sa.bindparam("id"))
+_IDS = sa.bindparam("ids", expanding=True)
+_FILES = (
+    sa.select(_held.c.version_id, _held.c.path, _held.c.digest, schema.blob.c.size_bytes)
+    .join(schema.blob, schema.blob.c.digest == _held.c.digest)
+    .where(_held.c.version_id.in_(_IDS), _held.c.path != "")
+)
+_TAGS = sa.select(_tag).where(_tag.c.version_id.in_(_IDS)).order_by(_tag.c.key)
+# The key of the table begins with the adapter; by version alone it would be read from end to end.
+_ALIASES = sa.select(_alias.c.version_id, _alias.c.name).where(
+    _alias.c.adapter_id.in_(sa.bindparam("adapter_ids", expanding=True)), _alias.c.version_id.in_(_IDS)
+)
 
 
 class Versions:
@@ -44,12 +74,8 @@ class Versions:
         Raises:
             AdapterNotFound: it has no version.
         """
-        query = (
-            sa.select(_adapter.c.id)
-            .join(_namespace)
-            .where(_namespace.c.name == name.namespace, _adapter.c.name == name.adapter)
-        )
-        found: int | None = connection.execute(query).scalar_one_or_none()
+        wanted = {"namespace": name.namespace, "adapter": name.adapter}
+        found: int | None = connection.execute(_ADAPTER_ID, wanted).scalar_one_or_none()
         if found is None:
             raise AdapterNotFound(f"there is no adapter {name}; publish a version of it first")
         return found
@@ -60,8 +86,8 @@ class Versions:
         Raises:
             VersionNotFound: the adapter has no such version.
         """
-        query = sa.select(_version.c.id).where(_version.c.adapter_id == adapter_id, _version.c.version == number)
-        found: int | None = connection.execute(query).scalar_one_or_none()
+        wanted = {"adapter_id": adapter_id, "number": number}
+        found: int | None = connection.execute(_BY_NUMBER, wanted).scalar_one_or_none()
         if found is None:
             raise VersionNotFound(f"{name} has no version {number}; list its versions to see which it has")
         return found
@@ -76,24 +102,20 @@ class Versions:
         if ref.version is not None:
             return self.version_id(connection, adapter_id, ref.name, ref.version), 0
         if ref.alias is not None:
-            query = sa.select(_alias.c.version_id, _alias.c.generation).where(
-                _alias.c.adapter_id == adapter_id, _alias.c.name == ref.alias
-            )
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_BY_ALIAS, {"adapter_id": adapter_id, "alias": ref.alias}).one_or_none()
             if row is None:
                 raise AliasNotFound(f"{ref.name} has no alias {ref.alias}; set it, or name a version")
             return int(row.version_id), int(row.generation)
-        by_digest = sa.select(_version.c.id).where(
-            _version.c.adapter_id == adapter_id, _version.c.manifest_digest == ref.digest
-        )
-        found: int | None = connection.execute(by_digest).scalar_one_or_none()
+        wanted = {"adapter_id": adapter_id, "digest": ref.digest}
+        found: int | None = connection.execute(_BY_DIGEST, wanted).scalar_one_or_none()
         if found is None:
             raise VersionNotFound(f"{ref.name} has no version with digest {ref.digest}")
         return found, 0
 
     def by_id(self, connection: Connection, version_id: int) -> VersionRecord:
         """Returns the record of a version row that exists."""
-        return self.records(connection, _version.c.id == version_id, 1)[0]
+        ((_, record),) = self._read(connection, connection.execute(_BY_ID, {"id": version_id}).mappings().all())
+        return record
 
     def page(
         self, name: AdapterName, limit: int, page_token: str, *, include_deleted: bool = False
@@ -138,15 +160,11 @@ class Versions:
         order: sa.ColumnElement[int] = _LAST_PUBLISHED,
     ) -> list[tuple[int, VersionRecord]]:
         """Returns the same with their rows."""
-        query = (
-            sa.select(_version, _namespace.c.name.label("namespace"), _adapter.c.name.label("adapter"))
-            .join(_adapter, _adapter.c.id == _version.c.adapter_id)
-            .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
-            .where(condition)
-            .order_by(order)
-            .limit(limit)
-        )
-        rows = connection.execute(query).mappings().all()
+        query = _RECORDS.where(condition).order_by(order).limit(limit)
+        return self._read(connection, connection.execute(query).mappings().all())
+
+    def _read(self, connection: Connection, rows: Sequence[RowMapping]) -> list[tuple[int, VersionRecord]]:
+        """Adds to version rows what other tables know of them."""
         ids = [row["id"] for row in rows]
         files, tags = _files(connection, ids), _tags(connection, ids)
         aliases = _alias_names(connection, {row["adapter_id"] for row in rows}, ids)
@@ -235,22 +253,15 @@ def check_limit(limit: int) -> None:
 
 
 def _files(connection: Connection, version_ids: Sequence[int]) -> dict[int, list[FileEntry]]:
-    table, blob = schema.version_blob, schema.blob
-    query = (
-        sa.select(table.c.version_id, table.c.path, table.c.digest, blob.c.size_bytes)
-        .join(blob, blob.c.digest == table.c.digest)
-        .where(table.c.version_id.in_(version_ids), table.c.path != "")
-    )
     found: dict[int, list[FileEntry]] = {version_id: [] for version_id in version_ids}
-    for row in connection.execute(query):
+    for row in connection.execute(_FILES, {"ids": version_ids}):
         found[row.version_id].append(FileEntry(row.path, row.digest, row.size_bytes))
     return found
 
 
 def _tags(connection: Connection, version_ids: Sequence[int]) -> dict[int, dict[str, str]]:
     found: dict[int, dict[str, str]] = {}
-    query = sa.select(_tag).where(_tag.c.version_id.in_(version_ids)).order_by(_tag.c.key)
-    for row in connection.execute(query):
+    for row in connection.execute(_TAGS, {"ids": version_ids}):
         found.setdefault(row.version_id, {})[row.key] = row.value
     return found
 
@@ -259,8 +270,7 @@ def _alias_names(
     connection: Connection, adapter_ids: Collection[int], version_ids: Sequence[int]
 ) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
-    # The key of the table begins with the adapter; by version alone it would be read from end to end.
-    mine = sa.and_(_alias.c.adapter_id.in_(adapter_ids), _alias.c.version_id.in_(version_ids))
-    for row in connection.execute(sa.select(_alias.c.version_id, _alias.c.name).where(mine)):
+    wanted = {"adapter_ids": list(adapter_ids), "ids": version_ids}
+    for row in connection.execute(_ALIASES, wanted):
         found.setdefault(row.version_id, []).append(row.name)
     return found
