@@ -45,6 +45,7 @@ from switchyard.registry.records import (
     VersionRecord,
 )
 from switchyard.registry.refs import AdapterName, AdapterRef
+from switchyard.registry.statements.attestation import Attestation
 from switchyard.registry.statements.signed_publish import PublishSignatures
 from switchyard.registry.statements.signing import Signed
 from switchyard.registry.statements.statements import Statements
@@ -100,7 +101,7 @@ class Registry:
         self.search = Search(self._index, self._versions)
         self.impact = ImpactGraph(self._index, self._versions)
         self.statements = Statements(self._index, self._blobs, self._versions, self.namespaces)
-        evidence_of = self.statements.evidence_of
+        evidence_of = Attestation(self._index, self._blobs, self.namespaces).evidence_of
         self.policies = Policies(self._index, self._versions, self.namespaces, evidence_of)
         self.aliases = Aliases(self._index, self._versions, self.policies, on_step)
         self._adapters = Adapters(self._index)

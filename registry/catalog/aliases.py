@@ -14,15 +14,13 @@ from sqlalchemy.engine import Connection
 from switchyard.registry.catalog.alias_policy import Proposal
 from switchyard.registry.catalog.alias_rows import AliasRows, Cause, Place, Target
 from switchyard.registry.catalog.canary import check_percent
-from switchyard.registry.catalog.generations import require_generations
+from switchyard.registry.catalog.move_rules import check_moves, check_split, require_generations
 from switchyard.registry.catalog.policies import Policies
 from switchyard.registry.catalog.rollback import rollback_target, trail
 from switchyard.registry.catalog.state_rules import SERVABLE, require_usable
 from switchyard.registry.catalog.versions import Versions
 from switchyard.registry.errors import (
     AliasNotFound,
-    ArgumentInvalid,
-    BaseMismatch,
     NothingToRollBack,
 )
 from switchyard.registry.index.database import Index
@@ -33,7 +31,6 @@ from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.strict_json import Json
 
 _NO_EVIDENCE: Mapping[str, Json] = {}
-_MOST_MOVES = 100
 
 
 class Aliases:
@@ -124,7 +121,7 @@ class Aliases:
             GenerationMismatch: at least one has moved meanwhile; the message lists all of them.
             RegistryError: otherwise as `move`.
         """
-        _check_moves(moves)
+        check_moves(moves)
         cause = Cause(AliasEventKind.SET, actor, reason)
         with self._writing(*(move.alias for move in moves)) as connection:
             targets = [self._target(connection, move.name, move.version) for move in moves]
@@ -213,7 +210,7 @@ class Aliases:
                 self._require(connection, [(place, expected_generation, None)], actor)
                 return self._rows.write(connection, place, main, cause)
             second = self._target(connection, name, version)
-            _check_split(place, main, second)
+            check_split(place, main, second)
             self._require(connection, [(place, expected_generation, second)], actor)
             return self._rows.write(connection, place, main, cause, (second, percent))
 
@@ -316,24 +313,3 @@ class Aliases:
 
     def _servable(self, connection: Connection, name: AdapterName, number: int) -> bool:
         return self._target(connection, name, number).record.state in SERVABLE
-
-
-def _check_moves(moves: Sequence[AliasTarget]) -> None:
-    if not 1 <= len(moves) <= _MOST_MOVES:
-        raise ArgumentInvalid(f"{len(moves)} moves are given; expected 1 to {_MOST_MOVES}")
-    names = [f"{move.name}@{move.alias}" for move in moves]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ArgumentInvalid(f"{', '.join(twice)} given more than once; name each alias once")
-
-
-def _check_split(place: Place, main: Target, second: Target) -> None:
-    require_usable(main.record, by_alias=True)
-    require_usable(second.record, by_alias=True)
-    if second.row_id == main.row_id:
-        raise ArgumentInvalid(f"{place} points to version {place.version} already; split it with another version")
-    if second.record.base.digest != main.record.base.digest:
-        raise BaseMismatch(
-            f"version {second.record.version} was made for base model {second.record.base.digest}, version "
-            f"{main.record.version} behind {place} for {main.record.base.digest}; both must serve the same sessions"
-        )

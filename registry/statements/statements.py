@@ -1,4 +1,4 @@
-"""Statements about versions: attached, listed, read, and weighed for the policies of aliases.
+"""Statements about versions: attached, listed and read.
 
 The bytes of a statement are a blob like any other. They are at hand and small, so they are stored
 inside the very transaction that writes the row of the blob and of the statement: a collector removes
@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from switchyard.registry.catalog.alias_policy import Evidence
 from switchyard.registry.catalog.namespace_policy import NamespacePolicy
 from switchyard.registry.catalog.namespaces import Namespaces
 from switchyard.registry.catalog.versions import Versions
@@ -32,9 +31,9 @@ from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import BlobState, VersionState
 from switchyard.registry.publishing.session_rows import Stored, write_blob
-from switchyard.registry.records import VersionRecord
 from switchyard.registry.statements.kinds import StatementKind, StatementRecord
 from switchyard.registry.statements.payloads import LIMIT_BYTES, summary_of
+from switchyard.registry.statements.rows import statement_query, statement_record
 from switchyard.registry.statements.signing import Signature, Signed, verify_version
 from switchyard.registry.storage.blob_store import BlobStore
 from switchyard.registry.strict_json import Json
@@ -112,11 +111,11 @@ class Statements:
             _statement.c.kind == str(kind),
             _statement.c.blob_digest == digest,
         )
-        known = connection.execute(_query().where(same)).mappings().one_or_none()
+        known = connection.execute(statement_query().where(same)).mappings().one_or_none()
         if known is None or not self._is_stored(connection, digest, len(payload)):
             self._store(connection, digest, payload)
         if known is not None:
-            return _record(known)
+            return statement_record(known)
         row: dict[str, Json] = {
             "id": uuid.uuid4().hex,
             "subject_digest": subject_digest,
@@ -130,7 +129,7 @@ class Statements:
         told: dict[str, Json] = {**row, "digest": digest, "size_bytes": len(payload)}
         change = Change(ChangeKind.STATEMENT_ATTACHED, actor, *self._home(connection, subject_digest), told)
         self._index.announce(connection, change)
-        return _record(connection.execute(_query().where(same)).mappings().one())
+        return statement_record(connection.execute(statement_query().where(same)).mappings().one())
 
     def of(self, subject_digest: str) -> list[StatementRecord]:
         """Returns the statements about a version, oldest first."""
@@ -143,7 +142,7 @@ class Statements:
         Raises:
             StatementNotFound: there is none of that id.
         """
-        return _record(self._row(statement_id))
+        return statement_record(self._row(statement_id))
 
     def read(self, statement_id: str) -> bytes:
         """Returns the bytes of a statement; exactly these bytes were verified.
@@ -158,33 +157,6 @@ class Statements:
         except BlobCorrupt:
             self._index.mark_corrupt(row["blob_digest"], row["physical_key"])
             raise
-
-    def evidence_of(self, connection: Connection, version: VersionRecord) -> Evidence:
-        """Weighs what is attested of a version, in the caller's transaction.
-
-        Signatures are verified again, with the bytes of the bundle as they are now: a row alone, which
-        whoever can write to the database could add, attests nothing.
-        """
-        now_s = self._index.now()
-        trusted = self.rules(connection, version.namespace).trusted_keys
-        kinds: set[StatementKind] = set()
-        signers: set[str] = set()
-        fingerprints: set[str] = set()
-        approvers: set[str] = set()
-        for row in connection.execute(_query().where(_statement.c.subject_digest == version.digest)).mappings():
-            record = _record(row)
-            if record.kind is StatementKind.SIGNATURE:
-                signature = self._still_holds(row, version)
-                if signature is None:
-                    continue
-                if signature.key in trusted:
-                    signers.add(signature.signer)
-                if signature.is_fingerprint:
-                    fingerprints.add(signature.signer)
-            elif record.kind is StatementKind.APPROVAL and not _has_expired(record, now_s):
-                approvers.add(record.actor)
-            kinds.add(record.kind)
-        return Evidence(frozenset(kinds), frozenset(signers), frozenset(fingerprints), frozenset(approvers))
 
     def verify(self, subject: Signed, trusted_keys: Sequence[str]) -> Signature:
         """Returns the first signature about a version that holds.
@@ -228,14 +200,6 @@ class Statements:
             raise VersionNotFound(f"no version here is {subject_digest}; publish it before its signature is attached")
         return verify_version(payload, Signed(subject_digest, versions[0].files), list(dict.fromkeys(keys)))
 
-    def _still_holds(self, row: RowMapping, version: VersionRecord) -> Signature | None:
-        try:
-            return verify_version(
-                self._bytes(row), Signed(version.digest, version.files), [str(row["summary"].get("key"))]
-            )
-        except (StatementRefused, ArgumentInvalid, BlobCorrupt):
-            return None
-
     def _is_stored(self, connection: Connection, digest: str, size_bytes: int) -> bool:
         row = connection.execute(sa.select(_blob).where(_blob.c.digest == digest)).mappings().one_or_none()
         present = row is not None and row["state"] == BlobState.PRESENT
@@ -257,12 +221,14 @@ class Statements:
 
     def _of(self, connection: Connection, subject_digest: str) -> list[StatementRecord]:
         order = (_statement.c.created_at_s, _statement.c.id)
-        query = _query().where(_statement.c.subject_digest == subject_digest).order_by(*order)
-        return [_record(row) for row in connection.execute(query).mappings()]
+        query = statement_query().where(_statement.c.subject_digest == subject_digest).order_by(*order)
+        return [statement_record(row) for row in connection.execute(query).mappings()]
 
     def _row(self, statement_id: str) -> RowMapping:
         with self._index.read() as connection:
-            row = connection.execute(_query().where(_statement.c.id == statement_id)).mappings().one_or_none()
+            row = (
+                connection.execute(statement_query().where(_statement.c.id == statement_id)).mappings().one_or_none()
+            )
         if row is None:
             raise StatementNotFound(f"there is no statement {shown(statement_id)}; list those of the version")
         return row
@@ -274,30 +240,6 @@ class Statements:
 def signature_summary(signature: Signature) -> dict[str, Json]:
     """Returns the facts of a signature: the key that it can be verified with again, and how far it reaches."""
     return {"key": signature.key, "bound": signature.bound}
-
-
-def _query() -> sa.Select[tuple[object, ...]]:
-    columns = (_statement, _blob.c.size_bytes, _blob.c.physical_key)
-    return sa.select(*columns).join(_blob, _blob.c.digest == _statement.c.blob_digest)
-
-
-def _record(row: RowMapping) -> StatementRecord:
-    return StatementRecord(
-        id=row["id"],
-        subject_digest=row["subject_digest"],
-        kind=StatementKind(row["kind"]),
-        digest=row["blob_digest"],
-        size_bytes=row["size_bytes"],
-        signer=row["signer"],
-        actor=row["actor"],
-        summary=row["summary"],
-        created_at_s=row["created_at_s"],
-    )
-
-
-def _has_expired(record: StatementRecord, now_s: float) -> bool:
-    expires_at_s = record.summary.get("expires_at_s")
-    return isinstance(expires_at_s, int | float) and expires_at_s <= now_s
 
 
 def _checked_kind(subject_digest: str, kind: str, payload: bytes, actor: str) -> StatementKind:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from switchyard.registry.catalog import aliases as alias_moves
 from switchyard.registry.catalog.alias_rows import AliasRows
 from switchyard.registry.catalog.aliases import Aliases
-from switchyard.registry.catalog.generations import require_generations
+from switchyard.registry.catalog.move_rules import require_generations
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import BlobCorrupt
 from switchyard.registry.index.database import Index
