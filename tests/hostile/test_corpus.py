@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import hostile_page
 import pytest
 from handmade import MODULES, write_adapter, write_base
 from hostile_files import CASES, DECLARED, write_case
@@ -165,6 +166,11 @@ def test_row_30_bytes_that_are_not_those_declared(target: Target, tmp_path: Path
         outcome = validate_files(ValidationRequest(paths, MODULES))
         assert {verdict.reason for verdict in outcome.faults} == {Reason.DIGEST}
         assert outcome.shape is None
+
+
+def test_the_page_is_what_is_tested() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "hostile-files.md").read_text(encoding="utf-8")
+    assert written == hostile_page.page(), "write it again, see tests/support/hostile_page.py"
 
 
 def test_the_rows_are_all_there() -> None:
