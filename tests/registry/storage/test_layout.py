@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -253,3 +254,20 @@ def test_a_purged_version_is_not_listed_when_its_bytes_go(
     assert len(names_in(root)) == 2
     registry.collector.collect(dry_run=False, actor="gc")
     assert names_in(root) == ["team/addresses:2"]
+
+
+def test_the_page_names_all_that_is_on_disk(
+    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make, root: Path
+) -> None:
+    version = publish(registry, base, name, adapter(0))
+    registry.reserve.fill()
+    registry.collector.collect(dry_run=False, actor="gc")
+    spoiled = root / "blobs" / "sha256" / version.files[0].digest.removeprefix("sha256:")
+    spoiled.chmod(0o644)
+    spoiled.write_bytes(b"spoiled")
+    registry.scrubber.scrub()
+    page = (Path(__file__).parents[3] / "docs" / "registry.md").read_text()
+    section = page[page.index("## On disk") :].partition("```")[2].partition("```")[0]
+    named = set(re.findall(r"(?<=  )[a-z][\w.-]*", "\n".join(line[:32] for line in section.splitlines())))
+    found = {path.name.removesuffix("-wal").removesuffix("-shm") for path in root.iterdir()}
+    assert found == named - {"reading"}
