@@ -22,6 +22,7 @@ from types import MappingProxyType
 
 from switchyard.registry.digest import canonical_json, file_digest, sha256_digest
 from switchyard.registry.errors import BaseRefused
+from switchyard.registry.storage.durable import mapped_os_errors
 from switchyard.registry.strict_json import Json, JsonRefused, parse_json
 from switchyard.registry.validation.safetensors_header import HeaderLimits, TensorEntry, read_header
 from switchyard.registry.verdicts import Findings, Reason, shown
@@ -93,7 +94,13 @@ def describe_base(directory: Path, name: str | None = None) -> BaseModelSpec:
 
     Raises:
         BaseRefused: a fault in the directory, all of them listed.
+        StorageFailed: a file cannot be read.
     """
+    with mapped_os_errors(f"reading {directory}"):
+        return _described(directory, name)
+
+
+def _described(directory: Path, name: str | None) -> BaseModelSpec:
     findings = Findings()
     config, config_digest = _read_config(directory, findings)
     weight_files = _weight_files(directory, findings)
