@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from databases import on_both
+from handmade import ManualClock
 from signers import Signer
 
 from switchyard.registry.catalog.namespace_policy import NamespacePolicy
+from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import (
     ArgumentInvalid,
     BlobCorrupt,
@@ -21,10 +23,12 @@ from switchyard.registry.errors import (
     VersionNotFound,
 )
 from switchyard.registry.index import schema
+from switchyard.registry.location import Location
 from switchyard.registry.records import VersionRecord
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.statements.kinds import StatementKind
 from switchyard.registry.statements.signing import Signed, sign_version
+from switchyard.registry.steps import Step
 from switchyard.registry.store import Registry
 
 DIGEST = "sha256:" + "d" * 64
@@ -141,6 +145,28 @@ def test_nothing_is_left_of_a_refused_one(registry: Registry, root: Path, first:
         registry.statements.attach(first.digest, StatementKind.EVALUATION, b"{}", actor="ann")
     assert sorted((root / "blobs" / "sha256").iterdir()) == before
     assert list((root / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize("at", [Step.PART_CREATED, Step.PART_SYNCED, Step.BLOB_LINKED, Step.PART_REMOVED])
+def test_a_break_in_between_leaves_nothing(
+    at: Step, location: Location, registry: Registry, clock: ManualClock, first: VersionRecord
+) -> None:
+    """Whatever has arrived goes with the next collection, and the same call succeeds afterwards."""
+
+    def stop(step: Step) -> None:
+        if step is at:
+            raise ZeroDivisionError
+
+    payload = encoded(EVALUATION)
+    with Registry.open(location, on_step=stop) as breaking, pytest.raises(ZeroDivisionError):
+        breaking.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
+    assert registry.statements.of(first.digest) == []
+    # Files have the time of the real clock.
+    clock.now_s = 1e11
+    registry.collector.collect(dry_run=False, grace_s=0, actor="ann")
+    assert not (location.root / "blobs" / "sha256" / sha256_digest(payload)[7:]).exists()
+    made = registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
+    assert registry.statements.read(made.id) == payload
 
 
 # -- what is refused -----------------------------------------------------
