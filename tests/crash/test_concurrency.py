@@ -110,6 +110,7 @@ def by_kind(events: list[list[Any]]) -> dict[str, list[Any]]:
     return seen
 
 
+@pytest.mark.slow
 def test_publishers_get_contiguous_versions(
     many: Crowd, store: Path, sources: list[Path], size: tuple[int, int, int], tally: Callable[[str], None]
 ) -> None:

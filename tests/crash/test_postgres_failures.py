@@ -47,6 +47,7 @@ def store(durable: PostgresServer, template: Path, tmp_path: Path) -> Path:
     return make(Location(tmp_path / "store", durable.url(durable.create())), template)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_under_writers(
     durable: PostgresServer,
     store: Path,
@@ -127,6 +128,7 @@ def commits_of(proxy: CuttingProxy, act: Callable[[], Any]) -> int:
     return proxy.commits
 
 
+@pytest.mark.slow
 def test_a_publish_whose_line_breaks_at_any_commit(
     proxied: tuple[Path, CuttingProxy], sources: list[Path], full: bool, tally: Callable[[str], None]
 ) -> None:
