@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 
 import grpc
 
-from switchyard.clients import retry
+from switchyard.clients import direct, retry
 from switchyard.clients.calls import Connection
-from switchyard.clients.errors import BytesMismatch, DestinationExists, Fault, LocalError
+from switchyard.clients.errors import BytesMismatch, DestinationExists, Fault, LocalError, Unreachable
 from switchyard.clients.records import PublishedFile, Version
 from switchyard.clients.statuses import from_call
 from switchyard.clients.upload import ProgressCallback, TransferProgress
@@ -34,8 +34,18 @@ class Downloader:
         connection: Connection,
         stub: stubs.RegistryServiceStub,
         progress: ProgressCallback | None,
+        *,
+        directly: bool = False,
     ) -> None:
-        """Binds a connection."""
+        """Binds a connection.
+
+        Args:
+            connection: to the registry.
+            stub: its calls.
+            progress: called as bytes arrive.
+            directly: fetch from the store itself where it can be reached.
+        """
+        self._directly = directly
         self._connection = connection
         self._stub = stub
         self._progress = progress
@@ -71,7 +81,7 @@ class Downloader:
 
         def rest(left_s: float) -> None:
             nonlocal received
-            request = pb.DownloadBlobRequest(digest=file.digest, offset=received)
+            request = pb.DownloadBlobRequest(digest=file.digest, offset=received, want_url=self._directly)
             for data in self._chunks(request, left_s):
                 hasher.update(data)
                 stream.write(data)
@@ -94,7 +104,14 @@ class Downloader:
     def _chunks(self, request: pb.DownloadBlobRequest, left_s: float) -> Iterable[bytes]:
         try:
             for response in self._stub.DownloadBlob(request, timeout=left_s, metadata=self._connection.metadata):
-                yield response.data
+                if response.url:
+                    yield from direct.receive(response.url, request.offset, left_s)
+                else:
+                    yield response.data
+        except direct.DirectFailed as error:
+            # What is left comes through the registry.
+            self._directly = False
+            raise Unreachable(f"the store of the registry did not give the bytes out: {error}.") from error
         except grpc.RpcError as error:
             raise from_call(error, address=self._connection.address) from error
 

@@ -82,8 +82,10 @@ class RegistryClient:
         expected_generation: int | None = None,
         note: str = "",
         tags: Mapping[str, str] | None = None,
+        signature: bytes | None = None,
         idempotency_key: str | None = None,
         progress: ProgressCallback | None = None,
+        directly: bool = False,
     ) -> records.Version:
         """Publishes the adapter in `directory` as the next version of `adapter`.
 
@@ -100,8 +102,10 @@ class RegistryClient:
             expected_generation: generation that `alias` must have now; 0 when it must be new.
             note: the publisher's words.
             tags: labels for search, set in the same transaction.
+            signature: a bundle over the files, attached in the same transaction.
             idempotency_key: name of this push; None names it by its files and the adapter.
             progress: called as bytes go over.
+            directly: send to the store itself where the registry gives out addresses of it.
 
         Raises:
             SourceInvalid: the directory is not one of plain files.
@@ -119,10 +123,14 @@ class RegistryClient:
             lineage=messages.lineage_message(lineage or provenance.lineage),
             idempotency_key=idempotency_key or push_key(adapter, files),
             note=note,
+            want_upload_urls=directly,
         )
 
         commit = pb.CommitPublishRequest(
-            set_alias=alias or "", expected_generation=expected_generation, tags=tags or {}
+            set_alias=alias or "",
+            expected_generation=expected_generation,
+            tags=tags or {},
+            signature=signature or b"",
         )
 
         # The whole protocol again, not the commit alone: its first call tells whether a commit whose
@@ -132,13 +140,16 @@ class RegistryClient:
 
         return retry.call(once, self._connection.attempts())
 
-    def pull(self, ref: str, destination: Path, *, progress: ProgressCallback | None = None) -> records.Version:
+    def pull(
+        self, ref: str, destination: Path, *, progress: ProgressCallback | None = None, directly: bool = False
+    ) -> records.Version:
         """Makes `destination` a directory with the files of one version, verified by digest.
 
         Args:
             ref: `ns/name@alias`, `ns/name:7` or `ns/name@sha256:...`.
             destination: a directory that does not exist yet.
             progress: called as bytes arrive.
+            directly: fetch from the store itself where the registry gives out addresses of it.
 
         Raises:
             DestinationExists: something is at `destination`.
@@ -146,7 +157,7 @@ class RegistryClient:
             ClientError: anything else that the registry or the connection says.
         """
         version = self.resolve(ref).version
-        Downloader(self._connection, self._stub, progress).fetch(version, destination)
+        Downloader(self._connection, self._stub, progress, directly=directly).fetch(version, destination)
         return version
 
     def adapters(self, namespace: str = "") -> list[records.AdapterSummary]:
