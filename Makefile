@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # `proto` is a directory too: without .PHONY make would call it up to date.
-.PHONY: help setup tools demo parity test quick check lint fmt types arch proto proto-check proto-lint bench crash
+.PHONY: help setup tools demo parity test quick check lint fmt types arch proto proto-check proto-lint bench fuzz crash
 
 help:           ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
@@ -81,6 +81,9 @@ parity: setup   ## parity with PEFT on the adapters of the last demo, as a table
 
 bench: setup    ## the committed measurements, made again
 	@PYTHONPATH=bench $(BIN)/python bench/run.py
+
+fuzz: setup     ## 200,000 changed files of each kind through the gate and the reader of configurations
+	@SWITCHYARD_FUZZ_RUNS=200000 $(BIN)/pytest tests/hostile/test_fuzz.py -q --durations=4 -o timeout=3600
 
 crash: setup    ## kill -9, power cuts and failing disks at every point, broken registries, a storm; ends with a summary
 	@start=$$(date +%s); $(BIN)/pytest tests/crash -q --crash-full; echo "crash tests took $$(( $$(date +%s) - start )) s"

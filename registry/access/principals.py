@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -299,6 +300,8 @@ def _grants(connection: Connection, name: str) -> tuple[Grant, ...]:
     return tuple(sorted(_grant_of(row.scope, row.resource, row.effect) for row in rows))
 
 
+# Every call reads its caller's grants, and they hardly ever change.
+@lru_cache(maxsize=4096)
 def _grant_of(scope: str, resource: str, effect: str) -> Grant:
     return Grant(Scope(scope), ResourcePattern.parse(resource), Effect(effect))
 
