@@ -112,15 +112,6 @@ class FileBlobs:
 
     # -- reading ---------------------------------------------------------
 
-    def read(self, digest: str) -> bytes:
-        """Returns a blob's bytes from private memory; exactly these bytes were verified.
-
-        Raises:
-            BlobCorrupt: missing or changed.
-            StorageFailed: it cannot be read.
-        """
-        return b"".join(self.stream(digest))
-
     def stream(self, digest: str, offset: int = 0, *, physical_key: str = "") -> Iterator[bytes]:
         """See `BlobStore.stream`."""
         try:
@@ -141,7 +132,7 @@ class FileBlobs:
 
     def listing(self) -> Iterator[StoredBlob]:
         """Yields every file whose name is a digest, in no order."""
-        with os.scandir(self._directory) as entries:
+        with mapped_os_errors("listing blobs"), os.scandir(self._directory) as entries:
             for entry in entries:
                 digest = f"{PREFIX}{entry.name}"
                 if is_digest(digest) and entry.is_file(follow_symlinks=False):

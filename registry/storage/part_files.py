@@ -98,7 +98,7 @@ class PartFiles:
 
     def unfinished(self) -> Iterator[tuple[str, int]]:
         """Yields each session that has a folder, and the bytes in it."""
-        with os.scandir(self._directory) as sessions:
+        with mapped_os_errors("listing unfinished uploads"), os.scandir(self._directory) as sessions:
             for session in sessions:
                 if session.is_dir(follow_symlinks=False):
                     yield session.name, _folder_bytes(Path(session.path))
