@@ -66,7 +66,7 @@ class Bucket:
 
     @classmethod
     def open(cls, url: str) -> Bucket:
-        """Opens `s3://bucket/prefix`, `gs://bucket/prefix`, `az://account/container/prefix` or `memory:///`.
+        """Opens `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or `memory:///`.
 
         Nothing is sent yet.
 

@@ -113,7 +113,8 @@ class ObjectBlobs:
             if not created:
                 continue
             self._on_step(Step.BLOB_LINKED)
-            with suppress(FileExistsError, FileNotFoundError):
+            # Only to spare a download: without it the validation fetches the object.
+            with suppress(OSError):
                 os.link(part, _spooled(part.parent, digest))
             return key
         raise StorageFailed(f"storing blob {digest}: {_NAMES_TRIED} new names were taken; look at who writes there")

@@ -244,3 +244,12 @@ def test_the_environment_says_where_and_who(s3: ObjectStore, tmp_path: Path, mon
     blobs = ObjectBlobs(Bucket.open("s3://adapters/from-environment"), tmp_path)
     key = blobs.put(SESSION, DIGEST, len(DATA), [DATA])
     assert f"PUT /adapters/from-environment/{key}" in s3.requests
+
+
+def test_an_azure_address_names_container_and_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signed on this machine; nothing is sent."""
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+    url = Bucket.open("az://container/prefix").presign("GET", "key", 60)
+    assert url is not None
+    assert url.startswith("https://account.blob.core.windows.net/container/prefix/key?")
