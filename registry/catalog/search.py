@@ -141,7 +141,9 @@ def _has_tag(term: Term) -> _Condition:
 
 
 def _has_metric(term: Term) -> _Condition:
-    return sa.exists().where(_metric.c.version_id == _version.c.id, _metric_fits(term))
+    # The sum keeps SQLite from looking up every score of that name instead of the version's own.
+    value = _compared(_metric.c.value + 0.0, term)
+    return sa.exists().where(_metric.c.version_id == _version.c.id, _metric.c.name == term.key, value)
 
 
 def _has_link(term: Term) -> _Condition:
