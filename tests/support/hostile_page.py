@@ -10,10 +10,10 @@ from hostile_files import CASES, DECLARED
 _HEAD = """# Hostile files
 
 What is sent to a registry is hostile until proven otherwise. These are the files that `tests/hostile` sends, row by
-row: as a directory, as a remote caller who declares and uploads whatever it likes, with the checks in one process and
-in the worker, which is watched meanwhile: it starts, imports, unpickles, compiles and writes nothing, opens nothing
-but the files it was given, and stays within 1.2 times the largest file and 200 MB. After each row the other versions
-and the base model are what they were. `python tests/support/hostile_files.py DIR` writes the files.
+row: as a directory, and as a remote caller who declares and uploads whatever it likes. The worker that checks them is
+watched: it starts, imports, unpickles, compiles and writes nothing, opens nothing but the files it was given, and
+stays within 1.2 times the largest file and 200 MB. After each row the other versions and the base model are what they
+were. `python tests/support/hostile_files.py DIR` writes the files.
 
 | Row | What is sent | Answer |
 |---|---|---|
