@@ -14,6 +14,7 @@
     │   └── DemoFailed                a step of the demo did not do what it is for
     ├── Refused                   the server said no; sending the same again does not help
     │   ├── RequestInvalid            a field or a file is wrong; `faults` lists all of them
+    │   ├── RevisionGone              the changes asked for are gone; list again, then watch
     │   ├── NotFound                  no such adapter, version, alias or blob
     │   ├── PreconditionFailed        right request, wrong state, e.g. another base model
     │   ├── Conflict                  somebody else was first, e.g. the alias has moved
@@ -171,6 +172,12 @@ class RequestInvalid(Refused):
     """A field or a file is wrong; `faults` lists all of them."""
 
     reason = "REQUEST_INVALID"
+
+
+class RevisionGone(Refused):
+    """The changes asked for are gone, or were never made here; list again, then watch from there."""
+
+    reason = "REVISION_GONE"
 
 
 class NotFound(Refused):

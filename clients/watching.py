@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +21,7 @@ from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc as stubs
 
 BOOKMARK: Final = "bookmark"
+_RECONNECT: Final = retry.RetryPolicy(longest_delay_s=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class WatchEvent:
 class Watch:
     """Iterate over the changes; any thread may `close`.
 
-    A broken connection is mended: the watch goes on after the last revision that it has told.
+    A broken connection is mended: the watch goes on after the last revision that it has told. The first
+    connection is tried as often as any call; once there was one, a server that is away is waited for as
+    long as a call may take.
     """
 
     def __init__(
@@ -63,7 +69,7 @@ class Watch:
         self._namespace = namespace
         self._adapter = adapter
         self._call: grpc.Call | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     @property
     def revision(self) -> int | None:
@@ -72,7 +78,7 @@ class Watch:
 
     def close(self) -> None:
         """Ends the watch; harmless when it has ended."""
-        self._closed = True
+        self._closed.set()
         if self._call is not None:
             self._call.cancel()
 
@@ -80,13 +86,27 @@ class Watch:
         """Yields events and bookmarks until the watch is closed.
 
         Raises:
-            PreconditionFailed, RequestInvalid: the revision is not there any more; list again, then watch.
+            RevisionGone: the changes after the revision are gone; list again, then watch.
             ClientError: the registry refused, or could not be reached again.
         """
-        while not self._closed:
-            attempts = self._connection.attempts()
-            # One retried connect per break: the budget is new after every event that came through.
-            yield from retry.call(lambda _left_s: self._connected(), attempts)
+        if self._closed.is_set():
+            return
+        yield from retry.call(lambda _left_s: self._connected(), self._connection.attempts())
+        while not self._closed.is_set():
+            yield from self._reconnected()
+
+    def _reconnected(self) -> Iterator[WatchEvent]:
+        until_s, failures = time.monotonic() + self._connection.options.deadline_s, 0
+        while True:
+            try:
+                return self._connected()
+            except ClientError as error:
+                failures += 1
+                if not error.retryable or time.monotonic() > until_s:
+                    raise
+                pause_s = _RECONNECT.delay_s(failures, error.retry_after_s, random.random())  # noqa: S311
+                if self._closed.wait(pause_s):
+                    return iter(())
 
     def _connected(self) -> Iterator[WatchEvent]:
         """Connects, reads the first message, and returns the events from there on."""
@@ -97,7 +117,7 @@ class Watch:
         try:
             first = next(stream, None)
         except grpc.RpcError as error:
-            if self._closed:
+            if self._closed.is_set():
                 return iter(())
             raise from_call(error, address=self._connection.address) from error
         return self._events(first, stream)
@@ -111,7 +131,7 @@ class Watch:
                 message = next(stream, None)
             except grpc.RpcError as error:
                 broken = from_call(error, address=self._connection.address)
-                if self._closed or _mends(broken):
+                if self._closed.is_set() or broken.retryable:
                     return
                 raise broken from error
 
@@ -122,11 +142,6 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _mends(error: ClientError) -> bool:
-    """Whether connecting again makes sense: the connection or the server went away, nobody refused."""
-    return error.retryable
 
 
 def _event_from(message: pb.WatchResponse) -> WatchEvent:

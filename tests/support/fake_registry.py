@@ -35,6 +35,24 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
         self.lose_commit_reply = False
         self.break_download_after: int | None = None
         self.tamper = False
+        self.feed: list[registry.WatchResponse] = []
+        self.break_watch_after: list[int] = []
+
+    def Watch(
+        self, request: registry.WatchRequest, context: grpc.ServicerContext
+    ) -> Iterator[registry.WatchResponse]:
+        """Tells the feed after a bookmark; breaks off after as many as scripted, and ends for good with the feed."""
+        self.begin("Watch", context)
+        left = self.break_watch_after.pop(0) if self.break_watch_after else len(self.feed)
+        after = request.after_revision if request.HasField("after_revision") else 0
+        yield registry.WatchResponse(revision=after, kind="bookmark")
+        for event in self.feed:
+            if event.revision > after:
+                if left == 0:
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+                left -= 1
+                yield event
+        Refusal(grpc.StatusCode.OUT_OF_RANGE, "REVISION_COMPACTED", "the feed ends here").abort(context)
 
     def BeginPublish(
         self, request: registry.BeginPublishRequest, context: grpc.ServicerContext
