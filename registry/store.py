@@ -110,7 +110,7 @@ class Registry:
         self.downloads = Downloads(self._index, self._blobs)
         self.diff = Diff(self._index, self._versions, self.downloads)
         self.sessions = Sessions(self._index, self._blobs, on_step, lease_s)
-        self.reserve = Reserve(root)
+        self.reserve = Reserve(root, uploads=self._blobs.directory)
         self.layout = Layout(self._index, self._blobs.directory)
         self.collector = Collector(self._index, self._blobs, root, on_step, self.reserve.released, self.layout)
         self.scrubber = Scrubber(self._index, self._blobs)

@@ -35,10 +35,12 @@ class Reserve:
     Args:
         root: the registry's directory.
         size_bytes: how much is put aside.
+        uploads: where bytes arrive, when that is another directory.
     """
 
-    def __init__(self, root: Path, size_bytes: int = RESERVE_BYTES) -> None:
+    def __init__(self, root: Path, size_bytes: int = RESERVE_BYTES, *, uploads: Path | None = None) -> None:
         self._root = root
+        self._uploads = uploads or root
         self._path = root / _NAME
         self._size_bytes = size_bytes
 
@@ -105,11 +107,21 @@ class Reserve:
             StorageFull: there is not so much room.
         """
         kept_bytes = max(0, self._size_bytes - self.held_bytes) if self._path.exists() else 0
-        with mapped_os_errors(f"looking at the free space of {self._root}"):
-            found = os.statvfs(self._root)
-        free_bytes = found.f_bavail * found.f_frsize
-        if free_bytes < coming_bytes + kept_bytes:
-            raise StorageFull(
-                f"{free_bytes} bytes are free at {self._root}; {coming_bytes} are to come and the reserve wants "
-                f"{kept_bytes}; delete versions and collect, or make the disk larger"
-            )
+        wanted = {self._root: kept_bytes}
+        with mapped_os_errors("looking at the free space"):
+            if self._root.stat().st_dev == self._uploads.stat().st_dev:
+                wanted[self._root] += coming_bytes
+            else:
+                wanted[self._uploads] = coming_bytes
+            free = {place: _free_bytes(place) for place in wanted}
+        for place, free_bytes in free.items():
+            if free_bytes < wanted[place]:
+                raise StorageFull(
+                    f"{free_bytes} bytes are free at {place}; {coming_bytes} are to come and the reserve wants "
+                    f"{kept_bytes}; delete versions and collect, or make the disk larger"
+                )
+
+
+def _free_bytes(place: Path) -> int:
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize

@@ -5,6 +5,7 @@ moto answers; a thin layer in front of it refuses, resets, halves or loses answe
 
 from __future__ import annotations
 
+import io
 import socket
 import struct
 import threading
@@ -35,6 +36,7 @@ class Fault(StrEnum):
     RESET = "connection reset, nothing done"
     HALF = "half the answer, then closed"
     DENIED = "answered 403, nothing done"
+    TWICE = "done twice, the second answer came"
 
 
 @dataclass
@@ -139,6 +141,10 @@ class _FaultLayer:
             return []
         if fault in _UNDONE:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        if fault is Fault.TWICE:
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            b"".join(self._application({**environ, "wsgi.input": io.BytesIO(body)}, lambda *_: None))
+            return self._application({**environ, "wsgi.input": io.BytesIO(body)}, start_response)
         if fault is Fault.HALF:
             answer = b"".join(self._application(environ, start_response))
             return [answer[: len(answer) // 2]]

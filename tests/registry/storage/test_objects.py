@@ -73,6 +73,18 @@ def test_a_lost_answer_is_sent_again_under_another_name(tmp_path: Path, s3: Obje
     assert other.endswith(key)
 
 
+def test_a_request_that_arrives_twice(blobs: ObjectBlobs, s3: ObjectStore) -> None:
+    """The answer says that the name is taken: by this very upload."""
+    s3.fail(Fault.TWICE, "PUT")
+    key = blobs.put(SESSION, DIGEST, len(DATA), [DATA])
+    assert read(blobs, key) == DATA
+    assert len(list(blobs.listing())) == 2
+    s3.fail(Fault.TWICE, "POST")
+    s3.fail(Fault.TWICE, "DELETE")
+    assert blobs.remove(DIGEST, key) == len(DATA)
+    assert not blobs.has(DIGEST, len(DATA), key)
+
+
 def test_a_store_that_forbids(blobs: ObjectBlobs, s3: ObjectStore) -> None:
     s3.fail(Fault.DENIED, "PUT")
     with pytest.raises(StorageFailed, match="refuses"):

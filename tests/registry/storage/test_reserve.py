@@ -118,6 +118,16 @@ def test_what_does_not_fit_is_refused_before_it_starts(
     assert publish(registry, base, name, adapter(0)).version == 1
 
 
+def test_bytes_that_go_to_another_disk_must_fit_there(small_disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    apart = Reserve(tmp_path / "root", SIZE_BYTES, uploads=small_disk)
+    apart.require_room(DISK_BYTES)
+    with pytest.raises(StorageFull, match=f"free at {small_disk}"):
+        apart.require_room(DISK_BYTES + 1)
+    assert apart.fill()
+    apart.require_room(DISK_BYTES)
+
+
 def test_a_full_disk_is_emptied_by_a_collection(
     small_disk: Path, template: Path, base: BaseModelSpec, name: AdapterName, tmp_path: Path, clock: ManualClock
 ) -> None:
