@@ -2,6 +2,7 @@
 
 from switchyard.clients.admin import AdminClient
 from switchyard.clients.answers import Answer, FinishReason, ServedAdapter, ServedBy, Timing, Usage
+from switchyard.clients.async_registry import AsyncRegistryClient
 from switchyard.clients.channel import ChannelOptions
 from switchyard.clients.errors import ClientError, Fault
 from switchyard.clients.inference import AsyncInferenceClient, InferenceClient
@@ -15,6 +16,7 @@ __all__ = [
     "AnswerStream",
     "AsyncAnswerStream",
     "AsyncInferenceClient",
+    "AsyncRegistryClient",
     "ChannelOptions",
     "ClientError",
     "Fault",

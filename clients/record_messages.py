@@ -16,6 +16,7 @@ from switchyard.clients.records import (
     Metric,
     PublishedFile,
     Quantization,
+    Resolved,
     Shape,
     Version,
     VersionState,
@@ -125,6 +126,11 @@ def state_from(number: int) -> VersionState:
     name = pb.VersionState.DESCRIPTOR.values_by_number.get(number)
     label = name.name.removeprefix("VERSION_STATE_").lower() if name is not None else ""
     return VersionState(label) if label in set(VersionState) else VersionState.UNKNOWN
+
+
+def resolved_from(message: pb.ResolveResponse) -> Resolved:
+    """Reads what a ref names."""
+    return Resolved(version_from(message.version), message.alias, message.alias_generation, message.canary)
 
 
 def alias_from(message: pb.Alias) -> Alias:

@@ -214,9 +214,7 @@ class RegistryClient:
             PreconditionFailed: made for another base model, or not to be used.
         """
         request = pb.ResolveRequest(ref=ref, base_digest=base_digest, session_key=session_key)
-        found = self._connection.unary(self._stub.Resolve, request)
-        version = messages.version_from(found.version)
-        return records.Resolved(version, found.alias, found.alias_generation, found.canary)
+        return messages.resolved_from(self._connection.unary(self._stub.Resolve, request))
 
     def watch(self, after_revision: int | None = None, *, namespace: str = "", adapter: str = "") -> Watch:
         """Returns the changes of the registry in order; see `Watch`.

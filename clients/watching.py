@@ -21,7 +21,8 @@ from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc as stubs
 
 BOOKMARK: Final = "bookmark"
-_RECONNECT: Final = retry.RetryPolicy(longest_delay_s=2.0)
+RECONNECT: Final = retry.RetryPolicy(longest_delay_s=2.0)
+"""How soon a broken watch connects again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Watch:
                 failures += 1
                 if not error.retryable or time.monotonic() > until_s:
                     raise
-                pause_s = _RECONNECT.delay_s(failures, error.retry_after_s, random.random())  # noqa: S311
+                pause_s = RECONNECT.delay_s(failures, error.retry_after_s, random.random())  # noqa: S311
                 if self._closed.wait(pause_s):
                     return iter(())
 
@@ -126,7 +127,7 @@ class Watch:
         message = first
         while message is not None:
             self._revision = message.revision
-            yield _event_from(message)
+            yield event_from(message)
             try:
                 message = next(stream, None)
             except grpc.RpcError as error:
@@ -144,7 +145,8 @@ class Watch:
         self.close()
 
 
-def _event_from(message: pb.WatchResponse) -> WatchEvent:
+def event_from(message: pb.WatchResponse) -> WatchEvent:
+    """Reads one change."""
     return WatchEvent(
         revision=message.revision,
         kind=message.kind,
