@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
 
 import pytest
 import registry_actor
 from handmade import write_adapter, write_base
 from memory_disk import quickest
-from registry_actor import Run, open_registry
+from registry_actor import open_registry
 from trials import Trials
 
 from switchyard.registry.base_model import describe_base
@@ -38,19 +37,6 @@ def processes() -> ForkServerContext:
         patch.setenv("PYTHONPATH", str(Path(registry_actor.__file__).parent), prepend=os.pathsep)
         forkserver.ensure_running()
     return context
-
-
-@pytest.fixture
-def run(processes: ForkServerContext) -> Run:
-    """Runs a function in a new process and returns its exit code; a negative one is a signal."""
-
-    def run_one(target: Callable[..., None], *arguments: Any) -> int | None:
-        process = processes.Process(target=target, args=arguments)
-        process.start()
-        process.join(60)
-        return process.exitcode
-
-    return run_one
 
 
 @pytest.fixture(scope="session")

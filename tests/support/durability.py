@@ -31,6 +31,8 @@ class Durability:
         self._own = (f"{root}/", str(root), str(root.parent), str(report))
         self._blobs = str(root / "blobs" / "sha256")
         self._database, self._log = str(root / "registry.db"), str(root / "registry.db-wal")
+        # Made anew from the tables.
+        self._derived = {str(root / name) for name in (".index.json.new", "ledger.jsonl", ".ledger.jsonl.new")}
         self._report, self._uploads = str(report), f"{root}/uploads/"
         # Directories whose names have to be there after a power cut.
         self._kept = {str(root.parent), str(root), str(root / "blobs"), self._blobs}
@@ -84,6 +86,9 @@ class Durability:
             # The system forgets what it could not write and reports it once; only writing again helps.
             # A directory cannot be written again; a file system that fails there stops on its own.
             self._lost |= {path} & self._unsynced
+            if path == self._log:
+                # The transaction failed with it; only what is written from now on can be promised.
+                self._unsynced.discard(path)
             return
         if path in self._lost:
             self.faults.append(f"{Path(path).name} counts as synced, although its first sync failed")
@@ -119,8 +124,9 @@ class Durability:
         if call.paths[0] != self._report:
             return
         self.acknowledged += 1
-        # A part file that was given up is relied on by nobody.
-        unsynced = [Path(path) for path in sorted(self._unsynced) if not path.startswith(self._uploads)]
+        # A part file that was given up is relied on by nobody, and what is derived is never promised.
+        promised = sorted(self._unsynced - self._derived)
+        unsynced = [Path(path) for path in promised if not path.startswith(self._uploads)]
         self.faults += [f"acknowledged before {path.name} is synced" for path in unsynced]
         self.faults += [f"acknowledged before the name {name} is durable" for name in self._new_names.values()]
         # Each is reported once.

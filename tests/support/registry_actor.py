@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -10,15 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from switchyard.registry.errors import GenerationMismatch
 from switchyard.registry.publishing.sessions import LEASE_S
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.steps import Step, ignore_step
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
-
-Run = Callable[..., int | None]
-"""Runs a function in a new process and returns its exit code."""
 
 NAME = AdapterName("team", "addresses")
 REF = AdapterRef.parse("team/addresses@prod")
@@ -55,24 +50,3 @@ def publish(registry: Registry, source: Path, key: str, **options: Any) -> int:
     if done.version is None:
         raise RuntimeError("a publish gave no version")
     return done.version.version
-
-
-def publish_many(root: Path, sources: list[Path], keys: list[str], report: Path) -> None:
-    with open_registry(root) as registry:
-        numbers = [publish(registry, source, key) for source, key in zip(sources, keys, strict=True)]
-    report.write_text(json.dumps(numbers))
-
-
-def move_many(root: Path, attempts: int, report: Path) -> None:
-    won = 0
-    with open_registry(root) as registry:
-        for attempt in range(attempts):
-            generation = registry.resolve(REF).alias_generation
-            try:
-                registry.set_alias(
-                    NAME, "prod", attempt % 2 + 1, expected_generation=generation, actor=str(os.getpid())
-                )
-                won += 1
-            except GenerationMismatch:
-                pass
-    report.write_text(json.dumps(won))

@@ -17,6 +17,7 @@ from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import GenerationMismatch
 from switchyard.registry.index.schema import VersionState
 from switchyard.registry.manifest import Lineage
+from switchyard.registry.storage.durable import mapped_os_errors
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.adapter_files import collect_files
 from switchyard.registry.verdicts import Findings
@@ -67,7 +68,8 @@ class PublishInPieces:
             NAME, files, base_digest=base.digest, lineage=Lineage(), idempotency_key=key, publisher="actor"
         )
         for entry in files if session.committed is None else ():
-            data = (source / entry.path).read_bytes()
+            with mapped_os_errors(f"reading {entry.path}"):
+                data = (source / entry.path).read_bytes()
             at = registry.query_upload(session.session_id, entry.digest)
             half = (at.committed_bytes + entry.size_bytes + 1) // 2
             for start, stop in ((at.committed_bytes, half), (half, entry.size_bytes)) if not at.complete else ():

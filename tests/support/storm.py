@@ -12,7 +12,6 @@ import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -20,7 +19,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-from registry_actor import NAME, REF, open_registry, publish
+from registry_actor import NAME, open_registry, publish
 from registry_oracle import count_versions, faults_of, lost
 from reports import Report, lines_of
 from scenarios import ALIAS, DAY_S
@@ -37,6 +36,7 @@ from switchyard.registry.errors import (
     UploadIncomplete,
     VersionDeleted,
     VersionInUse,
+    VersionNotFound,
     VersionYanked,
 )
 from switchyard.registry.index.schema import VersionState
@@ -48,6 +48,7 @@ LEASE_S = 0.6
 _KILL_CHANCE, _PAUSE_CHANCE, _PAUSE_S = 0.002, 0.05, 0.03
 _KILL_EVERY_S = (0.2, 0.8)
 _LIVE_VERSIONS = 6
+_TAKE_DOWN_CHANCE = 0.3
 _TRIES = 50
 # What another process may cause at any time; the client asks again, or leaves it.
 _AGAIN = (LeaseExpired, SessionClosed, UploadIncomplete, StoreBusy)
@@ -60,6 +61,7 @@ _NOT_NOW = (
     StoreBusy,
     VersionDeleted,
     VersionInUse,
+    VersionNotFound,
     VersionYanked,
 )
 
@@ -82,7 +84,15 @@ class Worker:
 
     def work(self, deadline_s: float) -> None:
         """Works until `time.monotonic()` is at the deadline, or until it is killed."""
-        calls: list[Callable[[Registry], None]] = [self._move, self._roll_back, self._withdraw, self._collect]
+        calls = (
+            self._move,
+            self._roll_back,
+            self._split,
+            self._take_down,
+            self._withdraw,
+            self._bring_back,
+            self._collect,
+        )
         with closing(self._report), open_registry(self._root, self._on_step, lease_s=LEASE_S) as registry:
             # So that deleted versions are purged within the storm.
             registry.states._undelete_s = LEASE_S
@@ -120,17 +130,28 @@ class Worker:
 
     def _move(self, registry: Registry) -> None:
         numbers = self._numbers(registry)
-        try:
-            generation = registry.resolve(REF).alias_generation
-        except AliasNotFound:
-            generation = 0
-        number = self._random.choice(numbers)
-        registry.set_alias(NAME, ALIAS, number, expected_generation=generation, actor=self._name)
-        self._report.add(promise={"kind": "move", "alias": ALIAS, "generation": generation + 1, "version": number})
+        # An alias that was taken down goes on counting, and 0 means that it is not there.
+        generation = max((alias.generation for alias in registry.aliases.all(NAME) if alias.name == ALIAS), default=0)
+        number = self._random.choice(numbers or [0])
+        moved = registry.set_alias(NAME, ALIAS, number, expected_generation=generation, actor=self._name).alias
+        self._moved(moved.generation, moved.version)
 
     def _roll_back(self, registry: Registry) -> None:
         moved = registry.aliases.rollback(NAME, ALIAS, actor=self._name, reason="storm").alias
-        promise = {"kind": "move", "alias": ALIAS, "generation": moved.generation, "version": moved.version}
+        self._moved(moved.generation, moved.version)
+
+    def _split(self, registry: Registry) -> None:
+        current = [alias.version for alias in registry.aliases.all(NAME) if alias.name == ALIAS]
+        number = self._random.choice([number for number in self._numbers(registry) if number not in current] or [0])
+        moved = registry.aliases.set_canary(NAME, ALIAS, number, 10, actor=self._name, reason="storm")
+        self._moved(moved.generation, moved.version)
+
+    def _take_down(self, registry: Registry) -> None:
+        if self._random.random() < _TAKE_DOWN_CHANCE:
+            self._moved(registry.aliases.delete(NAME, ALIAS, actor=self._name, reason="storm").generation, 0)
+
+    def _moved(self, generation: int, version: int) -> None:
+        promise = {"kind": "move", "alias": ALIAS, "generation": generation, "version": version}
         self._report.add(promise=promise)
 
     def _withdraw(self, registry: Registry) -> None:
@@ -142,6 +163,13 @@ class Worker:
             except VersionInUse:
                 continue
             self._report.add(promise={"kind": "state", "version": number, "state": str(to)})
+
+    def _bring_back(self, registry: Registry) -> None:
+        deleted = VersionState.DELETED
+        numbers = [found.version for found in registry.list_versions(NAME, 50)[0] if found.state is deleted]
+        for number in numbers[:1]:
+            found = registry.states.undelete(NAME, number, actor=self._name, reason="storm")
+            self._report.add(promise={"kind": "state", "version": number, "state": str(found.state)})
 
     def _collect(self, registry: Registry) -> None:
         registry.collector.collect(dry_run=False, grace_s=0.0, actor=self._name)
