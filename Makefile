@@ -86,4 +86,4 @@ fuzz: setup     ## 200,000 changed files of each kind through the gate and the r
 	@SWITCHYARD_FUZZ_RUNS=200000 $(BIN)/pytest tests/hostile/test_fuzz.py -q --durations=4 -o timeout=3600
 
 crash: setup    ## kill -9, power cuts and failing disks at every point, broken registries, a storm; ends with a summary
-	@start=$$(date +%s); $(BIN)/pytest tests/crash -q --crash-full; echo "crash tests took $$(( $$(date +%s) - start )) s"
+	@start=$$(date +%s); $(BIN)/pytest tests/crash -q --crash-full --timeout 3600; echo "crash tests took $$(( $$(date +%s) - start )) s"
