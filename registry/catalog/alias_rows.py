@@ -164,7 +164,9 @@ class AliasRows:
         event = self._remember(connection, place, cause, at_s, 0, {"canary_version": 0, "canary_percent": 0})
         self._on_step(Step.ALIAS_MOVED)
         self._announce(connection, ChangeKind.ALIAS_DELETED, place, event)
-        return self.history(connection, place.adapter_id, place.alias)[-1]
+        newest = _history.c.generation == place.generation + 1
+        query = sa.select(_history).where(_where(_history, place.adapter_id, place.alias), newest)
+        return _event(connection.execute(query).mappings().one())
 
     def all(self, connection: Connection, adapter_id: int) -> list[AliasRecord]:
         """Returns the aliases of an adapter, by name."""
@@ -175,6 +177,12 @@ class AliasRows:
         """Returns every move of an alias, oldest first; none when it never existed."""
         query = sa.select(_history).where(_where(_history, adapter_id, alias)).order_by(_history.c.generation)
         return [_event(row) for row in connection.execute(query).mappings()]
+
+    def steps(self, connection: Connection, adapter_id: int, alias: str) -> list[tuple[AliasEventKind, int]]:
+        """Returns kind and version of every move, oldest first; what a rollback needs of the history."""
+        query = sa.select(_history.c.kind, _history.c.to_version).where(_where(_history, adapter_id, alias))
+        rows = connection.execute(query.order_by(_history.c.generation))
+        return [(AliasEventKind(row.kind), row.to_version) for row in rows]
 
     def _remember(
         self,

@@ -158,9 +158,7 @@ class Aliases:
         with self._writing(alias) as connection:
             place, _ = self._existing(connection, name, alias)
             require_generations([(place, expected_generation)])
-            steps = trail(
-                (event.kind, event.to_version) for event in self._rows.history(connection, place.adapter_id, alias)
-            )
+            steps = trail(self._rows.steps(connection, place.adapter_id, alias))
             number = rollback_target(steps, lambda version: self._servable(connection, name, version))
             if number is None:
                 raise NothingToRollBack(
