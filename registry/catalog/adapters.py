@@ -70,7 +70,8 @@ def _stretches(namespace: str | None, after: AdapterName | None) -> list[sa.Colu
     at the first adapter every time.
     """
     if after is None:
-        return [_namespace.c.name == namespace if namespace else sa.true()]
+        # Without a bound on the name, SQLite begins at the adapters and sorts all of them.
+        return [_namespace.c.name == namespace if namespace else _namespace.c.name > ""]
     rest = sa.and_(_namespace.c.name == after.namespace, _adapter.c.name > after.adapter)
     later = _namespace.c.name > after.namespace
     if not namespace:

@@ -111,7 +111,9 @@ def _indexed(term: Term) -> sa.Select[tuple[int]] | None:
     if term.field is Field.ALIAS:
         return sa.select(_alias.c.version_id).where(_fits(_alias.c.name, term.patterns[0]))
     if term.field in {Field.NAME, Field.NAMESPACE}:
-        return sa.select(_version.c.id.label("version_id")).where(_condition(term))
+        # Joined, so that a whole name is looked up in each namespace and not in each version.
+        mine = sa.and_(_namespace.c.id == _adapter.c.namespace_id, _version.c.adapter_id == _adapter.c.id)
+        return sa.select(_version.c.id.label("version_id")).where(mine, _named(term))
     return None
 
 
@@ -120,20 +122,17 @@ def _condition(term: Term) -> _Condition:
     return _CONDITIONS[term.field](term)
 
 
-def _name(term: Term) -> _Condition:
-    namespace, adapter = term.patterns
-    return _is_of(sa.and_(_fits(_namespace.c.name, namespace), _fits(_adapter.c.name, adapter)))
-
-
-def _in_namespace(term: Term) -> _Condition:
-    return _is_of(_fits(_namespace.c.name, term.patterns[0]))
-
-
-def _is_of(condition: _Condition) -> _Condition:
-    """Whether the adapter of a version, and its namespace, meet a condition."""
+def _has_name(term: Term) -> _Condition:
     return sa.exists().where(
-        _adapter.c.id == _version.c.adapter_id, _namespace.c.id == _adapter.c.namespace_id, condition
+        _adapter.c.id == _version.c.adapter_id, _namespace.c.id == _adapter.c.namespace_id, _named(term)
     )
+
+
+def _named(term: Term) -> _Condition:
+    if term.field is Field.NAMESPACE:
+        return _fits(_namespace.c.name, term.patterns[0])
+    namespace, adapter = term.patterns
+    return sa.and_(_fits(_namespace.c.name, namespace), _fits(_adapter.c.name, adapter))
 
 
 def _has_tag(term: Term) -> _Condition:
@@ -204,8 +203,8 @@ def _fits(column: sa.ColumnElement[str], pattern: Pattern) -> _Condition:
 _RELATIONS: Mapping[Field, str] = MappingProxyType({Field.DATASET: "dataset", Field.PARENT: "parent"})
 _CONDITIONS: Mapping[Field, Callable[[Term], _Condition]] = MappingProxyType(
     {
-        Field.NAME: _name,
-        Field.NAMESPACE: _in_namespace,
+        Field.NAME: _has_name,
+        Field.NAMESPACE: _has_name,
         Field.TAG: _has_tag,
         Field.METRIC: _has_metric,
         Field.DATASET: _has_link,
