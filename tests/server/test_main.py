@@ -26,6 +26,7 @@ from switchyard.server.config import ServerConfig
 from switchyard.server.engine.types import StepOutput, StepPlan
 from switchyard.server.errors import BaseUnreadable
 from switchyard.server.model.runner import ModelRunner
+from switchyard.server.rpc.registry.services import REGISTRY_SERVICES
 
 pytestmark = pytest.mark.asyncio
 
@@ -135,7 +136,7 @@ async def test_health_and_schema_can_be_asked_for(base: Path, tmp_path: Path) ->
     async with serving(config(base, tmp_path)) as server:
         async with grpc.aio.insecure_channel(server.addresses.health) as probes:
             health = health_pb2_grpc.HealthStub(probes)
-            for name in ("", main.INFERENCE, main.REGISTRY, main.ADMIN):
+            for name in ("", main.INFERENCE, main.ADMIN, *REGISTRY_SERVICES):
                 answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
         asking = reflection_pb2_grpc.ServerReflectionStub(server.channel).ServerReflectionInfo()
@@ -143,7 +144,7 @@ async def test_health_and_schema_can_be_asked_for(base: Path, tmp_path: Path) ->
         services = {service.name for service in (await asking.read()).list_services_response.service}
         await server.admin.Drain(admin_pb2.DrainRequest(grace_s=1))
         assert await server.task == 0
-    assert {main.INFERENCE, main.REGISTRY, main.ADMIN} <= services
+    assert {main.INFERENCE, main.ADMIN, *REGISTRY_SERVICES} <= services
 
 
 async def test_a_taken_port_is_found_before_the_base_is_loaded(
