@@ -20,6 +20,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from switchyard.registry.catalog import usage
 from switchyard.registry.errors import BackupBroken, BlobCorrupt, DestinationExists, StorageError
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import Change, ChangeKind
@@ -109,6 +110,7 @@ def _rebuild(index: Index, blobs: BlobStore, ledger: Path, actor: str) -> Rebuil
     with index.write() as connection:
         lost = _replay_all(connection, ledger)
         present = _settle_blobs(connection, blobs, stored)
+        _count_usage(connection)
         revision = connection.execute(sa.select(schema.clock.c.rev)).scalar_one()
         payload: dict[str, Json] = {"revision": revision, "from": LEDGER, "lost": len(lost)}
         index.announce(connection, Change(ChangeKind.RESTORED, actor, payload=payload))
@@ -191,12 +193,19 @@ def _settle_blobs(connection: Connection, blobs: BlobStore, stored: Mapping[str,
         if sound and found is not None and row["digest"] in manifests:
             sound = _is_sound(blobs, found)
         present += sound
-        values = {
-            "state": BlobState.PRESENT if sound else BlobState.CORRUPT,
-            "physical_key": found.physical_key if found is not None else "",
-        }
-        connection.execute(sa.update(blob).where(blob.c.digest == row["digest"]).values(**values))
+        state = BlobState.PRESENT if sound else BlobState.CORRUPT
+        key = found.physical_key if found is not None else ""
+        if (row["state"], row["physical_key"]) != (state, key):
+            same = blob.c.digest == row["digest"]
+            connection.execute(sa.update(blob).where(same).values(state=state, physical_key=key))
     return present
+
+
+def _count_usage(connection: Connection) -> None:
+    namespace = schema.namespace
+    for row_id in connection.execute(sa.select(namespace.c.id)).scalars().all():
+        counted = sa.update(namespace).where(namespace.c.id == row_id)
+        connection.execute(counted.values(used_bytes=usage.counted_bytes(connection, row_id)))
 
 
 def _link_blobs(index: Index, source: FileBlobs, copy: FileBlobs) -> None:

@@ -1,7 +1,7 @@
 """Making a change again from its event: one function for each kind that changes rows.
 
 Each writes what the first writer wrote; none of them judges, because the change
-was allowed when it was made.
+was allowed when it was made. What namespaces hold is counted once, in the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from types import MappingProxyType
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from switchyard.registry.catalog import usage
 from switchyard.registry.catalog.namespaces import namespace_row
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import ChangeKind
@@ -108,11 +107,9 @@ def _base_registered(event: Replayed) -> None:
 
 def _version_created(event: Replayed) -> None:
     draft, created_at_s = _draft(event), event.seconds("created_at_s")
-    for _, digest, size_bytes in draft.blobs():
-        keep_blob(event.connection, digest, size_bytes, created_at_s)
+    keep_blobs(event.connection, {digest: size_bytes for _, digest, size_bytes in draft.blobs()}, created_at_s)
     adapter_id, number = adapter_row(event.connection, draft.name, created_at_s), event.number("version")
-    version_id = insert_version(event.connection, draft, adapter_id, number, created_at_s)
-    usage.charge(event.connection, version_id, +1)
+    insert_version(event.connection, draft, adapter_id, number, created_at_s)
     counted = sa.update(_adapter).where(_adapter.c.id == adapter_id)
     event.connection.execute(counted.values(next_version=number + 1, updated_at_s=created_at_s))
 
@@ -166,17 +163,14 @@ def _hold_again(event: Replayed, version_id: int) -> None:
         made.c.adapter == event.adapter,
     )
     created = [row for row in event.connection.execute(query).scalars() if row["digest"] == event.payload["digest"]]
-    for file in replace(event, payload=created[0]).objects("files"):
-        digest, path = str(file["digest"]), str(file["path"])
-        keep_blob(event.connection, digest, int(str(file["size_bytes"])), event.at_s)
-        row = {"version_id": version_id, "path": path, "digest": digest}
-        event.connection.execute(sa.insert(schema.version_blob).values(**row))
-    usage.charge(event.connection, version_id, +1)
+    files = replace(event, payload=created[0]).objects("files")
+    keep_blobs(event.connection, {str(file["digest"]): int(str(file["size_bytes"])) for file in files}, event.at_s)
+    rows = [{"version_id": version_id, "path": file["path"], "digest": file["digest"]} for file in files]
+    event.connection.execute(sa.insert(schema.version_blob), rows)
 
 
 def _version_purged(event: Replayed) -> None:
     version_id = event.version_id(event.number("version"))
-    usage.charge(event.connection, version_id, -1)
     held = schema.version_blob
     event.connection.execute(sa.delete(held).where(held.c.version_id == version_id))
     purged = sa.update(_version).where(_version.c.id == version_id)
@@ -240,7 +234,7 @@ def _alias_policy(event: Replayed) -> None:
 
 def _statement_attached(event: Replayed) -> None:
     digest = event.text("digest")
-    keep_blob(event.connection, digest, event.number("size_bytes"), event.at_s)
+    keep_blobs(event.connection, {digest: event.number("size_bytes")}, event.at_s)
     columns = (column.name for column in schema.statement.columns if column.name in event.payload)
     row = {name: event.payload[name] for name in columns}
     event.connection.execute(sa.insert(schema.statement).values(**row, blob_digest=digest))
@@ -277,11 +271,16 @@ def _is_rule(rule: Mapping[str, Json]) -> sa.ColumnElement[bool]:
     return sa.and_(*(schema.access_grant.c[name] == value for name, value in rule.items()))
 
 
-def keep_blob(connection: Connection, digest: str, size_bytes: int, created_at_s: float) -> None:
-    """Writes the row of a blob if there is none yet; whether the bytes are there is looked at in the end."""
-    if connection.execute(sa.select(_blob.c.digest).where(_blob.c.digest == digest)).first() is None:
-        row = {"digest": digest, "size_bytes": size_bytes, "state": BlobState.PRESENT, "created_at_s": created_at_s}
-        connection.execute(sa.insert(_blob).values(**row))
+def keep_blobs(connection: Connection, sizes: Mapping[str, int], created_at_s: float) -> None:
+    """Writes the rows of blobs that have none yet; whether the bytes are there is looked at in the end."""
+    known = set(connection.execute(sa.select(_blob.c.digest).where(_blob.c.digest.in_(sizes))).scalars())
+    rows = [
+        {"digest": digest, "size_bytes": size_bytes, "state": BlobState.PRESENT, "created_at_s": created_at_s}
+        for digest, size_bytes in sizes.items()
+        if digest not in known
+    ]
+    if rows:
+        connection.execute(sa.insert(_blob), rows)
 
 
 _CHANGES: Mapping[ChangeKind, Callable[[Replayed], None]] = MappingProxyType(
