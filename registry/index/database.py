@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, RootTransaction
 
 from switchyard.registry.errors import SchemaUnknown, StoreBusy
 from switchyard.registry.index import audit, schema
@@ -141,8 +141,8 @@ class Index:
     @contextmanager
     def _transaction(self, begins: tuple[str, ...]) -> Iterator[Connection]:
         try:
-            connection = self._begun(begins)
-            with connection, connection.get_transaction() or connection.begin():
+            transaction = self._begun(begins)
+            with transaction.connection as connection, transaction:
                 yield connection
         except sa.exc.DBAPIError as error:
             refused = self._dialect.storage_error(error.orig) if error.orig is not None else None
@@ -152,20 +152,22 @@ class Index:
         except sa.exc.TimeoutError as error:
             raise StoreBusy("every connection to the registry's database is in use; try again") from error
 
-    def _begun(self, begins: tuple[str, ...]) -> Connection:
-        """A connection in a transaction. One that the pool had kept may be dead; the next one is new."""
-        for is_last in (False, True):
-            connection = self._dialect.engine.connect().execution_options(**{BEGINS: begins})
-            try:
-                connection.begin()
-            except BaseException as error:
-                connection.close()
-                dead = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
-                if is_last or not dead:
-                    raise
-            else:
-                break
-        return connection
+    def _begun(self, begins: tuple[str, ...]) -> RootTransaction:
+        """Begins a transaction. A connection that the pool had kept may be dead; the next one is new."""
+        try:
+            return self._begin(begins)
+        except sa.exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return self._begin(begins)
+
+    def _begin(self, begins: tuple[str, ...]) -> RootTransaction:
+        connection = self._dialect.engine.connect().execution_options(**{BEGINS: begins})
+        try:
+            return connection.begin()
+        except BaseException:
+            connection.close()
+            raise
 
 
 def _revision(connection: Connection) -> str | None:

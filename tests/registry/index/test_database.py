@@ -19,6 +19,7 @@ from switchyard.registry.errors import StorageFailed, StorageFull, StoreBusy
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
+from switchyard.registry.index.feed import Bookmark, Feed
 from switchyard.registry.index.postgres import PostgresDialect
 from switchyard.registry.store import Registry
 
@@ -244,6 +245,21 @@ def test_connections_that_died_in_the_pool_are_replaced(index: Index, postgres: 
             plain.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s", (name,))
         with begin() as connection:
             assert connection.execute(REVISION).scalar_one() == 1
+
+
+@on_postgres
+def test_a_watch_outlives_its_connections(index: Index, connect: object, postgres: PostgresServer) -> None:
+    with index.read() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+    other: Index = connect()  # type: ignore[operator]
+    with closing(Feed(index).watch(0, stop=threading.Event())) as watch:
+        assert next(watch) == Bookmark(0)
+        for revision in range(1, 4):
+            with postgres.connect() as plain:
+                query = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
+                plain.execute(query, (name,))
+            announce(other)
+            assert next(watch).revision == revision
 
 
 @on_postgres

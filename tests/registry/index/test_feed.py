@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 from databases import on_both
-from postgres import PostgresServer
 
 from switchyard.registry.errors import ArgumentInvalid, RevisionCompacted, StorageFailed
 from switchyard.registry.index import feed as feed_module
@@ -218,22 +217,3 @@ def test_a_database_that_stays_away_ends_the_watch(index: Index, feed: Feed, mon
     index.wakeup.poke()
     with pytest.raises(StorageFailed, match="gone"):
         next(watch)
-
-
-def test_a_watch_outlives_its_connections(
-    database: str, index: Index, feed: Feed, connect: Callable[[], Index], request: pytest.FixtureRequest
-) -> None:
-    if database == "sqlite":
-        pytest.skip("a file has no connection to lose")
-    postgres: PostgresServer = request.getfixturevalue("postgres")
-    with index.read() as connection:
-        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
-    other = connect()
-    with closing(feed.watch(0, stop=NEVER)) as watch:
-        assert taken(watch, 1) == [None]
-        for revision in range(1, 4):
-            with postgres.connect() as plain:
-                query = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
-                plain.execute(query, (name,))
-            announce(other, X)
-            assert taken(watch, 1) == [revision]
