@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.engine import RowMapping
+from sqlalchemy.engine import Connection, RowMapping
 
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import AuditBroken, BlobCorrupt, StorageError
@@ -29,6 +29,7 @@ from switchyard.registry.upkeep.findings import Finding, FindingKind, FsckReport
 from switchyard.registry.upkeep.row_checks import ROW_CHECKS, named_versions
 
 _blob, _held = schema.blob, schema.version_blob
+_BATCH = 500
 
 
 class Inspector:
@@ -109,13 +110,15 @@ class Inspector:
         columns = (version.c.id, version.c.manifest_digest, version.c.base_digest, version.c.lineage)
         whole = named_versions(*columns).where(version.c.state != VersionState.PURGED).order_by(version.c.id)
         with self._index.read() as connection:
-            for row in connection.execute(whole).mappings().all():
-                held = sa.select(_held.c.path, _held.c.digest, _blob.c.size_bytes).join(_blob)
-                blobs = connection.execute(held.where(_held.c.version_id == row["id"])).mappings().all()
-                fault = _manifest_fault(row, blobs)
-                if fault:
-                    subject = f"{row['namespace']}/{row['adapter']}:{row['version']}"
-                    yield Finding(FindingKind.MANIFEST, subject, f"{fault}; restore a backup")
+            rows = connection.execute(whole).mappings().all()
+            for start in range(0, len(rows), _BATCH):
+                batch = rows[start : start + _BATCH]
+                held = _held_by(connection, [row["id"] for row in batch])
+                for row in batch:
+                    fault = _manifest_fault(row, held.get(row["id"], []))
+                    if fault:
+                        subject = f"{row['namespace']}/{row['adapter']}:{row['version']}"
+                        yield Finding(FindingKind.MANIFEST, subject, f"{fault}; restore a backup")
 
     def _leftovers(self) -> Iterator[Finding]:
         now_s = self._index.now()
@@ -146,6 +149,14 @@ def fsck(root: Path, *, deep: bool = False) -> FsckReport:
         return FsckReport(deep, 0, 0, (missing,))
     with closing(Index(location.dialect())) as index:
         return Inspector(index, open_blobs(location.blobs, location.root)).fsck(deep=deep)
+
+
+def _held_by(connection: Connection, version_ids: Sequence[int]) -> dict[int, list[RowMapping]]:
+    query = sa.select(_held, _blob.c.size_bytes).join(_blob).where(_held.c.version_id.in_(version_ids))
+    found: dict[int, list[RowMapping]] = {}
+    for row in connection.execute(query).mappings():
+        found.setdefault(row["version_id"], []).append(row)
+    return found
 
 
 def _manifest_fault(version: RowMapping, blobs: Sequence[RowMapping]) -> str:

@@ -120,20 +120,23 @@ class Retention:
 
 
 def _candidates(connection: Connection, namespace: str) -> list[tuple[AdapterName, list[Candidate]]]:
-    in_use = sa.or_(_alias.c.version_id == _version.c.id, _alias.c.canary_version_id == _version.c.id)
-    tagged = sa.exists().where(_tag.c.version_id == _version.c.id, _tag.c.key == KEEP_TAG)
-    held = sa.or_(sa.exists().where(in_use), tagged).label("held")
-    query = named_versions(_version.c.created_at_s, _version.c.state, held)
-    rows = connection.execute(
-        query.where(schema.namespace.c.name == namespace).order_by(schema.adapter.c.name, _version.c.version)
-    ).mappings()
-    return [
-        (
-            AdapterName(namespace, adapter),
-            [
-                Candidate(row["version"], row["created_at_s"], VersionState(row["state"]), bool(row["held"]))
-                for row in versions
-            ],
-        )
-        for adapter, versions in groupby(rows, lambda row: str(row["adapter"]))
-    ]
+    here = named_versions(_version.c.id, _version.c.created_at_s, _version.c.state)
+    query = here.where(schema.namespace.c.name == namespace).order_by(schema.adapter.c.name, _version.c.version)
+    rows = connection.execute(query).mappings().all()
+    held = _held(connection)
+    found: list[tuple[AdapterName, list[Candidate]]] = []
+    for adapter, versions in groupby(rows, lambda row: str(row["adapter"])):
+        candidates = [
+            Candidate(row["version"], row["created_at_s"], VersionState(row["state"]), row["id"] in held)
+            for row in versions
+        ]
+        found.append((AdapterName(namespace, adapter), candidates))
+    return found
+
+
+def _held(connection: Connection) -> set[int]:
+    """Rows of all versions that an alias, a split or the tag holds; few beside all versions."""
+    aliased = sa.select(_alias.c.version_id)
+    split = sa.select(_alias.c.canary_version_id).where(_alias.c.canary_version_id.is_not(None))
+    tagged = sa.select(_tag.c.version_id).where(_tag.c.key == KEEP_TAG)
+    return {int(row[0]) for query in (aliased, split, tagged) for row in connection.execute(query)}
