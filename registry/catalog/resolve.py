@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from switchyard.registry.catalog.canary import choose
@@ -12,6 +13,13 @@ from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
 from switchyard.registry.records import ResolvedAdapter
 from switchyard.registry.refs import AdapterRef
+
+# Built once: putting a query together takes longer than running it.
+_ALIAS_OF_NAME = alias_query().where(
+    schema.namespace.c.name == sa.bindparam("namespace"),
+    schema.adapter.c.name == sa.bindparam("adapter"),
+    schema.alias.c.name == sa.bindparam("alias"),
+)
 
 
 def resolve(
@@ -52,12 +60,8 @@ def _second_version(connection: Connection, ref: AdapterRef, session_key: str) -
     """Returns the row of the second version of a split when the session gets it."""
     if session_key == "":
         return None
-    query = alias_query().where(
-        schema.namespace.c.name == ref.namespace,
-        schema.adapter.c.name == ref.adapter,
-        schema.alias.c.name == ref.alias,
-    )
-    row = connection.execute(query).mappings().one()
+    named = {"namespace": ref.namespace, "adapter": ref.adapter, "alias": ref.alias}
+    row = connection.execute(_ALIAS_OF_NAME, named).mappings().one()
     alias = alias_record(row)
     if choose(alias, session_key) == alias.version:
         return None
