@@ -81,6 +81,7 @@ parity: setup   ## parity with PEFT on the adapters of the last demo, as a table
 
 bench: setup    ## the committed measurements, made again
 	@PYTHONPATH=bench $(BIN)/python bench/run.py
+	@PYTHONPATH=bench/registry $(BIN)/python bench/registry/run.py
 
 fuzz: setup     ## 200,000 changed files of each kind through the gate and the reader of configurations
 	@SWITCHYARD_FUZZ_RUNS=200000 $(BIN)/pytest tests/hostile/test_fuzz.py -q --durations=4 -o timeout=3600
