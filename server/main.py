@@ -258,6 +258,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
             registry_pool=stack.enter_context(ThreadPoolExecutor(_REGISTRY_THREADS, "registry")),
             tokenizer_pool=stack.enter_context(ThreadPoolExecutor(_TOKENIZER_THREADS, "tokenizer")),
         )
+        around.registry.reserve.fill()
         app = GrpcApp(
             [INFERENCE, ADMIN, *REGISTRY_SERVICES],
             live,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import typer
 
-from switchyard.registry.commands import founding, moving, people, proving
+from switchyard.registry.commands import founding, moving, proving
+from switchyard.registry.commands.people import app as access_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,4 +27,4 @@ for _command in (
     moving.rebuild_index,
 ):
     app.command(_command.__name__.replace("_", "-"))(_command)
-app.add_typer(people.app, name="access")
+app.add_typer(access_app, name="access")
