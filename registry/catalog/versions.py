@@ -43,7 +43,7 @@ _RECORDS = (
     .join(_namespace, _namespace.c.id == _adapter.c.namespace_id)
 )
 _BY_ID = _RECORDS.where(_version.c.id == sa.bindparam("id"))
-_IDS = sa.bindparam("ids", expanding=True)
+_IDS: sa.BindParameter[list[int]] = sa.bindparam("ids", expanding=True)
 _FILES = (
     sa.select(_held.c.version_id, _held.c.path, _held.c.digest, schema.blob.c.size_bytes)
     .join(schema.blob, schema.blob.c.digest == _held.c.digest)

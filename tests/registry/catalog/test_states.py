@@ -236,6 +236,18 @@ def test_quarantine_does_not_wait_for_aliases(
     assert three.resolve(PROD).version.version == 2
 
 
+def test_the_second_version_of_a_split_stays_too(
+    three: Registry, name: AdapterName, move: Callable[..., VersionRecord]
+) -> None:
+    three.set_alias(name, "prod", 1, actor="ann")
+    three.aliases.set_canary(name, "prod", 2, 10, actor="ann", reason="try it")
+    with pytest.raises(VersionInUse, match="prod"):
+        move(2, S.YANKED)
+    assert move(2, S.YANKED, move_aliases_to=3).state is S.YANKED
+    (alias,) = three.aliases.all(name)
+    assert (alias.version, alias.canary, alias.generation) == (1, None, 3)
+
+
 def test_what_is_servable_needs_no_move() -> None:
     """A move between the servable states must never be refused for an alias."""
     assert {state for state in SERVABLE if MOVES[state] & SERVABLE} == SERVABLE
