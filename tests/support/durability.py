@@ -85,10 +85,10 @@ class Durability:
         if not call.ok:
             # The system forgets what it could not write and reports it once; only writing again helps.
             # A directory cannot be written again; a file system that fails there stops on its own.
-            self._lost |= {path} & self._unsynced
             if path == self._log:
-                # The transaction failed with it; only what is written from now on can be promised.
+                # The transaction failed with it and is not read again; earlier ones had their own syncs.
                 self._unsynced.discard(path)
+            self._lost |= {path} & self._unsynced
             return
         if path in self._lost:
             self.faults.append(f"{Path(path).name} counts as synced, although its first sync failed")
