@@ -202,9 +202,7 @@ def _refusal(need: Need, absent: type[NotFound], caller: Principal) -> AccessErr
 
 
 def _may_see(need: Need, grants: tuple[Grant, ...]) -> bool:
-    if need.scope is Scope.READ or not need.owners:
-        return False
-    return Need(Scope.READ, need.owners, need.subject).met_by(grants)
+    return need.scope is not Scope.READ and Need(Scope.READ, need.owners, need.subject).met_by(grants)
 
 
 def _is_private(context: Context) -> bool:
