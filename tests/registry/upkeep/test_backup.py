@@ -306,3 +306,30 @@ def test_from_sqlite_to_postgresql_and_back(
         assert rows_of(back, *CHANGED) == after
         assert back.inspector.fsck(deep=True).findings == ()
         assert back.list_versions(name)[0][0].version == 5
+
+
+def test_a_version_that_is_published_while_blobs_are_copied(
+    lived_in: Registry,
+    base: BaseModelSpec,
+    name: AdapterName,
+    adapter: Make,
+    dest: Path,
+    tmp_path: Path,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is in the next backup. With the blobs first, its rows would be in this one, without its bytes."""
+    stream, published = lived_in._blobs.stream, []
+
+    def publish_meanwhile(*arguments: object, **options: object) -> object:
+        if not published:
+            published.append(publish(lived_in, base, name, adapter(9)))
+        return stream(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lived_in._blobs, "stream", publish_meanwhile)
+    lived_in.backups.write(dest)
+    assert restore(dest, tmp_path / "again", actor="ops", clock=clock).versions == 5
+    lived_in.backups.write(dest)
+    assert restore(dest, tmp_path / "later", actor="ops", clock=clock).versions == 6
+    with reopened(tmp_path / "later", clock) as later:
+        assert later.inspector.fsck(deep=True).findings == ()
