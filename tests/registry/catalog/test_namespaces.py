@@ -122,7 +122,7 @@ def test_records(registry: Registry, publish: Callable[..., None]) -> None:
     assert (changed.kind, changed.namespace, changed.payload) == (
         "namespace.changed",
         "new",
-        {"policy": policy.document()},
+        {"policy": policy.document(), "created_at_s": new.created_at_s},
     )
     with pytest.raises(NamespaceNotFound):
         registry.namespaces.get("nobody")
