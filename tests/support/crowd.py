@@ -60,12 +60,21 @@ def follow(root: Path, patience: int, report: Path) -> None:
     The report has every event: revision, kind, and the version or the generation.
     """
     seen, events = 0, []
-    with open_registry(root) as registry:
+    with opened(root) as registry:
         while not events or events[-1][1] != END:
             for event in _some(registry.feed.watch(seen, stop=threading.Event()), patience):
                 seen = event.revision
                 events.append([seen, *_told(event)])
     report.write_text(json.dumps(events))
+
+
+def opened(root: Path) -> Registry:
+    """Opens the registry, when its database is there again."""
+    while True:
+        try:
+            return open_registry(root)
+        except (StorageFailed, StoreBusy):
+            time.sleep(0.05)
 
 
 def _some(watch: object, count: int) -> list[Event]:
@@ -94,7 +103,7 @@ def publish_whatever_happens(root: Path, sources: list[Path], share: int, count:
             key, number = f"{share}-{turn}", 0
             while not number:
                 try:
-                    registry = registry or open_registry(root)
+                    registry = registry or opened(root)
                     lineage = Lineage(code_commit=key)
                     number = publish(registry, sources[turn % len(sources)], key, lineage=lineage)
                 except (StorageFailed, StoreBusy):
