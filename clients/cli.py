@@ -22,6 +22,7 @@ from switchyard.clients.commands import (
     finding,
     lifecycle,
     operating,
+    owning,
     publishing,
     serving,
     stating,
@@ -100,7 +101,7 @@ app.command(rich_help_panel=OPERATIONS_PANEL)(operating.gc)
 app.command(rich_help_panel=OPERATIONS_PANEL)(operating.scrub)
 app.command(rich_help_panel=OPERATIONS_PANEL)(operating.retention)
 app.command(rich_help_panel=OPERATIONS_PANEL)(operating.audit)
-app.command(rich_help_panel=OPERATIONS_PANEL)(finding.namespaces)
+app.add_typer(owning.app, name="namespace", rich_help_panel=OPERATIONS_PANEL)
 app.command(rich_help_panel=SERVING_PANEL)(serving.generate)
 app.command(rich_help_panel=SERVING_PANEL)(serving.status)
 app.command(rich_help_panel=DEMO_PANEL)(demonstration.demo)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from switchyard.clients.aliases import AliasPolicy
 from switchyard.clients.answers import short_digest
-from switchyard.clients.catalog import Comparison, Impact, Namespace
+from switchyard.clients.catalog import Comparison, Impact, Namespace, NamespacePolicy
 from switchyard.clients.records import Alias
 from switchyard.clients.render import facts_table, lined_table, minute, moment, row, size
 from switchyard.clients.statements import Statement
@@ -78,6 +78,24 @@ def namespaces_table(found: Sequence[Namespace]) -> Table:
         quota = size(one.quota_bytes) if one.quota_bytes is not None else "no limit"
         row(table, one.name, size(one.used_bytes), quota, minute(one.created_at_s))
     return table
+
+
+def rules_table(policy: NamespacePolicy) -> Table:
+    """The rules of a namespace, one per line."""
+    kept = [f"the newest {policy.keep_last}"] if policy.keep_last else []
+    kept += [f"everything for {policy.keep_days:g} days"] if policy.keep_days else []
+    return facts_table(
+        {
+            "retention keeps": ", ".join(kept) or "everything",
+            "protected aliases": ", ".join(policy.protected_aliases),
+            "statements": ", ".join(policy.required_statements),
+            "promoter": "not the publisher" if policy.distinct_promoter else "",
+            "signers": "\n".join(policy.signers),
+            "approvals": str(policy.min_approvals) if policy.min_approvals else "",
+            "trusted keys": str(len(policy.trusted_keys)) if policy.trusted_keys else "none",
+            "publishing": "signed versions only" if policy.signed_publish else "signed or not",
+        }
+    )
 
 
 def statements_table(found: Sequence[Statement]) -> Table:

@@ -1,4 +1,4 @@
-"""`search`, `diff`, `impacted-by`, `card`, `tag` and `namespaces`: what is known of versions."""
+"""`search`, `diff`, `impacted-by`, `card` and `tag`: what is known of versions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from switchyard.clients.commands.options import JsonOption, RefArgument, pairs
-from switchyard.clients.registry_tables import comparison_tables, impact_table, namespaces_table
+from switchyard.clients.registry_tables import comparison_tables, impact_table
 from switchyard.clients.render import adapters_table, console, print_json, version_table, versions_table
 from switchyard.clients.where import RegistryOption, ServerOption, choose, open_registry
 
@@ -119,26 +119,3 @@ def tag(
         if description is not None or owner is not None:
             found = client.catalog.describe(name, description=description, owner=owner)
     print_json(found) if as_json else console().print(adapters_table([found]))
-
-
-def namespaces(
-    context: typer.Context,
-    quota: Annotated[
-        str, typer.Option(metavar="NS=BYTES", help="Set what a namespace may hold; NS= takes the limit away.")
-    ] = "",
-    server: ServerOption = None,
-    registry: RegistryOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List namespaces and what they hold, or set a quota."""
-    name, equals, limit = quota.partition("=")
-    if quota and (not equals or not name or (limit and not limit.isdecimal())):
-        raise typer.BadParameter(
-            f"found {quota!r}, expected a namespace and bytes, like team=1000000000.",
-            ctx=context,
-            param_hint="--quota",
-        )
-    with open_registry(choose(context, server, registry)) as client:
-        changed = [client.catalog.set_quota(name, int(limit) if limit else None)] if quota else []
-        found = changed or client.catalog.namespaces()
-    print_json(found) if as_json else console().print(namespaces_table(found))
