@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Final
 
 from rich.table import Table
 
@@ -15,6 +16,29 @@ from switchyard.clients.render import facts_table, lined_table, minute, moment, 
 from switchyard.clients.statements import Statement
 from switchyard.clients.upkeep import AuditEvent, Collection, Scrub
 from switchyard.clients.watching import WatchEvent
+
+_TELLING: Final = (
+    "alias",
+    "version",
+    "state",
+    "from_version",
+    "to_version",
+    "generation",
+    "canary_version",
+    "canary_percent",
+    "name",
+    "action",
+    "principal",
+    "kind",
+    "approver",
+    "tool",
+    "signer",
+    "digest",
+    "quota_bytes",
+    "reason",
+    "note",
+)
+"""Keys of payloads that tables show, in this order; zero and empty are left out."""
 
 
 def aliases_table(found: Sequence[Alias]) -> Table:
@@ -153,15 +177,14 @@ def scrub_line(done: Scrub) -> str:
 
 
 def _facts(document: str) -> str:
-    """The short facts of a JSON object: no lists, no objects, nothing long."""
+    """What a person wants to know of a JSON object; the rest is there with --json."""
     try:
         found = json.loads(document or "{}")
     except ValueError:
         return ""
-    pairs = found.items() if isinstance(found, dict) else ()
-    shown = {key: short_digest(value) if _is_digest(value) else value for key, value in pairs}
-    plain = {key: value for key, value in shown.items() if isinstance(value, str | int | float) and value != ""}
-    return ", ".join(f"{key}={value}" for key, value in plain.items() if len(str(value)) <= 60)
+    facts = {key: found[key] for key in _TELLING if found.get(key)} if isinstance(found, dict) else {}
+    plain = {key: value for key, value in facts.items() if isinstance(value, str | int | float)}
+    return ", ".join(f"{key}={short_digest(value) if _is_digest(value) else value}" for key, value in plain.items())
 
 
 def _is_digest(value: object) -> bool:

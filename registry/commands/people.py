@@ -50,7 +50,7 @@ def add(
     with Registry.open(registry) as opened:
         opened.access.create_principal(name, actor=_ACTOR)
         grants = opened.access.assign_role(name, role, namespace, actor=_ACTOR) if role is not None else ()
-    say(f"{name} may {'; '.join(map(str, grants)) if grants else 'do nothing yet'}")
+    say(f"{name}: {'; '.join(map(str, grants)) or 'may do nothing yet'}")
 
 
 @app.command("grant")
