@@ -121,10 +121,11 @@ class RegistryClient:
             files=[pb.FileRef(path=f.path, digest=f.digest, size_bytes=f.size_bytes) for f in files],
             base_digest=base_digest or provenance.base_digest or self._only_base_digest(),
             lineage=messages.lineage_message(lineage or provenance.lineage),
-            idempotency_key=idempotency_key or push_key(adapter, files),
             note=note,
             want_upload_urls=directly,
         )
+        said = request.lineage.SerializeToString(deterministic=True)
+        request.idempotency_key = idempotency_key or push_key(adapter, files, request.base_digest, said)
 
         commit = pb.CommitPublishRequest(
             set_alias=alias or "",

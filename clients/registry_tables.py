@@ -184,7 +184,9 @@ def _facts(document: str) -> str:
         return ""
     facts = {key: found[key] for key in _TELLING if found.get(key)} if isinstance(found, dict) else {}
     plain = {key: value for key, value in facts.items() if isinstance(value, str | int | float)}
-    return ", ".join(f"{key}={short_digest(value) if _is_digest(value) else value}" for key, value in plain.items())
+    return ", ".join(
+        f"{key}={short_digest(str(value)) if _is_digest(value) else value}" for key, value in plain.items()
+    )
 
 
 def _is_digest(value: object) -> bool:

@@ -39,6 +39,9 @@ LEFT_OUT: Final = frozenset(
 )
 """Harmless files that PEFT and TRL write beside an adapter and no version holds; the registry's list."""
 
+SIGNATURE_NAME: Final = "signature.sigstore.json"
+"""A signature over the files is attached to the version; it is none of them."""
+
 _LEFT_OUT_DIRECTORY: Final = re.compile(r"(?:checkpoint-[0-9]{1,12}|runs|logs)")
 
 _CONFIG_NAME: Final = "adapter_config.json"
@@ -126,14 +129,30 @@ def left_out(directory: Path) -> tuple[str, ...]:
         sorted(
             path.name
             for path in directory.iterdir()
-            if (_LEFT_OUT_DIRECTORY.fullmatch(path.name) if path.is_dir() else path.name in LEFT_OUT)
+            if (
+                _LEFT_OUT_DIRECTORY.fullmatch(path.name)
+                if path.is_dir()
+                else path.name in {*LEFT_OUT, SIGNATURE_NAME}
+            )
         )
     )
 
 
-def push_key(adapter: str, files: Sequence[SourceFile]) -> str:
-    """Names a push by what it pushes, so that doing it twice gives one version."""
-    document = {"adapter": adapter, "files": sorted((one.path, one.digest) for one in files)}
+def push_key(adapter: str, files: Sequence[SourceFile], base_digest: str, lineage: bytes) -> str:
+    """Names a push by all that it pushes, so that doing it twice gives one version.
+
+    Args:
+        adapter: where to.
+        files: what.
+        base_digest: base model that it is for; the same files for another one are another push.
+        lineage: what is said of their origin, serialised.
+    """
+    document = {
+        "adapter": adapter,
+        "files": sorted((one.path, one.digest) for one in files),
+        "base": base_digest,
+        "lineage": hashlib.sha256(lineage).hexdigest(),
+    }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 

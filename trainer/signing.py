@@ -63,6 +63,10 @@ def verify(
             "--key", metavar="FILE", help="Public key or root certificate to trust; repeatable.", exists=True
         ),
     ],
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also fetch exactly this version, once it holds.", show_default=False),
+    ] = None,
     server: ServerOption = None,
     registry: RegistryOption = None,
 ) -> None:
@@ -71,7 +75,10 @@ def verify(
     with open_registry(choose(context, server, registry)) as client:
         version = client.show(ref)
         found = list(_signatures(client, version, trusted))
-    holding = [one for one in found if isinstance(one, Signature)]
+        holding = [one for one in found if isinstance(one, Signature)]
+        if holding and into is not None:
+            # By digest: an alias may have moved since it was looked at.
+            client.pull(f"{version.name}@{version.digest}", into)
     for one in holding:
         typer.echo(f"{version.ref} is signed by {one.signer}{'' if one.bound else ' (its files, wherever they are)'}")
     if not holding:

@@ -26,6 +26,22 @@ from switchyard.clients.upload import ProgressCallback, TransferProgress
 from switchyard.clients.where import RegistryOption, ServerOption, choose, open_registry
 
 
+SignatureOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Signature over the files (model-signing), for namespaces that publish only what is signed.",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
+]
+TagOption = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="KEY=VALUE", help="Label for search; repeatable.", show_default=False),
+]
+
+
 def push(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="Directory of the adapter, or the output of `switchyard train`.")],
@@ -43,10 +59,8 @@ def push(
         ),
     ] = None,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Words kept with the version.")] = "",
-    tags: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="KEY=VALUE", help="Label for search; repeatable.", show_default=False),
-    ] = None,
+    signature: SignatureOption = None,
+    tags: TagOption = None,
     server: ServerOption = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
@@ -65,6 +79,7 @@ def push(
             expected_generation=expect_generation,
             note=note,
             tags=pairs(tags or [], context),
+            signature=signature.read_bytes() if signature is not None else None,
             progress=progress,
         )
     skipped = left_out(adapter_directory(directory))

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from switchyard.clients.actor import user_name
 from switchyard.clients.commands.options import JsonOption, RefArgument
 from switchyard.clients.registry_tables import statements_table
 from switchyard.clients.render import console, print_json
@@ -29,7 +28,8 @@ def approve(
     as_json: JsonOption = False,
 ) -> None:
     """Approve a version, for aliases that ask for approvals."""
-    payload = json.dumps({"approver": user_name(), "note": note}).encode()
+    # Who approves is who calls: the registry knows, and takes no other name.
+    payload = json.dumps({"note": note} if note else {}).encode()
     _attach(context, ref, "approval", payload, server, registry, as_json)
 
 

@@ -7,9 +7,10 @@ import sqlalchemy as sa
 from switchyard.registry.access.resources import Resource
 from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
+from switchyard.registry.refs import AdapterName
 
-_MOST = 1000
-"""Owners looked at; a blob that more adapters share is decided by the first of them."""
+_MOST = 10_000
+"""Adapters and aliases looked at; what more of them share is decided by the first."""
 
 
 class Reach:
@@ -40,6 +41,19 @@ class Reach:
         subjects = sa.select(statement.c.subject_digest).where(statement.c.blob_digest == digest)
         return self._owners(sa.or_(in_files, version.c.manifest_digest.in_(subjects)))
 
+    def aliases_on(self, name: AdapterName, version: int) -> tuple[Resource, ...]:
+        """The aliases that point to a version, or send a part of their traffic to it."""
+        table, adapter, namespace, alias = schema.version, schema.adapter, schema.namespace, schema.alias
+        pointed = sa.or_(alias.c.version_id == table.c.id, alias.c.canary_version_id == table.c.id)
+        query = (
+            sa.select(alias.c.name)
+            .select_from(table.join(adapter).join(namespace).join(alias, pointed))
+            .where(namespace.c.name == name.namespace, adapter.c.name == name.adapter, table.c.version == version)
+            .order_by(alias.c.name)
+        )
+        with self._index.read() as connection:
+            return tuple(Resource.of_name(name, found) for found in connection.execute(query).scalars())
+
     def of_statement(self, statement_id: str) -> tuple[Resource, ...]:
         """Every adapter, and alias, of the version that a statement is about."""
         statement = schema.statement
@@ -53,6 +67,7 @@ class Reach:
             sa.select(namespace.c.name, adapter.c.name, alias.c.name)
             .select_from(version.join(adapter).join(namespace).outerjoin(alias, pointed))
             .where(which)
+            .distinct()
             .order_by(namespace.c.name, adapter.c.name, alias.c.name)
             .limit(_MOST)
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from switchyard.registry.commands.output import DirectoryOption, say, show, working
-from switchyard.registry.errors import ArgumentInvalid
+from switchyard.registry.errors import ArgumentInvalid, DigestMismatch
 from switchyard.registry.interop.hub import export_hub, import_hub
 from switchyard.registry.interop.oci_layout import export_layout, import_layout
 from switchyard.registry.records import PublishResult
@@ -81,7 +81,10 @@ def from_oci(
     if pull:
         reference, remote = _remote(pull, plain_http)
         with working(f"pulling {pull}"):
-            digest = remote.pull(reference.selector, layout)
+            pulled = remote.pull(reference.selector, layout)
+        if digest not in {"", pulled}:
+            raise DigestMismatch(f"{pull} is {pulled} now, expected {digest}; nothing was published")
+        digest = pulled
     with working("importing"), Registry.open(registry) as opened:
         result = import_layout(opened, layout, AdapterName.parse(name), publisher=getpass.getuser(), digest=digest)
     _tell(result)

@@ -75,9 +75,9 @@ def validate(
     if findings.faults:
         raise VersionRefused(findings.faults)
     with working("checking every file"):
-        modules = describe_base(base).modules
+        spec = describe_base(base)
         located = tuple((entry, directory / entry.path) for entry in source.files)
-        outcome = validate_in_worker(ValidationRequest(located, modules))
+        outcome = validate_in_worker(ValidationRequest(located, spec.modules, spec.name, spec.digest))
     if outcome.faults:
         raise VersionRefused(outcome.faults)
     for warning in (*source.warnings, *outcome.warnings):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Set
 from types import MappingProxyType
 from typing import TypeAlias
 
-from switchyard.registry.digest import hex_of, is_digest
+from switchyard.registry.digest import canonical_json, hex_of, is_digest
 from switchyard.registry.errors import StatementRefused
 from switchyard.registry.lineage import QUANTIZATION_METHODS
 from switchyard.registry.statements.kinds import StatementKind
@@ -59,6 +59,17 @@ def summary_of(kind: StatementKind, payload: bytes, subject_digest: str, actor: 
     if findings.faults:
         raise StatementRefused(findings.faults)
     return summary
+
+
+def named(kind: StatementKind, payload: bytes, actor: str) -> bytes:
+    """Returns a checked statement with its author in it.
+
+    Equal statements are kept once, so approvals that say nothing must not be equal for two people.
+    """
+    document = parse_json(payload) if kind is StatementKind.APPROVAL else None
+    if not isinstance(document, dict) or "approver" in document:
+        return payload
+    return canonical_json({**document, "approver": actor})
 
 
 class _Look:
@@ -162,7 +173,7 @@ def _quantization(look: _Look | None) -> dict[str, Json]:
 
 def _approval(look: _Look, _subject_digest: str, actor: str) -> dict[str, Json]:
     look.known({"approver", "note", "expires_at_s"})
-    approver = look.text("approver")
+    approver = look.text("approver") if "approver" in look.fields else actor
     if approver and approver != actor:
         look.fault("approver", f"{shown(approver)} is not {shown(actor)}, who attaches it; approve for yourself only")
     summary: dict[str, Json] = {"approver": approver}

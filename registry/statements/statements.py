@@ -32,7 +32,7 @@ from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import BlobState, VersionState
 from switchyard.registry.publishing.session_rows import Stored, write_blob
 from switchyard.registry.statements.kinds import StatementKind, StatementRecord
-from switchyard.registry.statements.payloads import LIMIT_BYTES, summary_of
+from switchyard.registry.statements.payloads import LIMIT_BYTES, named, summary_of
 from switchyard.registry.statements.rows import statement_query, statement_record
 from switchyard.registry.statements.signing import Signature, Signed, verify_version
 from switchyard.registry.storage.blob_store import BlobStore
@@ -91,6 +91,7 @@ class Statements:
             signer, summary = signature.signer, signature_summary(signature)
         else:
             signer, summary = "", summary_of(known, payload, subject_digest, actor)
+            payload = named(known, payload, actor)
         with self._index.write() as connection:
             return self.attach_within(connection, subject_digest, known, payload, signer, summary, actor)
 

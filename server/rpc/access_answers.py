@@ -165,7 +165,7 @@ _REGISTRY: Final = "/switchyard.registry.v1.RegistryService"
 ANSWERS: Final[dict[str, Answer]] = {
     f"{_REGISTRY}/ListAdapters": _paged("adapters", _readable),
     f"{_REGISTRY}/SearchVersions": _paged("versions", _readable),
-    f"{_REGISTRY}/ListImpactedVersions": _filtered("versions", lambda item, grants: _readable(item.version, grants)),
+    f"{_REGISTRY}/ListImpactedVersions": _paged("versions", lambda item, grants: _readable(item.version, grants)),
     f"{_REGISTRY}/ListNamespaces": _filtered("namespaces", _has_readable),
     f"{_REGISTRY}/Watch": _watch,
     "/switchyard.inference.v1.InferenceService/ListServable": _paged("adapters", _servable),

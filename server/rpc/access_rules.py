@@ -142,8 +142,10 @@ def _state(request: Any, reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
     change = _on(_ACTION_SCOPES.get(request.action, Scope.YANK), request.adapter)
     if not request.HasField("move_aliases_to"):
         return (change,)
-    # Which aliases will move is not known yet, so it takes the right to move any.
-    return (change, *_adapter(Scope.PROMOTE)(request, reach))
+    # Another alias may point there by the time it is done, so it also takes the right to move any.
+    aliases = reach.aliases_on(AdapterName.parse(request.adapter), request.version)
+    moved = tuple(Need(Scope.PROMOTE, (one,), str(one)) for one in aliases)
+    return (change, *_adapter(Scope.PROMOTE)(request, reach), *moved)
 
 
 def _batch(request: Any, _reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401

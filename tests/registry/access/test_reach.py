@@ -9,6 +9,7 @@ import pytest
 from handmade import write_adapter, write_base
 from publishing import begin, publish
 
+from switchyard.registry.access import reach
 from switchyard.registry.access.resources import Resource
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.refs import AdapterName
@@ -51,3 +52,23 @@ def test_a_session_belongs_to_the_adapter_it_publishes(
     assert registry.reach.of_session("none") == ()
     # Bytes that are only on their way are nobody's yet.
     assert registry.reach.of_blob(session.missing[0]) == ()
+
+
+def test_many_versions_of_one_adapter_hide_no_other(
+    registry: Registry, base: BaseModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "_MOST", 2)
+    for seed in range(4):
+        shared = publish(registry, base, SQL, write_adapter(tmp_path / f"blue-{seed}", seed=seed))
+    publish(registry, base, NER, write_adapter(tmp_path / "red", seed=9))
+    config = shared.file("adapter_config.json").digest
+    assert set(registry.reach.of_blob(config)) == {Resource("blue", "sql"), Resource("red", "ner")}
+
+
+def test_the_aliases_on_a_version(registry: Registry, base: BaseModelSpec, tmp_path: Path) -> None:
+    for seed in range(2):
+        publish(registry, base, NER, write_adapter(tmp_path / f"{seed}", seed=seed), set_alias=f"a{seed}")
+    registry.aliases.set_canary(NER, "a0", 2, 10, actor="ann", reason="")
+    assert registry.reach.aliases_on(NER, 1) == (Resource("red", "ner", "a0"),)
+    assert registry.reach.aliases_on(NER, 2) == (Resource("red", "ner", "a0"), Resource("red", "ner", "a1"))
+    assert registry.reach.aliases_on(NER, 3) == ()

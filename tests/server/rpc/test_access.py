@@ -205,6 +205,21 @@ async def test_a_right_on_an_alias_is_a_right_on_what_it_names_now(registry: Reg
 
 
 @pytest.mark.asyncio
+async def test_moving_the_aliases_of_a_version_takes_the_right_to_move_each(registry: Registry) -> None:
+    secret = principal(registry, "ops", (Scope.READ, "red/*"), (Scope.YANK, "red/*"), (Scope.PROMOTE, "red/*"))
+    request = pb.SetVersionStateRequest(
+        adapter="red/a", version=1, action=pb.VERSION_ACTION_YANK, reason="wrong", move_aliases_to=2
+    )
+    registry.access.grant("ops", Scope.PROMOTE, "red/*@prod", effect=Effect.DENY, actor="root")
+    async with served(registry, secret) as [ops]:
+        found = await ops.refused("SetVersionState", request)
+        assert found.code is grpc.StatusCode.PERMISSION_DENIED
+        registry.access.revoke_grant("ops", Scope.PROMOTE, "red/*@prod", actor="root")
+        assert (await ops.ask("SetVersionState", request)).version.state == pb.VERSION_STATE_YANKED
+    assert [alias.version for alias in registry.aliases.all(NER)] == [2]
+
+
+@pytest.mark.asyncio
 async def test_a_revoked_token_ends_on_an_open_connection(registry: Registry) -> None:
     secret = principal(registry, "ada", Role.READER)
     async with served(registry, secret) as [ada]:
