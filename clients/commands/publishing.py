@@ -25,7 +25,6 @@ from switchyard.clients.source import adapter_directory, left_out
 from switchyard.clients.upload import ProgressCallback, TransferProgress
 from switchyard.clients.where import RegistryOption, ServerOption, choose, open_registry
 
-
 SignatureOption = Annotated[
     Path | None,
     typer.Option(
