@@ -57,6 +57,9 @@ class Durability:
             if call.injected:
                 # What the failed attempt had named is relied on by nobody, until it is named again.
                 self._new_names.clear()
+                if call.name in _WRITES and call.paths and call.paths[0] == self._log:
+                    # The transaction failed with it: what it had written before is not read again.
+                    self._unsynced.discard(self._log)
             rule = self._rules.get(call.name)
             if rule is not None and self._matters(call):
                 rule(call)
