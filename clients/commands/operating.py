@@ -47,7 +47,9 @@ def watch(
         for event in events:
             if event.kind == BOOKMARK and not as_json:
                 continue
-            print_json_line(event) if as_json else console().print(safe(event_line(event)), markup=False)
+            print_json_line(event) if as_json else console().print(
+                safe(event_line(event)), markup=False, soft_wrap=True
+            )
             told += event.kind != BOOKMARK
             if count and told >= count:
                 return
