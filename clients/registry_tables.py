@@ -11,8 +11,8 @@ from rich.table import Table
 from switchyard.clients.aliases import AliasPolicy
 from switchyard.clients.answers import short_digest
 from switchyard.clients.catalog import Comparison, Impact, Namespace, NamespacePolicy
-from switchyard.clients.records import Alias
-from switchyard.clients.render import facts_table, lined_table, minute, moment, row, size
+from switchyard.clients.records import Alias, AliasMove
+from switchyard.clients.render import console, facts_table, lined_table, minute, moment, row, safe, size
 from switchyard.clients.statements import Statement
 from switchyard.clients.upkeep import AuditEvent, Collection, Scrub
 from switchyard.clients.watching import WatchEvent
@@ -191,3 +191,12 @@ def _facts(document: str) -> str:
 
 def _is_digest(value: object) -> bool:
     return isinstance(value, str) and value.startswith("sha256:")
+
+
+def print_moves(moves: Sequence[AliasMove]) -> None:
+    """Says where aliases pointed and where they point now, a line each."""
+    for move in moves:
+        at = move.alias
+        before = f"version {move.previous_version}" if move.previous_version else "nothing"
+        line = f"{at.namespace}/{at.adapter}@{at.name}: {before} → version {at.version}"
+        console().print(safe(f"{line} {short_digest(at.digest)}, generation {at.generation}"), markup=False)

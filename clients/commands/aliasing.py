@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from switchyard.clients.aliases import AliasPolicy, AliasTarget
-from switchyard.clients.answers import short_digest
 from switchyard.clients.commands.browsing import history
 from switchyard.clients.commands.options import (
     AdapterArgument,
@@ -18,8 +17,7 @@ from switchyard.clients.commands.options import (
     ReasonOption,
     alias_parts,
 )
-from switchyard.clients.records import AliasMove
-from switchyard.clients.registry_tables import aliases_table, policy_table
+from switchyard.clients.registry_tables import aliases_table, policy_table, print_moves
 from switchyard.clients.render import console, print_json, safe
 from switchyard.clients.where import RegistryOption, ServerOption, choose, open_registry
 
@@ -47,7 +45,7 @@ def rollback(
     adapter, alias = alias_parts(alias_ref, context)
     with open_registry(choose(context, server, registry)) as client:
         move = client.aliases.roll_back(adapter, alias, expected_generation=expect_generation, reason=reason)
-    _print_moves([move], as_json)
+    print_json(move) if as_json else print_moves([move])
 
 
 @app.command("ls")
@@ -85,7 +83,7 @@ def move_together(
     parsed = [_target(text, context) for text in targets]
     with open_registry(choose(context, server, registry)) as client:
         moves = client.aliases.move_together(parsed, reason=reason)
-    _print_moves(moves, as_json)
+    print_json(moves) if as_json else print_moves(moves)
 
 
 @app.command("split")
@@ -193,14 +191,3 @@ def _target(text: str, context: typer.Context) -> AliasTarget:
             param_hint="TARGET",
         )
     return AliasTarget(match[1], match[2], int(match[3]), int(match[4]) if match[4] else None)
-
-
-def _print_moves(moves: list[AliasMove], as_json: bool) -> None:
-    if as_json:
-        print_json(moves)
-        return
-    for move in moves:
-        at = move.alias
-        before = f"version {move.previous_version}" if move.previous_version else "nothing"
-        line = f"{at.namespace}/{at.adapter}@{at.name}: {before} → version {at.version}"
-        console().print(safe(f"{line} {short_digest(at.digest)}, generation {at.generation}"), markup=False)

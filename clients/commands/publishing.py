@@ -20,6 +20,7 @@ from switchyard.clients.commands.options import (
     pairs,
     version_parts,
 )
+from switchyard.clients.registry_tables import print_moves
 from switchyard.clients.render import console, print_json, safe, version_table
 from switchyard.clients.source import adapter_directory, left_out
 from switchyard.clients.upload import ProgressCallback, TransferProgress
@@ -124,13 +125,7 @@ def promote(
     name, number = version_parts(version, context)
     with open_registry(choose(context, server, registry)) as client:
         move = client.promote(name, alias, number, expected_generation=expect_generation, reason=reason)
-    if as_json:
-        print_json(move)
-        return
-    at = move.alias
-    before = f"version {move.previous_version}" if move.previous_version else "nothing"
-    line = f"{at.namespace}/{at.adapter}@{at.name}: {before} → version {at.version}"
-    console().print(safe(f"{line} {short_digest(at.digest)}, generation {at.generation}"), markup=False)
+    print_json(move) if as_json else print_moves([move])
 
 
 @contextmanager

@@ -8,7 +8,6 @@ export is a directory that the Hub, PEFT and other servers read as it is.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -18,12 +17,12 @@ from pathlib import Path
 
 from switchyard.registry.catalog import card
 from switchyard.registry.digest import canonical_json
-from switchyard.registry.errors import ArgumentInvalid, DestinationExists, VersionRefused
+from switchyard.registry.errors import ArgumentInvalid, VersionRefused
 from switchyard.registry.lineage import Lineage, lineage_from_document
 from switchyard.registry.manifest import FILE_TYPES, MODEL_CARD
 from switchyard.registry.records import PublishResult, VersionRecord
 from switchyard.registry.refs import AdapterName, AdapterRef
-from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
+from switchyard.registry.storage.durable import mapped_os_errors, new_directory, write_new
 from switchyard.registry.store import Registry
 from switchyard.registry.strict_json import JsonRefused, parse_json
 from switchyard.registry.verdicts import Findings, Reason, shown
@@ -108,21 +107,13 @@ def export_hub(registry: Registry, ref: AdapterRef, dest: Path) -> VersionRecord
         DestinationExists: `dest` holds something already.
         BlobCorrupt, StorageError: nothing usable is left behind.
     """
-    if dest.exists() and any(dest.iterdir()):
-        raise DestinationExists(f"{dest} exists and is not an empty directory; name another")
-    with mapped_os_errors(f"writing {dest}"):
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{dest.name}.", dir=dest.parent) as scratch:
-            staged = Path(scratch) / "repository"
-            version = registry.pull(ref, staged)
-            if not (staged / MODEL_CARD).exists():
-                _write(staged / MODEL_CARD, card.render(version).encode())
-            _write(staged / PASSPORT, _passport(version))
-            sync_directory(staged)
-            if dest.exists():
-                dest.rmdir()
-            staged.rename(dest)
-        sync_directory(dest.parent)
+    version = registry.resolve(ref).version
+    with new_directory(dest) as staged:
+        for entry in version.files:
+            write_new(staged / entry.path, registry.open_blob(entry.digest))
+        if not (staged / MODEL_CARD).exists():
+            write_new(staged / MODEL_CARD, [card.render(version).encode()])
+        write_new(staged / PASSPORT, [_passport(version)])
     return version
 
 
@@ -195,10 +186,3 @@ def _passport(version: VersionRecord) -> bytes:
         "lineage": version.lineage.document(version.base.digest),
     }
     return json.dumps(json.loads(canonical_json(document)), indent=2, ensure_ascii=False).encode() + b"\n"
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -8,15 +8,14 @@ https://github.com/opencontainers/image-spec/blob/main/image-layout.md
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from switchyard.registry.digest import canonical_json, file_digest, hex_of, is_digest, sha256_digest
-from switchyard.registry.errors import ArgumentInvalid, DestinationExists, DigestMismatch
+from switchyard.registry.errors import ArgumentInvalid, DigestMismatch
 from switchyard.registry.lineage import Lineage, lineage_from_document
 from switchyard.registry.manifest import (
     ARTIFACT_TYPE,
@@ -28,7 +27,7 @@ from switchyard.registry.manifest import (
 )
 from switchyard.registry.records import PublishResult, VersionRecord
 from switchyard.registry.refs import AdapterName, AdapterRef
-from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
+from switchyard.registry.storage.durable import mapped_os_errors, new_directory, sync_directory, write_new
 from switchyard.registry.store import Registry
 from switchyard.registry.strict_json import Json, JsonRefused, parse_json
 from switchyard.registry.verdicts import shown
@@ -64,28 +63,19 @@ def export_layout(registry: Registry, ref: AdapterRef, dest: Path) -> VersionRec
         DestinationExists: `dest` holds something already.
         BlobCorrupt, StorageError: nothing usable is left behind.
     """
-    version = registry.get_version(ref)
+    version = registry.resolve(ref).version
     manifest = Manifest.of(version.files, version.base.digest, version.lineage)
-    if dest.exists() and any(dest.iterdir()):
-        raise DestinationExists(f"{dest} exists and is not an empty directory; name another")
-    with mapped_os_errors(f"writing {dest}"):
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{dest.name}.", dir=dest.parent) as scratch:
-            staged = Path(scratch) / "layout"
-            blobs = staged / "blobs" / "sha256"
-            blobs.mkdir(parents=True)
-            for entry in version.files:
-                _write(blobs / hex_of(entry.digest), registry.open_blob(entry.digest))
-            for document in manifest.documents:
-                _write(blobs / hex_of(sha256_digest(document)), [document])
-            _write(staged / "oci-layout", [LAYOUT_VERSION.encode()])
-            _write(staged / "index.json", [_index_of(manifest, version)])
-            for directory in (blobs, staged):
-                sync_directory(directory)
-            if dest.exists():
-                dest.rmdir()
-            staged.rename(dest)
-        sync_directory(dest.parent)
+    with new_directory(dest) as staged:
+        blobs = staged / "blobs" / "sha256"
+        blobs.mkdir(parents=True)
+        for entry in version.files:
+            write_new(blobs / hex_of(entry.digest), registry.open_blob(entry.digest))
+        for document in manifest.documents:
+            write_new(blobs / hex_of(sha256_digest(document)), [document])
+        write_new(staged / "oci-layout", [LAYOUT_VERSION.encode()])
+        write_new(staged / "index.json", [_index_of(manifest, version)])
+        for directory in (blobs, blobs.parent):
+            sync_directory(directory)
     return version
 
 
@@ -248,10 +238,3 @@ def _index_of(manifest: Manifest, version: VersionRecord) -> bytes:
     return canonical_json(
         {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [descriptor]}
     )
-
-
-def _write(path: Path, chunks: Iterable[bytes]) -> None:
-    with path.open("xb") as file:
-        file.writelines(chunks)
-        file.flush()
-        os.fsync(file.fileno())

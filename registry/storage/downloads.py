@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,7 +13,6 @@ from switchyard.registry.errors import (
     ArgumentInvalid,
     BlobCorrupt,
     BlobNotFound,
-    DestinationExists,
     VersionDeleted,
     VersionQuarantined,
 )
@@ -24,7 +21,7 @@ from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import VersionState
 from switchyard.registry.records import VersionRecord
 from switchyard.registry.storage.blob_store import BlobStore
-from switchyard.registry.storage.durable import mapped_os_errors, sync_directory
+from switchyard.registry.storage.durable import new_directory, write_new
 from switchyard.registry.verdicts import shown
 
 
@@ -75,18 +72,9 @@ class Downloads:
 
     def write_files(self, version: VersionRecord, dest: Path) -> None:
         """Writes the files of a version; see `Registry.pull`."""
-        with mapped_os_errors(f"writing {dest}"):
-            if dest.is_symlink() or (dest.exists() and (not dest.is_dir() or any(dest.iterdir()))):
-                raise DestinationExists(f"{dest} exists and is not an empty directory; name another")
-            dest.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{dest.name}.", dir=dest.parent) as scratch:
-                staged = Path(scratch) / "version"
-                staged.mkdir()
-                for entry in version.files:
-                    _write_synced(staged / entry.path, self.open(entry.digest, 0))
-                sync_directory(staged)
-                staged.rename(dest)
-            sync_directory(dest.parent)
+        with new_directory(dest) as staged:
+            for entry in version.files:
+                write_new(staged / entry.path, self.open(entry.digest, 0))
 
     def _physical_key(self, digest: str, *, any_state: bool = False) -> str:
         """Returns where the bytes of a committed version's blob are."""
@@ -118,11 +106,3 @@ class Downloads:
             # Under another key it may have been healed since.
             self._index.mark_corrupt(digest, physical_key)
             raise
-
-
-def _write_synced(path: Path, chunks: Iterable[bytes]) -> None:
-    with path.open("xb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from switchyard.registry.errors import StorageFailed, StorageFull
+from switchyard.registry.errors import DestinationExists, StorageFailed, StorageFull
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -60,3 +61,32 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
         os.fsync(file.fileno())
     fresh.replace(path)
     sync_directory(path.parent)
+
+
+def write_new(path: Path, chunks: Iterable[bytes]) -> None:
+    """Writes a file that is not there yet; its bytes survive a power cut, its name after the directory's sync."""
+    with path.open("xb") as file:
+        file.writelines(chunks)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def new_directory(dest: Path) -> Iterator[Path]:
+    """A directory to fill, which takes its name when the block ends well and leaves nothing otherwise.
+
+    Raises:
+        DestinationExists: something is there that is no empty directory.
+        StorageFull, StorageFailed: nothing is at `dest`.
+    """
+    with mapped_os_errors(f"writing {dest}"):
+        if dest.is_symlink() or (dest.exists() and (not dest.is_dir() or any(dest.iterdir()))):
+            raise DestinationExists(f"{dest} exists and is not an empty directory; name another")
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{dest.name}.", dir=dest.parent) as scratch:
+            staged = Path(scratch) / "staged"
+            staged.mkdir()
+            yield staged
+            sync_directory(staged)
+            staged.rename(dest)
+        sync_directory(dest.parent)
