@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import grpc
 
@@ -23,8 +23,6 @@ from switchyard.clients.statuses import from_call
 from switchyard.clients.watching import RECONNECT, WatchEvent, event_from
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc as stubs
-
-_PAGE_SIZE: Final = 1000
 
 
 class AsyncRegistryClient:
@@ -70,15 +68,11 @@ class AsyncRegistryClient:
         Raises:
             ClientError: the registry cannot tell.
         """
-        token = ""
-        while True:
-            request = pb.ListAdaptersRequest(namespace=namespace, page_size=_PAGE_SIZE, page_token=token)
-            page = await self._connection.unary(self._stub.ListAdapters, request)
+        async for page in self._connection.pages(
+            self._stub.ListAdapters, pb.ListAdaptersRequest(namespace=namespace)
+        ):
             for one in page.adapters:
                 yield messages.summary_from(one)
-            token = page.next_page_token
-            if not token:
-                return
 
     async def versions(self, adapter: str) -> AsyncIterator[records.Version]:
         """Yields the versions of `ns/name`, newest first.
@@ -86,15 +80,9 @@ class AsyncRegistryClient:
         Raises:
             NotFound: no such adapter.
         """
-        token = ""
-        while True:
-            request = pb.ListVersionsRequest(adapter=adapter, page_size=_PAGE_SIZE, page_token=token)
-            page = await self._connection.unary(self._stub.ListVersions, request)
+        async for page in self._connection.pages(self._stub.ListVersions, pb.ListVersionsRequest(adapter=adapter)):
             for one in page.versions:
                 yield messages.version_from(one)
-            token = page.next_page_token
-            if not token:
-                return
 
     async def promote(
         self,

@@ -5,8 +5,8 @@ Every client of this package owns one of these and adds only its messages.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Final, Protocol, TypeVar
 
 import grpc
 
@@ -20,7 +20,26 @@ from switchyard.clients.channel import (
 )
 from switchyard.clients.statuses import from_call
 
+_PAGE_SIZE: Final = 1000
+
+
+class PageRequest(Protocol):
+    """A request for one page of a list."""
+
+    page_size: int
+    page_token: str
+
+
+class Page(Protocol):
+    """One page of a list."""
+
+    @property
+    def next_page_token(self) -> str:
+        """What to ask the next page with; empty on the last one."""
+
+
 ResponseT = TypeVar("ResponseT")
+PageT = TypeVar("PageT", bound=Page)
 
 
 class _Settings:
@@ -86,6 +105,24 @@ class Connection(_Settings):
 
         return retry.call(send, self.attempts(deadline_s, repeatable=repeatable))
 
+    def pages(self, method: Callable[..., PageT], request: PageRequest) -> Iterator[PageT]:
+        """Yields every page of a list.
+
+        Args:
+            method: the stub's method.
+            request: its message; page size and token are filled in here.
+
+        Raises:
+            ClientError: see `unary`.
+        """
+        request.page_size = _PAGE_SIZE
+        while True:
+            page = self.unary(method, request)
+            yield page
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
+
     def close(self) -> None:
         """Closes the channel; running calls are cancelled."""
         self.channel.close()
@@ -130,6 +167,20 @@ class AsyncConnection(_Settings):
                 raise from_call(error, address=self.address) from error
 
         return await retry.call_async(send, self.attempts(deadline_s, repeatable=repeatable))
+
+    async def pages(self, method: Callable[..., Awaitable[PageT]], request: PageRequest) -> AsyncIterator[PageT]:
+        """Yields every page of a list; see `Connection.pages`.
+
+        Raises:
+            ClientError: see `unary`.
+        """
+        request.page_size = _PAGE_SIZE
+        while True:
+            page = await self.unary(method, request)
+            yield page
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
 
     async def close(self) -> None:
         """Closes the channel; running calls are cancelled."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 from switchyard.clients import record_messages as messages
 from switchyard.clients import records
 from switchyard.clients.calls import Connection
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc as stubs
-
-_PAGE_SIZE: Final = 1000
 
 
 class VersionAction(StrEnum):
@@ -144,15 +141,8 @@ class CatalogCalls:
         Raises:
             RequestInvalid: a term does not parse; the message says which are allowed.
         """
-        found: list[records.Version] = []
-        token = ""
-        while True:
-            request = pb.SearchVersionsRequest(query=query, page_size=_PAGE_SIZE, page_token=token)
-            page = self._connection.unary(self._stub.SearchVersions, request)
-            found += [messages.version_from(one) for one in page.versions]
-            token = page.next_page_token
-            if not token:
-                return found
+        pages = self._connection.pages(self._stub.SearchVersions, pb.SearchVersionsRequest(query=query))
+        return [messages.version_from(one) for page in pages for one in page.versions]
 
     def compare(self, ref: str, other_ref: str) -> Comparison:
         """Returns what differs between two versions: configuration, lineage, and the weights per module.
@@ -179,15 +169,12 @@ class CatalogCalls:
         Raises:
             RequestInvalid: not a digest.
         """
-        found: list[Impact] = []
-        token = ""
-        while True:
-            request = pb.ListImpactedVersionsRequest(digest=digest, page_size=_PAGE_SIZE, page_token=token)
-            page = self._connection.unary(self._stub.ListImpactedVersions, request)
-            found += [Impact(messages.version_from(one.version), one.relation, one.distance) for one in page.versions]
-            token = page.next_page_token
-            if not token:
-                return found
+        pages = self._connection.pages(self._stub.ListImpactedVersions, pb.ListImpactedVersionsRequest(digest=digest))
+        return [
+            Impact(messages.version_from(one.version), one.relation, one.distance)
+            for page in pages
+            for one in page.versions
+        ]
 
     def card(self, ref: str) -> str:
         """Returns the model card of a version, in Markdown with the Hub's front matter.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from switchyard.clients import record_messages as messages
 from switchyard.clients import records, retry
@@ -33,8 +33,6 @@ from switchyard.clients.upload import ProgressCallback, Uploader
 from switchyard.clients.watching import Watch
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.proto.registry.v1 import registry_pb2_grpc as stubs
-
-_PAGE_SIZE: Final = 1000
 
 
 class RegistryClient:
@@ -167,15 +165,8 @@ class RegistryClient:
         Raises:
             ClientError: the registry cannot tell.
         """
-        found: list[records.AdapterSummary] = []
-        token = ""
-        while True:
-            request = pb.ListAdaptersRequest(namespace=namespace, page_size=_PAGE_SIZE, page_token=token)
-            page = self._connection.unary(self._stub.ListAdapters, request)
-            found += [messages.summary_from(one) for one in page.adapters]
-            token = page.next_page_token
-            if not token:
-                return found
+        pages = self._connection.pages(self._stub.ListAdapters, pb.ListAdaptersRequest(namespace=namespace))
+        return [messages.summary_from(one) for page in pages for one in page.adapters]
 
     def versions(self, adapter: str) -> list[records.Version]:
         """Returns the versions of `ns/name`, newest first.
@@ -183,15 +174,8 @@ class RegistryClient:
         Raises:
             NotFound: no such adapter.
         """
-        found: list[records.Version] = []
-        token = ""
-        while True:
-            request = pb.ListVersionsRequest(adapter=adapter, page_size=_PAGE_SIZE, page_token=token)
-            page = self._connection.unary(self._stub.ListVersions, request)
-            found += [messages.version_from(one) for one in page.versions]
-            token = page.next_page_token
-            if not token:
-                return found
+        pages = self._connection.pages(self._stub.ListVersions, pb.ListVersionsRequest(adapter=adapter))
+        return [messages.version_from(one) for page in pages for one in page.versions]
 
     def show(self, ref: str) -> records.Version:
         """Returns everything about the version that `ref` names now.
