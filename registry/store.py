@@ -175,7 +175,8 @@ class Registry:
         return registry
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Ends what works in the background and closes every connection."""
+        self.access.close()
         self._index.close()
 
     def __enter__(self) -> Self:

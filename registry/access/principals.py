@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from switchyard.registry.access import tokens
+from switchyard.registry.access.last_uses import LastUses
 from switchyard.registry.access.policy import Effect, Grant, Role, Scope, parse_scope, role_grants
 from switchyard.registry.access.resources import ResourcePattern
 from switchyard.registry.access.tokens import IssuedToken, TokenRecord
-from switchyard.registry.errors import ArgumentInvalid, StorageError, Unauthenticated
+from switchyard.registry.errors import ArgumentInvalid, Unauthenticated
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
@@ -74,6 +75,11 @@ class AccessControl:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self._last_uses = LastUses(index)
+
+    def close(self) -> None:
+        """Writes the uses of tokens that wait for it; waits for the write lock if there are any."""
+        self._last_uses.close()
 
     # -- who may do what -------------------------------------------------
 
@@ -152,6 +158,10 @@ class AccessControl:
             self._announce(connection, actor, {"action": "grant.revoked", **payload})
         return True
 
+    def flush(self) -> None:
+        """Waits until the uses of tokens so far are written, as far as they can be."""
+        self._last_uses.flush()
+
     def list(self) -> list[PrincipalRecord]:
         """Returns every principal with its grants and tokens, sorted by name."""
         with self._index.read() as connection:
@@ -224,7 +234,7 @@ class AccessControl:
     # -- who is calling --------------------------------------------------
 
     def authenticate(self, secret: str) -> Principal:
-        """Returns the principal that a token proves.
+        """Returns the principal that a token proves. Reads only: a writer keeps no caller waiting.
 
         Raises:
             Unauthenticated: it proves nobody; the message does not say why.
@@ -238,7 +248,7 @@ class AccessControl:
                 raise Unauthenticated(_REFUSED)
             principal = Principal(row.principal, _grants(connection, row.principal), row.id)
         if row.last_used_at_s is None or now_s - row.last_used_at_s >= _LAST_USED_S:
-            self._note_use(row.id, now_s)
+            self._last_uses.note(row.id, now_s)
         return principal
 
     def identify(self, uris: Sequence[str]) -> Principal:
@@ -259,14 +269,6 @@ class AccessControl:
                     f"the client certificate must name exactly one principal as a URI; found {listed}"
                 )
             return Principal(known[0], _grants(connection, known[0]), known[0])
-
-    def _note_use(self, token_id: str, now_s: float) -> None:
-        try:
-            with self._index.write() as connection:
-                connection.execute(sa.update(_token).where(_token.c.id == token_id).values(last_used_at_s=now_s))
-        except StorageError:
-            # Nobody is locked out because the disk is full.
-            return
 
     def _add(self, principal: str, rules: Sequence[Grant], actor: str) -> None:
         with self._index.write() as connection:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from switchyard.registry.location import Location
 from switchyard.registry.store import Registry
 
 NER = Resource("red", "ner")
+# Less than a writer waits for its turn, and more than any answer takes.
+WAIT_S = 20.0
 
 
 @pytest.fixture
@@ -122,6 +126,7 @@ def test_last_use_is_noted_once_a_minute(registry: Registry, clock: ManualClock)
     issued = registry.access.create_token("ada", actor="root")
 
     def last_used() -> float | None:
+        registry.access.flush()
         return registry.access.list()[0].tokens[0].last_used_at_s
 
     assert last_used() is None
@@ -146,6 +151,46 @@ def test_nobody_is_locked_out_because_the_last_use_cannot_be_written(
 
     monkeypatch.setattr(registry._index, "write", refuse)
     assert registry.access.authenticate(issued.secret).name == "ada"
+    registry.access.flush()
+    monkeypatch.undo()
+    assert registry.access.list()[0].tokens[0].last_used_at_s is None
+    registry.access.authenticate(issued.secret)
+    registry.access.flush()
+    assert registry.access.list()[0].tokens[0].last_used_at_s is not None
+
+
+@on_both
+def test_nobody_waits_for_a_writer_to_prove_who_he_is(registry: Registry) -> None:
+    issued = registry.access.create_token("ada", actor="root")
+    held, done = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with registry._index.write():
+            held.set()
+            done.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            writing = pool.submit(write)
+            held.wait()
+            proven = [pool.submit(registry.access.authenticate, issued.secret).result(WAIT_S) for _ in range(3)]
+            assert {who.name for who in proven} == {"ada"}
+            assert not writing.done()
+            assert registry.access.list()[0].tokens[0].last_used_at_s is None
+        finally:
+            done.set()
+    registry.access.flush()
+    assert registry.access.list()[0].tokens[0].last_used_at_s is not None
+
+
+def test_a_use_is_written_before_the_registry_closes_and_no_thread_stays(location: Location) -> None:
+    with Registry.open(location) as registry:
+        registry.access.create_principal("ada", actor="root")
+        issued = registry.access.create_token("ada", actor="root")
+        registry.access.authenticate(issued.secret)
+    assert "registry-last-uses" not in {thread.name for thread in threading.enumerate()}
+    with Registry.open(location) as again:
+        assert again.access.list()[0].tokens[0].last_used_at_s is not None
 
 
 @on_both
