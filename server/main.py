@@ -29,7 +29,6 @@ from switchyard.server.engine.types import ErrorEvent, GenerateRequest, Sampling
 from switchyard.server.http.observability import ObservabilityServer
 from switchyard.server.lifecycle import StopSwitch, unless_stopped
 from switchyard.server.lora.ops import BACKENDS
-from switchyard.server.model.kv_cache import KvCache
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
 from switchyard.server.model.runner import ModelRunner
 from switchyard.server.observe.memory import resident_bytes
@@ -145,13 +144,13 @@ def build_core(around: Surroundings) -> ServingCore:
         ),
     )
     around.registry.register_base(base.spec)
-    layout = base.decoder.layout
+    layout = base.resident.layout
     slots = AdapterSlots(config.adapter_slots, layout.group_count, _LORA_DTYPE)
     loader = AdapterLoader(around.registry, layout, clock)
     residency = ResidencyLimits(slots=config.adapter_slots, host_bytes=config.host_cache_bytes)
     host = AdapterHost(loader, slots, residency, clock, observer=around.metrics)
     engine = Engine(
-        ModelRunner(base.decoder, _kv_cache(config, base), slots, BACKENDS["torch"]),
+        ModelRunner(base.step_model(config.max_sequences, slots, BACKENDS["torch"])),
         host,
         base.tokenizer,
         clock,
@@ -314,18 +313,6 @@ async def _warm_up(core: ServingCore) -> None:
         async for event in stream:
             if isinstance(event, ErrorEvent):
                 raise event.error
-
-
-def _kv_cache(config: ServerConfig, base: LoadedBase) -> KvCache:
-    shape = base.decoder.shape
-    return KvCache(
-        len(base.decoder.weights.layers),
-        config.max_sequences,
-        shape.kv_heads,
-        base.max_context_tokens,
-        shape.head_dim,
-        base.dtype,
-    )
 
 
 def _admission(around: Surroundings, base: LoadedBase) -> Admission:

@@ -21,6 +21,9 @@ AdapterSlot = NewType("AdapterSlot", int)
 KvRow = NewType("KvRow", int)
 """Index of one sequence's row in the KV cache."""
 
+BLOCK_TOKENS = 64
+"""Tokens of one cached block; prefill chunks and prefix hits end on multiples of it."""
+
 
 class FinishReason(Enum):
     """Why a finished answer ended."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from switchyard.server.engine.types import BLOCK_TOKENS
+
 
 class KvCache:
     """Dense rows: row r, position p of a layer holds the key and value of token p.
@@ -21,6 +23,7 @@ class KvCache:
         self.values = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
         self.max_context = max_context
         self._written = [0] * rows
+        self._blocks: dict[int, tuple[torch.Tensor, ...]] = {}
 
     def write(
         self, layer: int, rows: torch.Tensor, positions: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -53,7 +56,24 @@ class KvCache:
             values[row, :, :length].zero_()
         self._written[row] = 0
 
+    def copy_out(self, row: int, start: int, block: int) -> None:
+        """Keeps a copy of tokens [start, start + BLOCK_TOKENS) of a row, of all layers."""
+        stop = start + BLOCK_TOKENS
+        self._blocks[block] = tuple(tensor[row, :, start:stop].clone() for tensor in (*self.keys, *self.values))
+
+    def copy_in(self, block: int, row: int, start: int) -> None:
+        """Writes a kept block to tokens [start, start + BLOCK_TOKENS) of a row."""
+        stop = start + BLOCK_TOKENS
+        for tensor, kept in zip((*self.keys, *self.values), self._blocks[block], strict=True):
+            tensor[row, :, start:stop] = kept
+        self.note_length(row, stop)
+
+    def drop_block(self, block: int) -> None:
+        """Frees a kept block."""
+        del self._blocks[block]
+
     @property
     def nbytes(self) -> int:
-        """Bytes reserved for all rows."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+        """Bytes reserved for all rows, and of the kept blocks."""
+        kept = (tensor for block in self._blocks.values() for tensor in block)
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values, *kept))

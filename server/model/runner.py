@@ -5,21 +5,16 @@ from __future__ import annotations
 import torch
 
 from switchyard.server.engine.types import StepOutput, StepPlan
-from switchyard.server.lora.ops import LoraBackend
 from switchyard.server.model.batch import StepBatch, build_batch
-from switchyard.server.model.decoder import Decoder, SlotTable
-from switchyard.server.model.kv_cache import KvCache
 from switchyard.server.model.sampler import choose_tokens
+from switchyard.server.model.step_model import StepModel
 
 
 class ModelRunner:
     """The engine's runner on a resident base model; used on the engine thread only."""
 
-    def __init__(self, decoder: Decoder, cache: KvCache, slots: SlotTable, add_lora: LoraBackend) -> None:
-        self._decoder = decoder
-        self._cache = cache
-        self._slots = slots
-        self._add_lora = add_lora
+    def __init__(self, model: StepModel) -> None:
+        self.model = model
 
     def execute(self, plan: StepPlan) -> StepOutput:
         """Runs one forward pass and chooses tokens; see `Runner.execute`."""
@@ -35,17 +30,21 @@ class ModelRunner:
         )
 
     def logits(self, batch: StepBatch) -> torch.Tensor:
-        """Runs the forward pass alone.
-
-        Returns:
-            [n, vocab] float32, one row per entry of `batch.sampled`.
-        """
-        with torch.inference_mode():
-            logits = self._decoder.forward(batch, self._cache, self._slots, self._add_lora)
-        for row, length in batch.lengths.items():
-            self._cache.note_length(row, length)
-        return logits
+        """Runs the forward pass alone; see `StepModel.logits`."""
+        return self.model.logits(batch)
 
     def release_row(self, kv_row: int) -> None:
         """Clears what a sequence left in its KV row."""
-        self._cache.clear(kv_row)
+        self.model.release_row(kv_row)
+
+    def copy_out(self, row: int, start: int, block: int) -> None:
+        """Keeps one block of a row's keys and values; see `Runner.copy_out`."""
+        self.model.copy_out(row, start, block)
+
+    def copy_in(self, block: int, row: int, start: int) -> None:
+        """Writes a kept block into a row; see `Runner.copy_in`."""
+        self.model.copy_in(block, row, start)
+
+    def drop_block(self, block: int) -> None:
+        """Frees a kept block; see `Runner.drop_block`."""
+        self.model.drop_block(block)

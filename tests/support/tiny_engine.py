@@ -27,7 +27,6 @@ from switchyard.server.engine.types import (
     TokenEvent,
 )
 from switchyard.server.lora.ops import BACKENDS
-from switchyard.server.model.kv_cache import KvCache
 from switchyard.server.model.loading import LoadedBase
 from switchyard.server.model.runner import ModelRunner
 
@@ -65,20 +64,11 @@ class TinyEngine:
         self.base = base
         self.clock = SystemClock()
         self.source = DirectoryBlobs()
-        decoder = base.decoder
-        self.slots = AdapterSlots(slots, decoder.layout.group_count, torch.float32)
-        loader = AdapterLoader(self.source, decoder.layout, self.clock)
+        layout = base.resident.layout
+        self.slots = AdapterSlots(slots, layout.group_count, torch.float32)
+        loader = AdapterLoader(self.source, layout, self.clock)
         self.host = AdapterHost(loader, self.slots, ResidencyLimits(slots, host_bytes), self.clock)
-        shape = decoder.shape
-        cache = KvCache(
-            len(decoder.weights.layers),
-            sequences,
-            shape.kv_heads,
-            base.max_context_tokens,
-            shape.head_dim,
-            base.dtype,
-        )
-        self.runner = ModelRunner(decoder, cache, self.slots, BACKENDS["torch"])
+        self.runner = ModelRunner(base.step_model(sequences, self.slots, BACKENDS["torch"]))
         self.engine = Engine(
             self.runner,
             self.host,

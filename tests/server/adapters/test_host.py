@@ -132,4 +132,4 @@ def test_unload_frees_every_tier_and_refuses_while_in_use(base: LoadedBase, adap
     engine.run()
     engine.host.unload(selection.key)
     assert engine.host.statuses() == []
-    assert all(not engine.slots.group(index) for index in range(base.decoder.layout.group_count))
+    assert all(not engine.slots.group(index) for index in range(base.resident.layout.group_count))

@@ -10,11 +10,10 @@ from tiny_base import make_tiny_llama
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from switchyard.server.adapters.slots import AdapterSlots
-from switchyard.server.engine.types import KvRow, SamplingParams, SequenceSlice, StepPlan
+from switchyard.server.engine.types import BLOCK_TOKENS, KvRow, SamplingParams, SequenceSlice, StepPlan
 from switchyard.server.errors import ArchitectureUnsupported, BaseUnreadable
 from switchyard.server.lora.ops import BACKENDS
 from switchyard.server.model.batch import build_batch
-from switchyard.server.model.kv_cache import KvCache
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
 from switchyard.server.model.runner import ModelRunner
 
@@ -29,12 +28,8 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def make_runner(base: LoadedBase, rows: int = 6) -> ModelRunner:
-    shape = base.decoder.shape
-    layers = len(base.decoder.weights.layers)
-    cache = KvCache(layers, rows, shape.kv_heads, 128, shape.head_dim, base.dtype)
-    return ModelRunner(
-        base.decoder, cache, AdapterSlots(4, base.decoder.layout.group_count, torch.float32), BACKENDS["torch"]
-    )
+    slots = AdapterSlots(4, base.resident.layout.group_count, torch.float32)
+    return ModelRunner(base.resident.serve(rows, 128, slots, BACKENDS["torch"]))
 
 
 def piece(tokens: tuple[int, ...], start: int = 0, row: int = 0) -> SequenceSlice:
@@ -118,11 +113,27 @@ def test_released_row_leaves_nothing_behind(bases: dict[str, Path]) -> None:
     base = load_base(str(bases["llama"]))
     fresh, used = make_runner(base), make_runner(base)
     step(used, piece(PROMPT[:80]))
-    used._cache.values[0][0, :, 40] = float("nan")
+    used.model.cache.values[0][0, :, 40] = float("nan")
     used.release_row(0)
     expected = [step(fresh, piece(PROMPT[:8]))["r0"], step(fresh, piece(PROMPT[8:9], 8))["r0"]]
     assert torch.equal(step(used, piece(PROMPT[:8]))["r0"], expected[0])
     assert torch.equal(step(used, piece(PROMPT[8:9], 8))["r0"], expected[1])
+
+
+def test_a_copied_block_is_as_good_as_its_prefill(bases: dict[str, Path]) -> None:
+    model = make_runner(load_base(str(bases["qwen3"])))
+    step(model, piece(PROMPT[:BLOCK_TOKENS]))
+    expected = step(model, piece(PROMPT[BLOCK_TOKENS:], BLOCK_TOKENS))["r0"]
+    empty = model.model.kv_bytes
+    model.copy_out(0, 0, 7)
+    assert model.model.kv_bytes > empty
+    model.release_row(0)
+    model.copy_in(7, 3, 0)
+    model.drop_block(7)
+    assert model.model.kv_bytes == empty
+    assert torch.equal(step(model, piece(PROMPT[BLOCK_TOKENS:], BLOCK_TOKENS, 3))["r3"], expected)
+    model.release_row(3)
+    assert not model.model.cache.keys[0][3].any()
 
 
 def test_running_does_not_change_the_base(bases: dict[str, Path]) -> None:
@@ -130,7 +141,7 @@ def test_running_does_not_change_the_base(bases: dict[str, Path]) -> None:
     before = base.fingerprint()
     step(make_runner(base), piece(PROMPT[:20]))
     assert base.fingerprint() == before
-    base.decoder.weights.final_norm[0] += 1
+    base.resident.decoder.weights.final_norm[0] += 1
     assert base.fingerprint() != before
 
 

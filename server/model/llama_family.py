@@ -1,0 +1,135 @@
+"""From transformers' modules of the Llama family to the decoder's own structures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.activations import ACT2FN
+
+from switchyard.server.errors import ArchitectureUnsupported
+from switchyard.server.lora.layout import GroupLayout
+from switchyard.server.lora.ops import LoraBackend
+from switchyard.server.model.decoder import Decoder, DecoderShape, DecoderWeights, LayerWeights, SlotTable
+from switchyard.server.model.fast_model import FastModel
+from switchyard.server.model.kv_cache import KvCache
+from switchyard.server.model.linears import BaseLinear, fuse_linears
+
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+"""What `Decoder` computes exactly; tests hold each to transformers' own forward pass."""
+
+_STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
+"""Rotations whose frequencies do not depend on the length of the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaFamily:
+    """The weights of a Llama-like base, held by our own decoder.
+
+    Attributes:
+        decoder: the forward pass.
+        dtype: dtype of activations and KV cache.
+    """
+
+    decoder: Decoder
+    dtype: torch.dtype
+
+    @property
+    def layout(self) -> GroupLayout:
+        """Where adapters can reach."""
+        return self.decoder.layout
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights in memory."""
+        weights = self.decoder.weights
+        own = {id(t): t.nbytes for t in (weights.embedding, weights.head, weights.final_norm)}
+        return sum(own.values()) + sum(linear.nbytes for linear in self._linears())
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All weights as they lie in memory, for fingerprints."""
+        weights = self.decoder.weights
+        norms = [t for layer in weights.layers for t in (layer.attention_norm, layer.mlp_norm)]
+        linears = [t for linear in self._linears() for t in linear.tensors()]
+        return [weights.embedding, weights.head, weights.final_norm, *norms, *linears]
+
+    def serve(self, rows: int, max_context_tokens: int, slots: SlotTable, add_lora: LoraBackend) -> FastModel:
+        """Puts KV rows and adapters to the weights; see `ResidentModel.serve`."""
+        shape = self.decoder.shape
+        layers = len(self.decoder.weights.layers)
+        cache = KvCache(layers, rows, shape.kv_heads, max_context_tokens, shape.head_dim, self.dtype)
+        return FastModel(self.decoder, cache, slots, add_lora)
+
+    def _linears(self) -> list[BaseLinear]:
+        layers = self.decoder.weights.layers
+        return [linear for layer in layers for linear in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+
+
+def require_exact(config: PreTrainedConfig) -> None:
+    """Refuses what the decoder does not compute exactly.
+
+    Raises:
+        ArchitectureUnsupported: the architecture or its rotation is none of ours.
+    """
+    architecture = (config.architectures or ["?"])[0]
+    if architecture not in ARCHITECTURES:
+        raise ArchitectureUnsupported(
+            f"architecture {architecture} has no exact forward pass here; supported: {', '.join(ARCHITECTURES)}"
+        )
+    rope_type = (config.rope_parameters or {}).get("rope_type", "default")
+    if rope_type not in _STATIC_ROPE:
+        raise ArchitectureUnsupported(f"rotary type {rope_type!r} is not supported, only {sorted(_STATIC_ROPE)}")
+
+
+def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) -> LlamaFamily:
+    """Takes the weights out of a loaded model that nothing has run through.
+
+    Args:
+        model: transformers' model of one of `ARCHITECTURES`; it is not needed afterwards.
+        dtype: dtype to compute in.
+        shadow: keep 4-bit weights dequantised as well.
+    """
+    config = model.config
+    body = model.model
+    shape = DecoderShape(
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        norm_eps=config.rms_norm_eps,
+        rope_scaling=float(body.rotary_emb.attention_scaling),
+    )
+    weights = DecoderWeights(
+        embedding=body.embed_tokens.weight.detach().to(dtype),
+        layers=tuple(_layer(layer, dtype, shadow=shadow) for layer in body.layers),
+        final_norm=body.norm.weight.detach().to(dtype),
+        head=model.lm_head.weight.detach().to(dtype),
+        inverse_frequencies=body.rotary_emb.inv_freq.detach().float(),
+        activation=ACT2FN[config.hidden_act],
+    )
+    return LlamaFamily(Decoder(shape, weights), dtype)
+
+
+def _layer(layer: nn.Module, dtype: torch.dtype, *, shadow: bool) -> LayerWeights:
+    def vector(path: str) -> torch.Tensor:
+        return layer.get_parameter(path).detach().to(dtype)
+
+    def optional_vector(path: str) -> torch.Tensor | None:
+        return vector(path) if path in dict(layer.named_parameters()) else None
+
+    def fused(*paths: str) -> BaseLinear:
+        return fuse_linears([layer.get_submodule(path) for path in paths], dtype, shadow=shadow)
+
+    return LayerWeights(
+        attention_norm=vector("input_layernorm.weight"),
+        mlp_norm=vector("post_attention_layernorm.weight"),
+        query_norm=optional_vector("self_attn.q_norm.weight"),
+        key_norm=optional_vector("self_attn.k_norm.weight"),
+        qkv=fused("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        out=fused("self_attn.o_proj"),
+        gate_up=fused("mlp.gate_proj", "mlp.up_proj"),
+        down=fused("mlp.down_proj"),
+    )
