@@ -273,7 +273,7 @@ class Engine:
             if piece.request_id in output.faults:
                 self._fail(sequence, NumericFault("the model gave a number that is not finite for this request"))
             elif piece.sample:
-                self._advance(sequence, output.tokens[piece.request_id], now)
+                self._advance(sequence, output.tokens[piece.request_id].token, now)
 
     def _advance(self, sequence: Sequence, token: int, now: float) -> None:
         if sequence.first_token_s is None or sequence.last_token_s is None:
@@ -284,7 +284,7 @@ class Engine:
             self._observer.token(sequence.adapter_key, now - sequence.last_token_s)
         sequence.last_token_s = now
         sequence.output.append(token)
-        ends_text = token in self._decoder.eos_token_ids and not sequence.request.stopping.ignore_eos
+        ends_text = token in sequence.request.stopping.ending(self._decoder.eos_token_ids)
         text = "" if ends_text else sequence.detokenizer.push(token)
         reason = sequence.finish_reason(token, self._decoder.eos_token_ids, self._max_context_tokens)
         if reason is not None:
@@ -314,6 +314,7 @@ class Engine:
         """Frees everything that a sequence holds; the terminal event follows."""
         if sequence.kv_row is not None:
             self._runner.release_row(sequence.kv_row)
+            self._runner.forget(sequence.request.request_id)
         self._scheduler.remove(sequence, self.clock.now())
         sequence.advance(SequenceState.ENDED)
         del self._sequences[sequence.request.request_id]

@@ -41,6 +41,10 @@ class Runner(Protocol):
         """Clears what a sequence left in its KV row."""
         ...
 
+    def forget(self, request_id: str) -> None:
+        """Drops what choosing tokens has remembered of a request that has ended; unknown ids are ignored."""
+        ...
+
 
 class AdapterPool(Protocol):
     """Brings adapters into slots and keeps them there while they are pinned.

@@ -146,4 +146,7 @@ class Scheduler:
             sample=sequence.state is SequenceState.DECODE or sequence.completes_prompt(tokens),
             sampling=sequence.request.sampling,
             sample_index=len(sequence.output),
+            stopping=sequence.request.stopping,
+            prompt=sequence.request.prompt_tokens,
+            output=sequence.output,
         )

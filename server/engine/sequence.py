@@ -107,7 +107,7 @@ class Sequence:
     def finish_reason(self, token: int, eos_token_ids: frozenset[int], context_tokens: int) -> FinishReason | None:
         """Why the answer ends with `token`, the newest of `output`; None when it goes on."""
         stopping = self.request.stopping
-        if self.detokenizer.matched_stop or (token in eos_token_ids and not stopping.ignore_eos):
+        if self.detokenizer.matched_stop or token in stopping.ending(eos_token_ids):
             return FinishReason.STOP
         if len(self.output) >= stopping.max_tokens:
             return FinishReason.LENGTH

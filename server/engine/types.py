@@ -6,10 +6,12 @@ the event loop, the engine thread and the loader pool without locks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
+from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.errors import ServerError
 
 Digest = NewType("Digest", str)
@@ -83,38 +85,6 @@ class AdapterSelection:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How tokens are chosen; every value is validated before it gets here.
-
-    Attributes:
-        temperature: 0 takes the most probable token.
-        top_p: probability mass to keep, (0, 1].
-        top_k: tokens to keep; 0 keeps all.
-        seed: seed of this request's own random stream.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StoppingParams:
-    """When an answer ends.
-
-    Attributes:
-        max_tokens: most tokens to produce.
-        stop: strings before which the text ends.
-        ignore_eos: go on past the end-of-sequence token.
-    """
-
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One accepted request.
 
@@ -125,6 +95,10 @@ class GenerateRequest:
         sampling: how tokens are chosen.
         stopping: when the answer ends.
         deadline_s: time on the engine's clock after which it ends with an error; None for never.
+        tenant: who asked, as proven; empty when nobody has to say.
+        priority: higher goes first.
+        n: answers to give.
+        best_of: answers to make, of which the `n` most probable are given.
     """
 
     request_id: str
@@ -133,6 +107,10 @@ class GenerateRequest:
     sampling: SamplingParams
     stopping: StoppingParams
     deadline_s: float | None = None
+    tenant: str = ""
+    priority: int = 0
+    n: int = 1
+    best_of: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,28 +131,71 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class SampledToken:
+    """One token and how probable the model found it.
+
+    Attributes:
+        token: token id.
+        logprob: natural logarithm of its probability before anything the request asked
+            for changed the distribution; 0 when nobody asked for logprobs.
+        top: the most probable tokens at its place with their logprobs, most probable first.
+    """
+
+    token: int
+    logprob: float = 0.0
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TokenEvent:
     """New output of one request.
 
     Attributes:
         text: whole characters that are safe to show; may be empty.
         token_ids: tokens produced since the last event.
+        index: which of the request's answers they belong to, counted from 0.
+        logprobs: the same tokens with their logprobs; empty when nobody asked for them.
+        prompt_logprobs: tokens of the prompt scored since the last event, the first of all left out.
     """
 
     text: str
     token_ids: tuple[int, ...]
+    index: int = 0
+    logprobs: tuple[SampledToken, ...] = ()
+    prompt_logprobs: tuple[SampledToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How one of a request's answers ended.
+
+    Attributes:
+        index: which one, counted from 0.
+        reason: why it ended.
+        completion_tokens: tokens produced.
+        matched_stop: the stop string that ended the text, or empty.
+        cumulative_logprob: sum of its tokens' logprobs; 0 when nothing asked for them.
+    """
+
+    index: int
+    reason: FinishReason
+    completion_tokens: int
+    matched_stop: str = ""
+    cumulative_logprob: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedEvent:
-    """The terminal event of an answer that ended as asked.
+    """The terminal event of a request that ended as asked.
 
     Attributes:
-        reason: why it ended.
+        reason: why the first answer ended.
         prompt_tokens: tokens of the prompt.
-        completion_tokens: tokens produced.
+        completion_tokens: tokens produced, over all answers, also those that are not given.
         timing: where the time went.
-        matched_stop: the stop string that ended the text, or empty.
+        matched_stop: the stop string that ended the first answer, or empty.
+        choices: every answer given, in order; empty when there is one.
+        cached_prompt_tokens: tokens of the prompt that were not computed again.
     """
 
     reason: FinishReason
@@ -182,6 +203,8 @@ class FinishedEvent:
     completion_tokens: int
     timing: Timing
     matched_stop: str = ""
+    choices: tuple[Choice, ...] = ()
+    cached_prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +238,10 @@ class SequenceSlice:
         sample: whether the last token's logits choose a token.
         sampling: how; used when `sample` is true.
         sample_index: how many tokens this request has sampled before.
+        stopping: when its answer ends, which tells the sampler what is too early; None: nothing is.
+        prompt: its whole prompt, and
+        output: its answer so far: views for the sampler, valid during the step only.
+        choice: which of the request's answers it is; each has a random stream of its own.
     """
 
     request_id: str
@@ -225,6 +252,10 @@ class SequenceSlice:
     sample: bool
     sampling: SamplingParams
     sample_index: int
+    stopping: StoppingParams | None = None
+    prompt: Sequence[int] = ()
+    output: Sequence[int] = ()
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,10 +278,13 @@ class StepOutput:
     Attributes:
         tokens: chosen token by request id, for slices with `sample`.
         faults: requests whose logits were not finite.
+        prompt_logprobs: tokens of the prompt scored in this step by request id, in order;
+            a slice [start, end) of a prompt that asks for them scores the tokens after its own.
     """
 
-    tokens: dict[str, int]
+    tokens: dict[str, SampledToken]
     faults: frozenset[str] = frozenset()
+    prompt_logprobs: dict[str, tuple[SampledToken, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

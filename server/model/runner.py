@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from switchyard.server.engine.types import StepOutput, StepPlan
+from switchyard.server.engine.types import SampledToken, StepOutput, StepPlan
 from switchyard.server.model.batch import StepBatch, build_batch
 from switchyard.server.model.sampler import choose_tokens
 from switchyard.server.model.step_model import StepModel
@@ -25,7 +25,7 @@ class ModelRunner:
         chosen = choose_tokens(logits, params, draws)
         by_request = {p.request_id: token for p, token in zip(batch.sampled, chosen, strict=True)}
         return StepOutput(
-            tokens={request: token for request, token in by_request.items() if token is not None},
+            tokens={request: SampledToken(token) for request, token in by_request.items() if token is not None},
             faults=frozenset(request for request, token in by_request.items() if token is None),
         )
 
@@ -48,3 +48,6 @@ class ModelRunner:
     def drop_block(self, block: int) -> None:
         """Frees a kept block; see `Runner.drop_block`."""
         self.model.drop_block(block)
+
+    def forget(self, request_id: str) -> None:
+        """Drops the sampler's memory of a request; it has none yet that outlives a step."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from switchyard.server.engine.types import SamplingParams
+from switchyard.server.engine.sampling_params import SamplingParams
 
 
 def choose_tokens(logits: torch.Tensor, params: Sequence[SamplingParams], draws: Sequence[int]) -> list[int | None]:

@@ -17,13 +17,12 @@ from switchyard.registry.records import ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
 from switchyard.server.adapters import composition
 from switchyard.server.engine.ports import Clock
+from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.types import (
     AdapterPart,
     AdapterSelection,
     Digest,
     GenerateRequest,
-    SamplingParams,
-    StoppingParams,
 )
 from switchyard.server.errors import (
     BaseMismatch,

@@ -17,7 +17,7 @@ from tiny_adapter import ALL_LINEAR, make_adapter, peft_logits
 from tiny_base import make_tiny_llama
 from tiny_engine import TinyEngine, output
 
-from switchyard.server.engine.types import SamplingParams
+from switchyard.server.engine.sampling_params import SamplingParams
 from switchyard.server.model.loading import LoadedBase, load_base
 
 TOLERANCE = 2e-3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.types import (
     AdapterPart,
     AdapterSelection,
@@ -12,10 +13,9 @@ from switchyard.server.engine.types import (
     Digest,
     Event,
     GenerateRequest,
-    SamplingParams,
+    SampledToken,
     StepOutput,
     StepPlan,
-    StoppingParams,
 )
 from switchyard.server.errors import AdapterUnavailable
 
@@ -53,6 +53,7 @@ class FakeRunner:
     choose: Callable[[str, int], int] = lambda request_id, index: index + 1
     plans: list[StepPlan] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     contexts: dict[int, list[int]] = field(default_factory=dict)
     faults: set[str] = field(default_factory=set)
     failure: Exception | None = None
@@ -67,13 +68,16 @@ class FakeRunner:
             context.extend(piece.tokens)
         sampled = [piece for piece in plan.slices if piece.sample]
         return StepOutput(
-            {p.request_id: self.choose(p.request_id, p.sample_index) for p in sampled},
+            {p.request_id: SampledToken(self.choose(p.request_id, p.sample_index)) for p in sampled},
             frozenset(p.request_id for p in sampled if p.request_id in self.faults),
         )
 
     def release_row(self, kv_row: int) -> None:
         self.released.append(kv_row)
         self.contexts.pop(kv_row, None)
+
+    def forget(self, request_id: str) -> None:
+        self.forgotten.append(request_id)
 
 
 @dataclass
@@ -118,6 +122,7 @@ def request(
     max_tokens: int = 4,
     stop: tuple[str, ...] = (),
     ignore_eos: bool = False,
+    stop_token_ids: tuple[int, ...] = (),
     deadline_s: float | None = None,
 ) -> GenerateRequest:
     tokens = tuple(range(1, prompt + 1)) if isinstance(prompt, int) else prompt
@@ -126,6 +131,6 @@ def request(
         prompt_tokens=tokens,
         adapter=selection(adapter) if adapter else None,
         sampling=SamplingParams(),
-        stopping=StoppingParams(max_tokens, stop, ignore_eos),
+        stopping=StoppingParams(max_tokens, stop, ignore_eos, 0, stop_token_ids),
         deadline_s=deadline_s,
     )

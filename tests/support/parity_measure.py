@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from tiny_engine import TinyEngine
 
-from switchyard.server.engine.types import AdapterSelection, KvRow, SamplingParams, SequenceSlice, StepPlan
+from switchyard.server.engine.sampling_params import SamplingParams
+from switchyard.server.engine.types import AdapterSelection, KvRow, SequenceSlice, StepPlan
 from switchyard.server.model.batch import build_batch
 
 TOLERANCE = 1e-3

@@ -16,14 +16,13 @@ from switchyard.server.adapters.loader import AdapterLoader
 from switchyard.server.adapters.residency import ResidencyLimits
 from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.engine.engine import Engine
+from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.scheduler import StepLimits
 from switchyard.server.engine.types import (
     AdapterPart,
     AdapterSelection,
     Digest,
     GenerateRequest,
-    SamplingParams,
-    StoppingParams,
     TokenEvent,
 )
 from switchyard.server.lora.ops import BACKENDS

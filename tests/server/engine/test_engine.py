@@ -82,6 +82,27 @@ def test_ignore_eos_goes_on() -> None:
     assert end.completion_tokens == 5
 
 
+def test_a_stop_token_ends_the_answer_and_has_no_text_even_past_eos() -> None:
+    bench = Bench()
+    sink = bench.submit("a", max_tokens=9, stop_token_ids=(3,), ignore_eos=True)
+    bench.run()
+    assert text(sink) == "ab"
+    end = terminal(sink)
+    assert isinstance(end, FinishedEvent)
+    assert (end.reason, end.completion_tokens) == (FinishReason.STOP, 3)
+    assert bench.runner.forgotten == ["a"]
+
+
+def test_a_slice_shows_the_prompt_and_the_answer_so_far() -> None:
+    bench = Bench()
+    bench.submit("a", (7, 8), max_tokens=3)
+    lengths = []
+    while bench.engine.step().slices:
+        piece = bench.runner.plans[-1].slices[0]
+        lengths.append((piece.prompt, piece.sample_index, len(piece.output)))
+    assert lengths == [((7, 8), 0, 1), ((7, 8), 1, 2), ((7, 8), 2, 3)], "live views, read here after the step"
+
+
 def test_stop_string_across_tokens_is_cut_and_never_shown() -> None:
     bench = Bench()
     sink = bench.submit("a", max_tokens=10, stop=("cd",))

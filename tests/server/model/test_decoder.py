@@ -10,7 +10,8 @@ from tiny_base import make_tiny_llama
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from switchyard.server.adapters.slots import AdapterSlots
-from switchyard.server.engine.types import BLOCK_TOKENS, KvRow, SamplingParams, SequenceSlice, StepPlan
+from switchyard.server.engine.sampling_params import SamplingParams
+from switchyard.server.engine.types import BLOCK_TOKENS, KvRow, SequenceSlice, StepPlan
 from switchyard.server.errors import ArchitectureUnsupported, BaseUnreadable
 from switchyard.server.lora.ops import BACKENDS
 from switchyard.server.model.batch import build_batch

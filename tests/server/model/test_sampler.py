@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switchyard.server.engine.types import SamplingParams
+from switchyard.server.engine.sampling_params import SamplingParams
 from switchyard.server.model.sampler import choose_tokens, uniform
 
 VOCAB = 50
