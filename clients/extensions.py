@@ -29,6 +29,7 @@ DEMO_PANEL: Final = "Demo"
 _SUMMARIES: Final[Mapping[str, tuple[str, str]]] = {
     "serve": (SERVING_PANEL, "Serve a 4-bit base with every adapter published."),
     "registry-service": (SERVING_PANEL, "Serve a registry alone, without a model."),
+    "bench": (SERVING_PANEL, "Measure a server on this machine."),
     "train": (TRAINING_PANEL, "Train an adapter from a recipe (QLoRA)."),
     "sign": (REGISTRY_PANEL, "Sign a version with a key of your own."),
     "verify": (REGISTRY_PANEL, "Check who signed a version."),

@@ -194,7 +194,7 @@ def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Face
     around.metrics.describe_memory(base_bytes=core.base.nbytes, adapter_slots=facts.adapter_slots)
     around.metrics.watch_load(core.engine.load)
     memory = ResidentAdapters(core.engine, core.host, around.clock)
-    admission = _admission(around, core.base)
+    admission = admission_of(around, core.base)
     catalog = ServableCatalog(
         around.registry,
         memory,
@@ -316,7 +316,8 @@ async def _warm_up(core: ServingCore) -> None:
                 raise event.error
 
 
-def _admission(around: Surroundings, base: LoadedBase) -> Admission:
+def admission_of(around: Surroundings, base: LoadedBase) -> Admission:
+    """Puts admission in front of a loaded base."""
     config = around.config
     policy = AdmissionPolicy(
         base_digest=base.spec.digest,

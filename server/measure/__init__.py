@@ -1,0 +1,1 @@
+"""Measuring a server on the machine at hand: `switchyard bench`."""
