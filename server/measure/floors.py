@@ -18,6 +18,7 @@ import torch
 from switchyard.server.measure.decode import decode_once
 from switchyard.server.measure.result import Row
 from switchyard.server.measure.rig import Rig
+from switchyard.server.measure.sizes import Sizes
 
 _PROBE_BYTES = 256 << 20
 _PROBE_SIDE = 1536
@@ -74,13 +75,11 @@ def over_floor(rig: Rig, machine: Machine, *, tokens: int) -> Iterator[Row]:
 
 
 def _floor_s(rig: Rig, machine: Machine, requests: int) -> float:
-    base = rig.core.base
-    head = base.spec.vocab_size * base.decoder.shape.hidden_size
-    linear = sum(inputs * outputs for path, (inputs, outputs) in base.spec.modules.items() if path != "lm_head")
+    sizes = Sizes.of(rig.core.base.spec)
     adapter_bytes = max(status.device_bytes for status in rig.core.host.statuses())
-    weights = base.nbytes - base.decoder.weights.embedding.nbytes + requests * adapter_bytes
-    # 16-bit factors: as many weights as half the bytes, each read once per request that uses it.
-    arithmetic = 2 * requests * (linear + head + adapter_bytes / 2)
+    weights = sizes.read_bytes + requests * adapter_bytes
+    # 16-bit factors: as many weights as half the bytes, each used once per request.
+    arithmetic = 2 * requests * (sizes.linear + sizes.head + adapter_bytes / 2)
     return max(weights / machine.bytes_per_s, arithmetic / machine.flops_per_s)
 
 

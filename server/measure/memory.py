@@ -16,21 +16,16 @@ from pathlib import Path
 
 from switchyard.server.measure.result import Row
 from switchyard.server.measure.rig import Rig
+from switchyard.server.measure.sizes import Sizes
 from switchyard.server.model.loading import load_base
 from switchyard.server.observe.memory import resident_bytes
-
-_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Bytes per weight: 4 bits, one byte per block of 64, one float32 per 256 of those (arXiv:2305.14314, §3)."""
 
 
 def base_memory(base: Path, rig: Rig) -> Iterator[Row]:
     """Resident growth by loading the base, over its 4-bit weights, 16-bit head and embeddings."""
     command = [sys.executable, "-P", "-m", "switchyard.server.measure.memory", str(base)]
     grown = int(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["grown_bytes"])
-    spec = rig.core.base.spec
-    linear = sum(inputs * outputs for path, (inputs, outputs) in spec.modules.items() if path != "lm_head")
-    hidden = max(inputs for path, (inputs, _) in spec.modules.items() if path.endswith("q_proj"))
-    floor = linear * _NF4_BYTES + 2 * 2 * spec.vocab_size * hidden
+    floor = Sizes.of(rig.core.base.spec).resident_bytes
     note = f"{grown / 1e6:.0f} MB grown, {floor / 1e6:.0f} MB of weights"
     yield Row("memory", "RSS of the base over its 4-bit and 16-bit weights", grown / floor, "x", note)
 
