@@ -29,7 +29,7 @@ from switchyard.server.engine.scheduler import StepLimits
 from switchyard.server.engine.types import ErrorEvent, GenerateRequest
 from switchyard.server.http.observability import ObservabilityServer
 from switchyard.server.lifecycle import StopSwitch, unless_stopped
-from switchyard.server.lora.ops import BACKENDS
+from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
 from switchyard.server.model.runner import ModelRunner
 from switchyard.server.observe.memory import resident_bytes
@@ -54,8 +54,6 @@ ADMIN: Final = "switchyard.admin.v1.AdminService"
 _REGISTRY_THREADS: Final = 8
 _TOKENIZER_THREADS: Final = 1
 _WARM_UP_TOKENS: Final = 2
-_LORA_DTYPE: Final = torch.float32
-"""PEFT computes the low-rank products in float32 whatever the base computes in; so does the server."""
 
 _log = logging.getLogger(__name__)
 
@@ -146,12 +144,12 @@ def build_core(around: Surroundings) -> ServingCore:
     )
     around.registry.register_base(base.spec)
     layout = base.resident.layout
-    slots = AdapterSlots(config.adapter_slots, layout.group_count, _LORA_DTYPE)
+    slots = AdapterSlots(config.adapter_slots, layout.group_count)
     loader = AdapterLoader(around.registry, layout, clock)
     residency = ResidencyLimits(slots=config.adapter_slots, host_bytes=config.host_cache_bytes)
     host = AdapterHost(loader, slots, residency, clock, observer=around.metrics)
     engine = Engine(
-        ModelRunner(base.step_model(config.max_sequences, slots, BACKENDS["torch"])),
+        ModelRunner(base.step_model(config.max_sequences, slots, best_backend())),
         host,
         base.tokenizer,
         clock,

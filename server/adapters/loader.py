@@ -13,7 +13,7 @@ from typing import Protocol
 from safetensors.torch import load as load_safetensors
 
 from switchyard.registry.validation.adapter_config import parse_adapter_config
-from switchyard.server.adapters.packing import HostAdapter, HostModule, host_modules
+from switchyard.server.adapters.packing import HostAdapter, HostModule, host_modules, pack
 from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.types import AdapterPart, AdapterSelection
 from switchyard.server.lora.layout import GroupLayout
@@ -52,7 +52,7 @@ class AdapterLoader:
         modules: list[HostModule] = []
         for part in selection.parts:
             modules += self._load_part(part, timer)
-        return HostAdapter(tuple(modules))
+        return pack(modules)
 
     def _load_part(self, part: AdapterPart, timer: PhaseTimer) -> list[HostModule]:
         began_s = self._clock.now()

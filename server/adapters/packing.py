@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from switchyard.server.errors import AdapterUnpackable
-from switchyard.server.lora.factors import FactorPart, LoraFactors
+from switchyard.server.lora.factors import FactorPart, GroupAdapter, LoraFactors
 from switchyard.server.lora.layout import GroupLayout, ModulePlace
 
 _NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
@@ -40,18 +40,23 @@ class HostModule:
 
 @dataclass(frozen=True, slots=True)
 class HostAdapter:
-    """The weights of one selection in host memory.
+    """The weights of one selection in host memory, ready to be put into a slot.
 
     Attributes:
-        modules: adapted projections of all parts; a composition repeats places.
+        groups: what it does to each fused group, by group index.
     """
 
-    modules: tuple[HostModule, ...]
+    groups: Mapping[int, GroupAdapter]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all factors."""
-        return sum(module.a.nbytes + module.b.nbytes for module in self.modules)
+        """Bytes of all tensors."""
+        return sum(adapter.nbytes for adapter in self.groups.values())
+
+    def prepare(self) -> None:
+        """Does on a loader thread what would else be done when a slot is written."""
+        for adapter in self.groups.values():
+            _ = adapter.record
 
 
 def host_modules(
@@ -91,32 +96,31 @@ def host_modules(
         yield HostModule(place, a, b, scaling_of(module) * weight)
 
 
-def group_factors(adapter: HostAdapter, dtype: torch.dtype) -> dict[int, LoraFactors]:
-    """Stacks the factors of each fused group and folds the scaling into B.
+def pack(modules: Iterable[HostModule]) -> HostAdapter:
+    """Stacks the factors of each fused group; every factor keeps its dtype and bits.
 
     The parts of a composition are stacked like the projections of a group: the
     sum of their deltas comes out of the same products, and nothing of the size
     of a weight matrix is ever formed.
 
     Args:
-        adapter: weights in host memory.
-        dtype: dtype to compute in.
-
-    Returns:
-        Factors by group index.
+        modules: adapted projections of all parts; a composition repeats places.
     """
     by_group: dict[int, list[HostModule]] = defaultdict(list)
-    for module in adapter.modules:
+    for module in modules:
         by_group[module.place.group].append(module)
-    return {group: _stack(modules, dtype) for group, modules in by_group.items()}
+    adapter = HostAdapter({group: GroupAdapter(_stack(own)) for group, own in by_group.items()})
+    adapter.prepare()
+    return adapter
 
 
-def _stack(modules: list[HostModule], dtype: torch.dtype) -> LoraFactors:
+def _stack(modules: list[HostModule]) -> LoraFactors:
     parts: list[FactorPart] = []
     rank_start = 0
     for module in modules:
         rank_stop = rank_start + module.a.shape[0]
-        b_t = (module.b.float() * module.scaling).t().to(dtype).contiguous()
-        parts.append(FactorPart(rank_start, rank_stop, module.place.out_start, module.place.out_stop, b_t))
+        place, b_t = module.place, module.b.t().contiguous()
+        parts.append(FactorPart(rank_start, rank_stop, place.out_start, place.out_stop, b_t, module.scaling))
         rank_start = rank_stop
-    return LoraFactors(torch.cat([module.a.to(dtype) for module in modules]), tuple(parts))
+    # Factors of several dtypes meet in the widest of them, which holds each exactly.
+    return LoraFactors(torch.cat([module.a for module in modules]), tuple(parts))

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
-
-from switchyard.server.adapters.packing import HostAdapter, group_factors
-from switchyard.server.lora.factors import LoraFactors
+from switchyard.server.adapters.packing import HostAdapter
+from switchyard.server.lora.table import GroupTable
 
 
 class AdapterSlots:
-    """Factors of the resident adapters, by fused group and slot.
+    """What the resident adapters do, by fused group and slot.
 
-    A slot holds each adapter at its true rank, so its bytes are those of its
-    factors. Written on the engine thread between two steps, read during a step.
+    A slot holds each adapter at its true rank and in the dtype of its file, so
+    its bytes are those of the file. On a CPU host and device are one memory:
+    writing a slot is storing the addresses of what the loader has prepared.
+    Written on the engine thread between two steps, read during a step.
     """
 
-    def __init__(self, slot_count: int, group_count: int, dtype: torch.dtype) -> None:
+    def __init__(self, slot_count: int, group_count: int) -> None:
         self.slot_count = slot_count
-        self.dtype = dtype
-        self._groups: list[dict[int, LoraFactors]] = [{} for _ in range(group_count)]
+        self._groups = tuple(GroupTable(slot_count) for _ in range(group_count))
+        self._taken: set[int] = set()
 
-    def group(self, index: int) -> Mapping[int, LoraFactors]:
-        """Factors by slot for one fused group."""
+    def group(self, index: int) -> GroupTable:
+        """Adapters by slot for one fused group."""
         return self._groups[index]
 
     def write(self, slot: int, adapter: HostAdapter) -> int:
@@ -35,14 +33,15 @@ class AdapterSlots:
         Raises:
             RuntimeError: the slot is taken or does not exist, which is a bug of the caller.
         """
-        if not 0 <= slot < self.slot_count or any(slot in group for group in self._groups):
+        if not 0 <= slot < self.slot_count or slot in self._taken:
             raise RuntimeError(f"adapter slot {slot} of {self.slot_count} cannot be written")
-        factors = group_factors(adapter, self.dtype)
-        for group, entry in factors.items():
-            self._groups[group][slot] = entry
-        return sum(entry.nbytes for entry in factors.values())
+        self._taken.add(slot)
+        for group, entry in adapter.groups.items():
+            self._groups[group].put(slot, entry)
+        return adapter.nbytes
 
     def clear(self, slot: int) -> None:
         """Empties a slot; clearing an empty one does nothing."""
         for group in self._groups:
-            group.pop(slot, None)
+            group.remove(slot)
+        self._taken.discard(slot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -25,16 +26,22 @@ class Segment:
     rows: torch.Tensor
     contiguous: tuple[int, int] | None
 
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The rows of `tensor` that belong to the segment; a view when they are neighbours."""
+        if self.contiguous is not None:
+            return tensor[slice(*self.contiguous)]
+        return tensor.index_select(0, self.rows)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Segments:
     """All rows of a step that have an adapter, grouped by slot.
 
     Attributes:
-        entries: one per distinct slot.
+        rows_of: rows of each slot, ascending, by slot.
     """
 
-    entries: tuple[Segment, ...]
+    rows_of: dict[int, list[int]]
 
     @classmethod
     def of(cls, slots: Sequence[int]) -> Segments:
@@ -47,7 +54,21 @@ class Segments:
         for row, slot in enumerate(slots):
             if slot != NO_ADAPTER:
                 rows_of.setdefault(slot, []).append(row)
-        return cls(tuple(_segment(slot, rows) for slot, rows in rows_of.items()))
+        return cls(rows_of)
+
+    @cached_property
+    def entries(self) -> tuple[Segment, ...]:
+        """One entry per distinct slot."""
+        return tuple(_segment(slot, rows) for slot, rows in self.rows_of.items())
+
+    @cached_property
+    def index(self) -> torch.Tensor:
+        """[n + 2 S + 1] int32 for n rows in S segments: rows by segment, S + 1 offsets into them, S slots."""
+        rows = [row for own in self.rows_of.values() for row in own]
+        offsets = [0]
+        for own in self.rows_of.values():
+            offsets.append(offsets[-1] + len(own))
+        return torch.tensor([*rows, *offsets, *self.rows_of], dtype=torch.int32)
 
 
 def _segment(slot: int, rows: list[int]) -> Segment:

@@ -7,17 +7,17 @@ norms where the model has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch.nn import functional
 
-from switchyard.server.lora.factors import LoraFactors
 from switchyard.server.lora.layout import GroupLayout, ModulePlace
-from switchyard.server.lora.ops import LoraBackend
+from switchyard.server.lora.ops import LoraBackend, gain_inputs
 from switchyard.server.lora.rows import padded_linear
+from switchyard.server.lora.table import GroupTable
 from switchyard.server.model.attention import attend
 from switchyard.server.model.batch import StepBatch
 from switchyard.server.model.kv_cache import KvCache
@@ -97,10 +97,10 @@ class DecoderWeights:
 
 
 class SlotTable(Protocol):
-    """Where the factors of resident adapters are."""
+    """Where the resident adapters are."""
 
-    def group(self, index: int) -> Mapping[int, LoraFactors]:
-        """Factors by slot for one fused group."""
+    def group(self, index: int) -> GroupTable:
+        """Adapters by slot for one fused group."""
         ...
 
 
@@ -118,32 +118,31 @@ class Decoder:
         Args:
             batch: the step; its keys and values are written to `cache`.
             cache: the KV rows.
-            slots: factors of the resident adapters.
+            slots: the resident adapters.
             add_lora: backend of the LoRA arithmetic.
 
         Returns:
             [n, vocab] float32, in the order of `batch.sample_index`.
         """
         weights, eps = self.weights, self.shape.norm_eps
+
+        def adapted(linear: BaseLinear, inputs: torch.Tensor, table: GroupTable) -> torch.Tensor:
+            outputs = linear(gain_inputs(inputs, batch.segments, table))
+            add_lora(outputs, inputs, batch.segments, table)
+            return outputs
+
         x = functional.embedding(batch.tokens, weights.embedding)
         rotation = self._rotation(batch.positions, x.dtype)
         for index, layer in enumerate(weights.layers):
             group = index * GROUPS_PER_LAYER
             hidden = rms_norm(x, layer.attention_norm, eps)
-            projected = layer.qkv(hidden)
-            add_lora(projected, hidden, batch.segments, slots.group(group))
+            projected = adapted(layer.qkv, hidden, slots.group(group))
             attended = self._attention(projected, index, layer, batch, cache, rotation)
-            mixed = layer.out(attended)
-            add_lora(mixed, attended, batch.segments, slots.group(group + 1))
-            x = x + mixed
+            x = x + adapted(layer.out, attended, slots.group(group + 1))
             hidden = rms_norm(x, layer.mlp_norm, eps)
-            gated = layer.gate_up(hidden)
-            add_lora(gated, hidden, batch.segments, slots.group(group + 2))
-            gate, up = gated.chunk(2, dim=1)
+            gate, up = adapted(layer.gate_up, hidden, slots.group(group + 2)).chunk(2, dim=1)
             inner = weights.activation(gate) * up
-            shrunk = layer.down(inner)
-            add_lora(shrunk, inner, batch.segments, slots.group(group + 3))
-            x = x + shrunk
+            x = x + adapted(layer.down, inner, slots.group(group + 3))
         last = rms_norm(x.index_select(0, batch.sample_index), weights.final_norm, eps)
         return padded_linear(last, weights.head).float()
 

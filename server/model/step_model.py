@@ -83,7 +83,7 @@ class ResidentModel(Protocol):
         Args:
             rows: sequences that can run at once.
             max_context_tokens: length of a row.
-            slots: factors of the resident adapters.
+            slots: the resident adapters.
             add_lora: backend of the LoRA arithmetic.
         """
         ...

@@ -6,7 +6,6 @@ import hashlib
 import time
 from pathlib import Path
 
-import torch
 from fake_runner import ListSink
 
 from switchyard.registry.errors import BlobCorrupt
@@ -25,7 +24,7 @@ from switchyard.server.engine.types import (
     GenerateRequest,
     TokenEvent,
 )
-from switchyard.server.lora.ops import BACKENDS
+from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.loading import LoadedBase
 from switchyard.server.model.runner import ModelRunner
 
@@ -64,10 +63,10 @@ class TinyEngine:
         self.clock = SystemClock()
         self.source = DirectoryBlobs()
         layout = base.resident.layout
-        self.slots = AdapterSlots(slots, layout.group_count, torch.float32)
+        self.slots = AdapterSlots(slots, layout.group_count)
         loader = AdapterLoader(self.source, layout, self.clock)
         self.host = AdapterHost(loader, self.slots, ResidencyLimits(slots, host_bytes), self.clock)
-        self.runner = ModelRunner(base.step_model(sequences, self.slots, BACKENDS["torch"]))
+        self.runner = ModelRunner(base.step_model(sequences, self.slots, best_backend()))
         self.engine = Engine(
             self.runner,
             self.host,

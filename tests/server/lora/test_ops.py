@@ -9,109 +9,194 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switchyard.server.lora.factors import FactorPart, LoraFactors
-from switchyard.server.lora.ops import BACKENDS
+from switchyard.server.lora.factors import FactorPart, GroupAdapter, LoraFactors
+from switchyard.server.lora.ops import BACKENDS, gain_inputs
 from switchyard.server.lora.reference import add_lora_reference
-from switchyard.server.lora.rows import padded_linear, row_floor
 from switchyard.server.lora.segments import NO_ADAPTER, Segments
+from switchyard.server.lora.table import GroupTable
 
 IN, WIDTHS = 64, (32, 96, 32)
-OUT = sum(WIDTHS)
-STARTS = (0, 32, 128)
+FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 
 
-def make_factors(seed: int, ranks: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> LoraFactors:
-    """Random factors of the projections with a rank above zero."""
+def make_adapter(
+    seed: int,
+    ranks: tuple[int, ...],
+    dtype: torch.dtype = FLOAT32,
+    *,
+    widths: tuple[int, ...] = WIDTHS,
+    in_features: int = IN,
+    gained: bool = False,
+) -> GroupAdapter:
+    """Random factors of the projections with a rank above zero, and gains where asked for."""
     generator = torch.Generator().manual_seed(seed)
     bounds = list(pairwise(torch.tensor([0, *ranks]).cumsum(0).tolist()))
+    columns = list(pairwise(torch.tensor([0, *widths]).cumsum(0).tolist()))
     parts = tuple(
-        FactorPart(low, high, start, start + width, torch.randn(high - low, width, generator=generator).to(dtype))
-        for (low, high), start, width in zip(bounds, STARTS, WIDTHS, strict=True)
+        FactorPart(low, high, start, stop, torch.randn(high - low, stop - start, generator=generator).to(dtype), 0.5)
+        for (low, high), (start, stop) in zip(bounds, columns, strict=True)
         if high > low
     )
-    return LoraFactors(torch.randn(sum(ranks), IN, generator=generator).to(dtype), parts)
+    factors = LoraFactors(torch.randn(sum(ranks), in_features, generator=generator).to(dtype), parts)
+    if not gained:
+        return GroupAdapter(factors)
+    out = sum(widths)
+    return GroupAdapter(
+        factors if parts else None,
+        input_gain=torch.randn(in_features, generator=generator),
+        output_gain=torch.randn(out, generator=generator),
+        offset=torch.randn(out, generator=generator),
+    )
 
 
-def make_rows(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def make_rows(
+    count: int, seed: int = 0, *, in_features: int = IN, out: int = sum(WIDTHS)
+) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, OUT, generator=generator), torch.randn(count, IN, generator=generator)
+    return torch.randn(count, out, generator=generator), torch.randn(count, in_features, generator=generator)
 
 
-FACTORS = {0: make_factors(0, (8, 8, 8)), 1: make_factors(1, (4, 0, 16)), 2: make_factors(2, (0, 64, 0))}
+ADAPTERS = {
+    0: make_adapter(0, (8, 8, 8)),
+    1: make_adapter(1, (4, 0, 16)),
+    2: make_adapter(2, (0, 64, 0)),
+    3: make_adapter(3, (8, 8, 8), BFLOAT16),
+    4: make_adapter(4, (3, 1, 5), FLOAT16),
+    5: make_adapter(5, (8, 0, 8), BFLOAT16, gained=True),
+    6: make_adapter(6, (0, 0, 0), gained=True),
+}
+TABLE = GroupTable.of(ADAPTERS)
 
 POPULARITY = {
-    "distinct": [0, 1, 2],
+    "distinct": [0, 1, 2, 3, 4, 5, 6],
     "identical": [1] * 9,
     "skewed": [0] * 7 + [1, 2, 0],
-    "interleaved": [0, 1, 0, 2, 1, 0, 2],
+    "long": [3] * 40 + [4] * 19 + [5] * 18,
+    "interleaved": [0, 1, 0, 2, 3, 1, 0, 5, 2],
     "with base rows": [NO_ADAPTER, 0, NO_ADAPTER, 1, 1, NO_ADAPTER],
     "base only": [NO_ADAPTER] * 4,
     "a slot that does not change this group": [0, 7, 1, 7],
     "one row": [2],
+    "gains alone": [6, 6, 5],
 }
+
+
+def as_step(slots: list[int], table: GroupTable, backend: str, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """What the backend makes of a copy of `y`."""
+    result = y.clone()
+    BACKENDS[backend](result, x, Segments.of(slots), table)
+    return result
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("slots", POPULARITY.values(), ids=POPULARITY)
 def test_equals_the_oracle(backend: str, slots: list[int]) -> None:
     y, x = make_rows(len(slots))
-    expected = add_lora_reference(y, x, slots, FACTORS)
-    BACKENDS[backend](y, x, Segments.of(slots), FACTORS)
-    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-4)
+    expected = add_lora_reference(y, x, slots, ADAPTERS)
+    torch.testing.assert_close(as_step(slots, TABLE, backend, y, x), expected, rtol=1e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16, FLOAT16])
+@pytest.mark.parametrize(("in_features", "width"), [(64, 128), (72, 200), (16, 16), (5, 3), (1000, 72)])
+def test_every_width_and_number_of_rows_equals_the_oracle(
+    backend: str, dtype: torch.dtype, in_features: int, width: int
+) -> None:
+    adapters = {0: make_adapter(0, (11,), dtype, widths=(width,), in_features=in_features)}
+    for count in (1, 2, 3, 4, 5, 7, 17):
+        y, x = make_rows(count, in_features=in_features, out=width)
+        expected = add_lora_reference(y, x, [0] * count, adapters)
+        found = as_step([0] * count, GroupTable.of(adapters), backend, y, x)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rows_without_adapter_keep_their_bits_next_to_nan(backend: str) -> None:
-    slots = [NO_ADAPTER, 0, NO_ADAPTER, 7]
-    y, x = make_rows(4)
-    before = y.clone()
-    poisoned = LoraFactors(torch.full_like(FACTORS[0].a, float("nan")), FACTORS[0].parts)
-    BACKENDS[backend](y, x, Segments.of(slots), {0: poisoned})
+    slots = [NO_ADAPTER, 0, NO_ADAPTER, 7, 1]
+    y, x = make_rows(5)
+    factors = ADAPTERS[0].factors
+    assert factors is not None
+    poisoned = GroupAdapter(LoraFactors(torch.full_like(factors.a, float("nan")), factors.parts))
+    found = as_step(slots, GroupTable.of({0: poisoned, 1: ADAPTERS[1]}), backend, y, x)
     for row in (0, 2, 3):
-        assert torch.equal(y[row], before[row])
-    assert not torch.isfinite(y[1]).all()
+        assert torch.equal(found[row], y[row])
+    assert not torch.isfinite(found[1]).all()
+    assert torch.isfinite(found[4]).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=60, deadline=None)
+def test_a_nan_row_touches_no_other_row_of_its_adapter(backend: str) -> None:
+    slots = [3] * 6
+    y, x = make_rows(6)
+    expected = as_step(slots, TABLE, backend, y, x)
+    x[2] = float("nan")
+    found = as_step(slots, TABLE, backend, y, x)
+    assert torch.isnan(found[2]).all()
+    for row in (0, 1, 3, 4, 5):
+        assert torch.equal(found[row], expected[row])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_bits_do_not_depend_on_neighbours(backend: str, data: st.DataObject) -> None:
-    slots = data.draw(st.lists(st.sampled_from([NO_ADAPTER, 0, 1, 2]), min_size=1, max_size=20))
+    slots = data.draw(st.lists(st.sampled_from([NO_ADAPTER, *ADAPTERS]), min_size=1, max_size=40))
     row = data.draw(st.integers(0, len(slots) - 1))
     y, x = make_rows(len(slots), seed=data.draw(st.integers(0, 99)))
-    alone_y, alone_x = y[row : row + 1].clone(), x[row : row + 1].clone()
-    BACKENDS[backend](y, x, Segments.of(slots), FACTORS)
-    BACKENDS[backend](alone_y, alone_x, Segments.of([slots[row]]), FACTORS)
-    assert torch.equal(y[row], alone_y[0])
+    together = as_step(slots, TABLE, backend, y, x)
+    alone = as_step([slots[row]], TABLE, backend, y[row : row + 1], x[row : row + 1])
+    assert torch.equal(together[row], alone[0])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("columns", "rows"), [(64, 192), (128, 64), (1024, 256)])
-def test_padded_linear_keeps_the_bits_of_each_row(dtype: torch.dtype, columns: int, rows: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(rows, columns, generator=generator).to(dtype)
-    bias = torch.randn(rows, generator=generator).to(dtype)
-    x = torch.randn(96, columns, generator=generator).to(dtype)
-    whole = padded_linear(x, weight, bias)
-    torch.testing.assert_close(whole.float(), x.float() @ weight.float().T + bias.float(), rtol=2e-2, atol=0.3)
-    for count in (1, 2, 3, 4, 5, 7, 16, 33, 64, 95):
-        assert torch.equal(padded_linear(x[:count], weight, bias), whole[:count]), f"{count} rows"
-        assert torch.equal(padded_linear(x[-count:], weight, bias), whole[-count:]), f"{count} last rows"
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16])
+def test_activations_of_16_bits_are_served_too(backend: str, dtype: torch.dtype) -> None:
+    slots = [NO_ADAPTER, 0, 3, 5, 3]
+    y, x = (rows.to(dtype) for rows in make_rows(len(slots)))
+    found = as_step(slots, TABLE, backend, y, x)
+    expected = add_lora_reference(y, x, slots, ADAPTERS)
+    assert found.dtype == dtype
+    assert torch.equal(found[0], y[0])
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=0.6)
 
 
-def test_row_floor_is_small() -> None:
-    assert 1 <= row_floor(torch.float32) <= 16
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cleared_slot_leaves_its_rows_alone(backend: str) -> None:
+    table = GroupTable.of({0: ADAPTERS[0], 1: ADAPTERS[5]})
+    table.remove(1)
+    y, x = make_rows(2)
+    found = as_step([0, 1], table, backend, y, x)
+    assert torch.equal(found[1], y[1])
+    assert not torch.equal(found[0], y[0])
+    assert gain_inputs(x, Segments.of([0, 1]), table) is x
 
 
-def test_stacked_factors_are_the_weighted_sum() -> None:
-    first, second = make_factors(3, (8, 8, 8)), make_factors(4, (4, 4, 4))
-    scaled = [
-        FactorPart(p.rank_start + 24, p.rank_stop + 24, p.out_start, p.out_stop, -0.5 * p.b_t) for p in second.parts
+def test_input_gains_reach_their_own_rows_only() -> None:
+    slots = [NO_ADAPTER, 5, 0, 6, 5]
+    _, x = make_rows(len(slots))
+    gained = gain_inputs(x, Segments.of(slots), TABLE)
+    for row, slot in enumerate(slots):
+        gain = ADAPTERS[slot].input_gain if slot in ADAPTERS else None
+        assert torch.equal(gained[row], x[row] if gain is None else x[row] * gain)
+
+
+def test_nothing_is_copied_where_nobody_gains() -> None:
+    _, x = make_rows(3)
+    assert gain_inputs(x, Segments.of([0, 1, NO_ADAPTER]), TABLE) is x
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_stacked_factors_are_the_weighted_sum(backend: str) -> None:
+    first, second = make_adapter(3, (8, 8, 8)).factors, make_adapter(4, (4, 4, 4)).factors
+    assert first is not None
+    assert second is not None
+    moved = [
+        FactorPart(p.rank_start + 24, p.rank_stop + 24, p.out_start, p.out_stop, p.b_t, -0.5 * p.scale)
+        for p in second.parts
     ]
-    stacked = LoraFactors(torch.cat([first.a, second.a]), (*first.parts, *scaled))
+    stacked = GroupAdapter(LoraFactors(torch.cat([first.a, second.a]), (*first.parts, *moved)))
     y, x = make_rows(5)
-    base = y.clone()
-    one = add_lora_reference(base, x, [0] * 5, {0: first}) - base
-    two = add_lora_reference(base, x, [0] * 5, {0: second}) - base
-    BACKENDS["torch"](y, x, Segments.of([0] * 5), {0: stacked})
-    torch.testing.assert_close(y, base + one - 0.5 * two, rtol=1e-4, atol=1e-3)
+    one = add_lora_reference(y, x, [0] * 5, {0: GroupAdapter(first)}) - y
+    two = add_lora_reference(y, x, [0] * 5, {0: GroupAdapter(second)}) - y
+    found = as_step([0] * 5, GroupTable.of({0: stacked}), backend, y, x)
+    torch.testing.assert_close(found, y + one - 0.5 * two, rtol=1e-4, atol=1e-3)

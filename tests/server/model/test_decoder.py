@@ -13,7 +13,7 @@ from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.engine.sampling_params import SamplingParams
 from switchyard.server.engine.types import BLOCK_TOKENS, KvRow, SequenceSlice, StepPlan
 from switchyard.server.errors import ArchitectureUnsupported, BaseUnreadable
-from switchyard.server.lora.ops import BACKENDS
+from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.batch import build_batch
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
 from switchyard.server.model.runner import ModelRunner
@@ -29,8 +29,8 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def make_runner(base: LoadedBase, rows: int = 6) -> ModelRunner:
-    slots = AdapterSlots(4, base.resident.layout.group_count, torch.float32)
-    return ModelRunner(base.resident.serve(rows, 128, slots, BACKENDS["torch"]))
+    slots = AdapterSlots(4, base.resident.layout.group_count)
+    return ModelRunner(base.resident.serve(rows, 128, slots, best_backend()))
 
 
 def piece(tokens: tuple[int, ...], start: int = 0, row: int = 0) -> SequenceSlice:
