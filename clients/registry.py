@@ -111,20 +111,10 @@ class RegistryClient:
             RequestInvalid: the files were refused; `faults` lists why.
             ClientError: anything else that the registry or the connection says.
         """
-        source = adapter_directory(directory)
-        files = read_source(source)
-        provenance = read_provenance(source)
-        request = pb.BeginPublishRequest(
-            adapter=adapter,
-            files=[pb.FileRef(path=f.path, digest=f.digest, size_bytes=f.size_bytes) for f in files],
-            base_digest=base_digest or provenance.base_digest or self._only_base_digest(),
-            lineage=messages.lineage_message(lineage or provenance.lineage),
-            note=note,
-            want_upload_urls=directly,
-        )
-        said = request.lineage.SerializeToString(deterministic=True)
-        request.idempotency_key = idempotency_key or push_key(adapter, files, request.base_digest, said)
-
+        files = read_source(adapter_directory(directory))
+        request = self._described(directory, adapter, files, base_digest, lineage)
+        request.note, request.want_upload_urls = note, directly
+        request.idempotency_key = idempotency_key or request.idempotency_key
         commit = pb.CommitPublishRequest(
             set_alias=alias or "",
             expected_generation=expected_generation,
@@ -138,6 +128,42 @@ class RegistryClient:
             return self._publish(request, files, commit, progress)
 
         return retry.call(once, self._connection.attempts())
+
+    def check(
+        self,
+        directory: Path,
+        adapter: str,
+        *,
+        base_digest: str | None = None,
+        lineage: records.Lineage | None = None,
+        signature: bytes = b"",
+        progress: ProgressCallback | None = None,
+    ) -> tuple[str, ...]:
+        """Runs every check of a push and publishes nothing; what was sent is kept a while for the push.
+
+        Args:
+            directory: as for `push`, like all that follows.
+            adapter: `ns/name`, no selector.
+            base_digest: base model that the adapter was trained on.
+            lineage: what produced the adapter.
+            signature: a bundle over the files, for a namespace that asks for one.
+            progress: called as bytes go over.
+
+        Returns:
+            The findings that would not prevent it.
+
+        Raises:
+            RequestInvalid: the files would be refused; `faults` lists why.
+            ClientError: the others of `push`.
+        """
+        files = read_source(adapter_directory(directory))
+        request = self._described(directory, adapter, files, base_digest, lineage)
+        begun = self._connection.unary(self._stub.BeginPublish, request)
+        if begun.HasField("committed"):
+            return tuple(begun.committed.warnings)
+        Uploader(self._connection, self._stub, begun, progress).send_missing(files)
+        commit = pb.CommitPublishRequest(session_id=begun.session_id, validate_only=True, signature=signature)
+        return tuple(self._connection.unary(self._stub.CommitPublish, commit).warnings)
 
     def pull(
         self, ref: str, destination: Path, *, progress: ProgressCallback | None = None, directly: bool = False
@@ -277,6 +303,26 @@ class RegistryClient:
     def close(self) -> None:
         """Closes the connection; running calls are cancelled."""
         self._connection.close()
+
+    def _described(
+        self,
+        directory: Path,
+        adapter: str,
+        files: Sequence[SourceFile],
+        base_digest: str | None,
+        lineage: records.Lineage | None,
+    ) -> pb.BeginPublishRequest:
+        """What a push says of its files, named so that the same push again is the same."""
+        provenance = read_provenance(adapter_directory(directory))
+        request = pb.BeginPublishRequest(
+            adapter=adapter,
+            files=[pb.FileRef(path=f.path, digest=f.digest, size_bytes=f.size_bytes) for f in files],
+            base_digest=base_digest or provenance.base_digest or self._only_base_digest(),
+            lineage=messages.lineage_message(lineage or provenance.lineage),
+        )
+        said = request.lineage.SerializeToString(deterministic=True)
+        request.idempotency_key = push_key(adapter, files, request.base_digest, said)
+        return request
 
     def _publish(
         self,

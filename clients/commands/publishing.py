@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,15 @@ from switchyard.clients.source import adapter_directory, left_out
 from switchyard.clients.upload import ProgressCallback, TransferProgress
 from switchyard.clients.where import RegistryOption, ServerOption, choose, open_registry
 
+_ACCEPTED = "would be accepted; nothing was published"
+BaseDigestOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIGEST",
+        help="Base model it was trained on; else the training manifest's, else the only registered one.",
+        show_default=False,
+    ),
+]
 SignatureOption = Annotated[
     Path | None,
     typer.Option(
@@ -50,17 +59,13 @@ def push(
         str | None, typer.Option(metavar="NAME", help="Alias to move to the new version.", show_default=False)
     ] = None,
     expect_generation: ExpectGenerationOption = None,
-    base_digest: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIGEST",
-            help="Base model it was trained on; else the training manifest's, else the only registered one.",
-            show_default=False,
-        ),
-    ] = None,
+    base_digest: BaseDigestOption = None,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Words kept with the version.")] = "",
     signature: SignatureOption = None,
     tags: TagOption = None,
+    validate_only: Annotated[
+        bool, typer.Option("--validate-only", help="Run every check and publish nothing.")
+    ] = False,
     server: ServerOption = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
@@ -70,7 +75,18 @@ def push(
     The registry verifies every file and lists all faults at once. Pushing the same files twice makes one
     version; a broken push goes on where it stopped.
     """
+    signed = signature.read_bytes() if signature is not None else None
+    if validate_only:
+        _refuse_wishes(
+            context, {"--alias": alias, "--expect-generation": expect_generation, "--note": note, "--tag": tags}
+        )
     with open_registry(choose(context, server, registry)) as client, _transfer_bars("pushing") as progress:
+        if validate_only:
+            found = client.check(
+                directory, adapter, base_digest=base_digest, signature=signed or b"", progress=progress
+            )
+            print_json(found) if as_json else console().print(safe("\n".join((*found, _ACCEPTED)), lines=True))
+            return
         version = client.push(
             directory,
             adapter,
@@ -79,7 +95,7 @@ def push(
             expected_generation=expect_generation,
             note=note,
             tags=pairs(tags or [], context),
-            signature=signature.read_bytes() if signature is not None else None,
+            signature=signed,
             progress=progress,
         )
     skipped = left_out(adapter_directory(directory))
@@ -126,6 +142,17 @@ def promote(
     with open_registry(choose(context, server, registry)) as client:
         move = client.promote(name, alias, number, expected_generation=expect_generation, reason=reason)
     print_json(move) if as_json else print_moves([move])
+
+
+def _refuse_wishes(context: typer.Context, wishes: Mapping[str, str | int | list[str] | None]) -> None:
+    """Refuses what only a version that is made could have."""
+    given = [option for option, value in wishes.items() if value not in (None, "", [])]
+    if given:
+        raise typer.BadParameter(
+            f"found {', '.join(given)} beside it, expected none, because it publishes nothing; leave one out.",
+            ctx=context,
+            param_hint="--validate-only",
+        )
 
 
 @contextmanager

@@ -85,10 +85,16 @@ class Sessions:
                 now = self._index.now()
                 connection.execute(session_row(session_id, request, now, now + self._lease_s))
             elif row["state"] != SessionState.COMMITTED:
+                # Who goes on publishes, in his own words: another may only have asked whether it would be accepted.
                 connection.execute(
                     sa.update(_session)
                     .where(_session.c.id == session_id)
-                    .values(state=SessionState.OPEN, expires_at_s=self._index.now() + self._lease_s)
+                    .values(
+                        state=SessionState.OPEN,
+                        expires_at_s=self._index.now() + self._lease_s,
+                        publisher=request.publisher,
+                        note=request.note,
+                    )
                 )
             if row is None or row["state"] != SessionState.COMMITTED:
                 pin_all(connection, session_id, request.manifest)

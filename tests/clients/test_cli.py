@@ -61,6 +61,19 @@ def test_push_ls_show_promote_history_pull(server: FakeServer, adapter: Path, tm
     assert (tmp_path / "out" / "adapter_config.json").read_text() == '{"r": 16}'
 
 
+def test_a_push_that_only_validates(server: FakeServer, adapter: Path) -> None:
+    checked = run("push", str(adapter), "team/sums", "--validate-only", at=server)
+    assert (checked.exit_code, checked.stdout) == (
+        0,
+        "the card is empty\nwould be accepted; nothing was published\n",
+    )
+    assert read_json("push", str(adapter), "team/sums", "--validate-only", at=server) == ["the card is empty"]
+    assert read_json("ls", at=server) == []
+    refused = run("push", str(adapter), "team/sums", "--validate-only", "--alias", "prod", "--tag", "a=b", at=server)
+    assert refused.exit_code == 2
+    assert "found --alias, --tag" in " ".join(refused.stderr.split())
+
+
 def test_every_reading_command_speaks_json(server: FakeServer, adapter: Path) -> None:
     pushed = read_json("push", str(adapter), "sums", "--alias", "prod", at=server)
     assert (pushed["version"], pushed["aliases"]) == (1, ["prod"])

@@ -93,6 +93,19 @@ def test_pushing_again_with_an_alias_moves_it(client: RegistryClient, adapter: P
     assert len(client.history("sums", "prod")) == 1
 
 
+def test_a_check_sends_everything_and_publishes_nothing(
+    server: FakeServer, client: RegistryClient, adapter: Path
+) -> None:
+    assert client.check(adapter, "sums", signature=b"bundle") == ("the card is empty",)
+    assert [request.signature for request in server.registry.checked] == [b"bundle"]
+    assert client.adapters() == []
+    sent = server.registry.calls.count("UploadBlob")
+    version = client.push(adapter, "sums", note="now")
+    assert (version.version, version.note) == (1, "now")
+    assert server.registry.calls.count("UploadBlob") == sent
+    assert client.check(adapter, "sums") == ()
+
+
 def test_known_bytes_are_not_sent_again(server: FakeServer, client: RegistryClient, adapter: Path) -> None:
     client.push(adapter, "sums")
     server.registry.calls.clear()

@@ -31,6 +31,7 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
         self.by_key: dict[str, registry.AdapterVersion] = {}
         self.versions: dict[str, list[registry.AdapterVersion]] = {}
         self.events: dict[tuple[str, str], list[registry.AliasEvent]] = {}
+        self.checked: list[registry.CommitPublishRequest] = []
         self.break_upload_after: int | None = None
         self.lose_commit_reply = False
         self.break_download_after: int | None = None
@@ -100,6 +101,10 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
     ) -> registry.CommitPublishResponse:
         self.begin("CommitPublish", context)
         begun = self.sessions[request.session_id]
+        if request.validate_only:
+            assert {file.digest for file in begun.files} <= set(self.blobs)
+            self.checked.append(request)
+            return registry.CommitPublishResponse(warnings=["the card is empty"])
         namespace, _, adapter = begun.adapter.rpartition("/")
         known = self.versions.setdefault(f"{namespace or 'default'}/{adapter}", [])
         version = registry.AdapterVersion(
