@@ -79,7 +79,9 @@ def require_room(connection: Connection, namespace: str, sizes: Mapping[str, int
         _require_room(namespace, row.quota_bytes, row.used_bytes, added)
 
 
-def held_digests(connection: Connection, namespace_id: int, digests: Collection[str]) -> set[str]:
+def held_digests(
+    connection: Connection, namespace_id: int | sa.ScalarSelect[int], digests: Collection[str]
+) -> set[str]:
     """Returns those of the digests that a version of the namespace holds already."""
     query = sa.select(_blob.c.digest).where(_blob.c.digest.in_(digests), _held_in(namespace_id))
     return set(connection.execute(query).scalars())

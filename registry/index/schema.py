@@ -267,6 +267,8 @@ session_blob = sa.Table(
     sa.Column("digest", sa.String(71), primary_key=True, index=True),
     sa.Column("path", sa.String(128), primary_key=True),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    # Whether this session itself has brought the bytes; that others have does not count for it.
+    sa.Column("delivered", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 alias = sa.Table(

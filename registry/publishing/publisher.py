@@ -139,14 +139,14 @@ class Publisher:
             self._bases.get(connection, base_digest)
             sizes = {entry.digest: entry.size_bytes for entry in manifest.files}
             usage.require_room(connection, name.namespace, sizes)
-        coming_bytes = sum(sizes[digest] for digest in self._sessions.missing(manifest.files))
+        coming_bytes = self._sessions.coming_bytes(name.namespace, idempotency_key, manifest.files)
         if coming_bytes:
             self._reserve.require_room(coming_bytes)
         session = self._sessions.open(SessionRequest(name, manifest, idempotency_key, publisher, note))
         if session.version_id is not None:
             committed = self._record(session.version_id)
             return UploadSession(session.session_id, (), session.expires_at_s, committed)
-        missing = self._sessions.missing(manifest.files)
+        missing = self._sessions.missing(session, manifest.files)
         return UploadSession(session.session_id, missing, session.expires_at_s, None)
 
     def commit(
@@ -205,7 +205,7 @@ class Publisher:
                 return self._committed(session, set_alias)
             self._sessions.require_open(session)
             draft = Draft.of(session, _shape(outcome), _texts(outcome.warnings), tags)
-            version_id, notes = self._rows.write(connection, draft)
+            version_id, notes = self._rows.write(connection, draft, session_id)
             self._signatures.attach(connection, checked, actor)
             self._sessions.mark_committed(connection, session_id, version_id, set_alias)
             if set_alias is not None:
@@ -300,7 +300,7 @@ class Publisher:
 
     def _validated(self, session: Session) -> ValidationOutcome:
         files = session.manifest.files
-        missing = self._sessions.missing(files)
+        missing = self._sessions.missing(session, files)
         if missing:
             message = f"{len(missing)} blob(s) have not arrived: {', '.join(missing)}; upload them, then commit"
             raise UploadIncomplete(message, missing=missing)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
+from switchyard.registry.catalog import usage
 from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import SessionNotFound
 from switchyard.registry.index import schema
@@ -135,16 +136,54 @@ def _session_of(row: RowMapping, files: list[FileEntry]) -> Session:
     )
 
 
+def session_of_key(connection: Connection, namespace: str, idempotency_key: str) -> RowMapping | None:
+    """Returns the row of the session that has a key, if there is one."""
+    key = sa.and_(_session.c.namespace == namespace, _session.c.idempotency_key == idempotency_key)
+    return connection.execute(sa.select(_session).where(key)).mappings().one_or_none()
+
+
 def pin_all(connection: Connection, session_id: str, manifest: Manifest) -> None:
-    """Pins every blob of a manifest for a session, and nothing else."""
+    """Pins every blob of a manifest for a session, and nothing else; what it still pins stays delivered."""
+    delivered = delivered_digests(connection, session_id)
     connection.execute(sa.delete(_pin).where(_pin.c.session_id == session_id))
     pins = [(entry.path, entry.digest, entry.size_bytes) for entry in manifest.files]
     pins += [("", sha256_digest(document), len(document)) for document in manifest.documents]
     rows = [
-        {"session_id": session_id, "path": path, "digest": digest, "size_bytes": size_bytes}
+        {
+            "session_id": session_id,
+            "path": path,
+            "digest": digest,
+            "size_bytes": size_bytes,
+            "delivered": digest in delivered,
+        }
         for path, digest, size_bytes in pins
     ]
     connection.execute(sa.insert(_pin), rows)
+
+
+def delivered_digests(connection: Connection, session_id: str) -> set[str]:
+    """Returns the digests whose bytes a session has brought itself."""
+    query = sa.select(_pin.c.digest).where(_pin.c.session_id == session_id, _pin.c.delivered)
+    return set(connection.execute(query).scalars())
+
+
+def arrived_blobs(connection: Connection, namespace: str, session_id: str, digests: Sequence[str]) -> dict[str, str]:
+    """Returns those of the digests that a session may build a version of, and their physical keys.
+
+    The registry keeps bytes once for all namespaces. That some other one holds them must not count:
+    who knows a digest would get bytes that he may not read. So either a version of the session's own
+    namespace holds them, or the session has shown that it has them.
+
+    Args:
+        connection: any transaction.
+        namespace: the session's.
+        session_id: the session; one that is not there has brought nothing.
+        digests: what to look for.
+    """
+    namespace_id = sa.select(schema.namespace.c.id).where(schema.namespace.c.name == namespace).scalar_subquery()
+    own = usage.held_digests(connection, namespace_id, digests) | delivered_digests(connection, session_id)
+    present = present_blobs(connection, digests)
+    return {digest: key for digest, key in present.items() if digest in own}
 
 
 def present_blobs(connection: Connection, digests: Sequence[str]) -> dict[str, str]:
@@ -152,6 +191,12 @@ def present_blobs(connection: Connection, digests: Sequence[str]) -> dict[str, s
     columns = (_blob.c.digest, _blob.c.physical_key)
     query = sa.select(*columns).where(_blob.c.digest.in_(digests), _blob.c.state == BlobState.PRESENT)
     return {row.digest: row.physical_key for row in connection.execute(query)}
+
+
+def mark_delivered(connection: Connection, session_id: str, digest: str) -> None:
+    """Remembers that a session has brought the bytes of a blob."""
+    pins = sa.and_(_pin.c.session_id == session_id, _pin.c.digest == digest)
+    connection.execute(sa.update(_pin).where(pins).values(delivered=True))
 
 
 def write_blob(connection: Connection, stored: Stored, now_s: float) -> None:

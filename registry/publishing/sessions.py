@@ -9,7 +9,7 @@ and the next publisher would rely on it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -31,9 +31,12 @@ from switchyard.registry.publishing.session_rows import (
     Session,
     SessionRequest,
     Stored,
+    arrived_blobs,
     load_session,
+    mark_delivered,
     pin_all,
     present_blobs,
+    session_of_key,
     session_row,
     write_blob,
 )
@@ -70,11 +73,7 @@ class Sessions:
             IdempotencyConflict: the key was used for other content.
         """
         with self._index.write() as connection:
-            key = sa.and_(
-                _session.c.namespace == request.name.namespace,
-                _session.c.idempotency_key == request.idempotency_key,
-            )
-            row = connection.execute(sa.select(_session).where(key)).mappings().one_or_none()
+            row = session_of_key(connection, request.name.namespace, request.idempotency_key)
             if row is not None and row["fingerprint"] != request.fingerprint:
                 raise IdempotencyConflict(
                     f"idempotency key {request.idempotency_key!a} was used in {request.name.namespace} for "
@@ -135,11 +134,25 @@ class Sessions:
                 "idempotency key to go on where it stood"
             )
 
-    def missing(self, entries: Iterable[FileEntry]) -> tuple[str, ...]:
-        """Returns the digests whose bytes are not there, each once."""
-        wanted = {entry.digest: entry.size_bytes for entry in entries}
+    def coming_bytes(self, namespace: str, idempotency_key: str, entries: Iterable[FileEntry]) -> int:
+        """Returns how many bytes a publish would send, before its session is opened or continued."""
+        sizes = {entry.digest: entry.size_bytes for entry in entries}
         with self._index.read() as connection:
-            present = present_blobs(connection, list(wanted))
+            row = session_of_key(connection, namespace, idempotency_key)
+        session_id = "" if row is None else str(row["id"])
+        return sum(sizes[digest] for digest in self._missing(namespace, session_id, sizes))
+
+    def missing(self, session: Session, entries: Iterable[FileEntry]) -> tuple[str, ...]:
+        """Returns the digests whose bytes the session has still to send, each once.
+
+        Bytes that only another namespace holds are to be sent too; see `arrived_blobs`.
+        """
+        wanted = {entry.digest: entry.size_bytes for entry in entries}
+        return self._missing(session.name.namespace, session.session_id, wanted)
+
+    def _missing(self, namespace: str, session_id: str, wanted: Mapping[str, int]) -> tuple[str, ...]:
+        with self._index.read() as connection:
+            present = arrived_blobs(connection, namespace, session_id, list(wanted))
         return tuple(
             digest
             for digest, size_bytes in wanted.items()
@@ -173,7 +186,7 @@ class Sessions:
             UploadOffset, UploadBusy, DigestMismatch, StorageFull, StorageFailed: see `BlobStore.append`.
         """
         session, entry = self._entry(session_id, digest)
-        if session.state is SessionState.COMMITTED or not self.missing([entry]):
+        if session.state is SessionState.COMMITTED or not self.missing(session, [entry]):
             return UploadProgress(entry.size_bytes, complete=True)
         self.require_open(session)
         started_s = self._index.now()
@@ -211,7 +224,7 @@ class Sessions:
             StoreUnavailable, StorageFailed: nothing is acknowledged.
         """
         session, entry = self._entry(session_id, digest)
-        if session.state is SessionState.COMMITTED or not self.missing([entry]):
+        if session.state is SessionState.COMMITTED or not self.missing(session, [entry]):
             return UploadProgress(entry.size_bytes, complete=True)
         self.require_open(session)
         started_s = self._index.now()
@@ -230,7 +243,7 @@ class Sessions:
             BlobNotFound: the session has no such digest.
         """
         session, entry = self._entry(session_id, digest)
-        if session.state is SessionState.COMMITTED or not self.missing([entry]):
+        if session.state is SessionState.COMMITTED or not self.missing(session, [entry]):
             return UploadProgress(entry.size_bytes, complete=True)
         return UploadProgress(self._blobs.arrived_bytes(session_id, digest), complete=False)
 
@@ -251,13 +264,28 @@ class Sessions:
         Raises:
             SessionClosed, LeaseExpired: the session ended meanwhile.
         """
+        known = self._known_key(stored)
         with self._index.write() as connection:
             self.require_open(self.load(connection, session_id))
             self._require_kept(connection, session_id, stored)
-            write_blob(connection, stored, self._index.now())
+            # A name that readers may have stays; what has just come is then left to the collector.
+            if known is None or present_blobs(connection, [stored.digest]).get(stored.digest) != known:
+                write_blob(connection, stored, self._index.now())
+            mark_delivered(connection, session_id, stored.digest)
             self._renew_within(connection, session_id)
             self._on_step(Step.BLOB_ROW_BEFORE_COMMIT)
         self._on_step(Step.BLOB_ROW_AFTER_COMMIT)
+
+    def _known_key(self, stored: Stored) -> str | None:
+        """Returns the name under which the same bytes are there already, if they have another than these.
+
+        It is asked before the transaction, which must not wait for a bucket. Names are used once, so as
+        long as the row has the same name in the transaction, nobody has removed the object since.
+        """
+        with self._index.read() as connection:
+            key = present_blobs(connection, [stored.digest]).get(stored.digest, stored.physical_key)
+        there = key != stored.physical_key and self._blobs.has(stored.digest, stored.size_bytes, key)
+        return key if there else None
 
     def _require_kept(self, connection: Connection, session_id: str, stored: Stored) -> None:
         """Checks that no collector can have taken the bytes, or be about to."""

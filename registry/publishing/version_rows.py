@@ -21,7 +21,7 @@ from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import VersionState
 from switchyard.registry.lineage import Lineage
 from switchyard.registry.manifest import Manifest
-from switchyard.registry.publishing.session_rows import Session, present_blobs
+from switchyard.registry.publishing.session_rows import Session, arrived_blobs
 from switchyard.registry.records import AdapterShape
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.steps import OnStep, Step
@@ -94,8 +94,13 @@ class VersionRows:
         self._labels = labels
         self._on_step = on_step
 
-    def write(self, connection: Connection, draft: Draft) -> tuple[int, tuple[Verdict, ...]]:
+    def write(self, connection: Connection, draft: Draft, session_id: str) -> tuple[int, tuple[Verdict, ...]]:
         """Inserts the version in the caller's transaction, or finds it.
+
+        Args:
+            connection: the write transaction.
+            draft: the version.
+            session_id: the session that has brought its bytes.
 
         Returns:
             Its row, and what is worth knowing about it.
@@ -105,8 +110,9 @@ class VersionRows:
             VersionQuarantined: the same content is held back.
             QuotaExceeded: the namespace may not hold that much more.
         """
-        present = present_blobs(connection, [digest for _, digest, _ in draft.blobs()])
-        gone = tuple(digest for _, digest, _ in draft.blobs() if digest not in present)
+        digests = [digest for _, digest, _ in draft.blobs()]
+        present = arrived_blobs(connection, draft.name.namespace, session_id, digests)
+        gone = tuple(digest for digest in digests if digest not in present)
         if gone:
             raise UploadIncomplete(f"{len(gone)} blob(s) went missing; upload them again", missing=gone)
         now_s = self._index.now()

@@ -115,7 +115,7 @@ class ObjectBlobs:
             self._on_step(Step.BLOB_LINKED)
             # Only to spare a download: without it the validation fetches the object.
             with suppress(OSError):
-                os.link(part, _spooled(part.parent, digest))
+                os.link(part, _spooled(part.parent, key))
             return key
         raise StorageFailed(f"storing blob {digest}: {_NAMES_TRIED} new names were taken; look at who writes there")
 
@@ -135,7 +135,7 @@ class ObjectBlobs:
     def local_file(self, digest: str, *, physical_key: str = "", session_id: str = "") -> Iterator[Path]:
         """See `BlobStore.local_file`; what this machine has not sent itself is fetched."""
         if session_id:
-            spooled = _spooled(self._parts.folder(session_id), digest)
+            spooled = _spooled(self._parts.folder(session_id), physical_key)
             if spooled.exists():
                 yield spooled
                 return
@@ -224,5 +224,6 @@ def _incoming(session_id: str, digest: str) -> str:
     return f"{_INCOMING}/{session_id}/{hex_of(digest)}"
 
 
-def _spooled(folder: Path, digest: str) -> Path:
-    return folder / f"{hex_of(digest)}.whole"
+def _spooled(folder: Path, key: str) -> Path:
+    """Where the bytes of one object wait; those of another name must be read there, though the digest is the same."""
+    return folder / f"{key.removeprefix(f'{_BLOBS}/').replace('/', '.')}.whole"

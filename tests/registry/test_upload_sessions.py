@@ -25,9 +25,14 @@ from switchyard.registry.errors import (
     UploadIncomplete,
     UploadOffset,
 )
+from switchyard.registry.index.schema import VersionState
+from switchyard.registry.lineage import Lineage
+from switchyard.registry.location import Location
 from switchyard.registry.records import PublishResult
 from switchyard.registry.refs import AdapterName, AdapterRef
+from switchyard.registry.steps import Step
 from switchyard.registry.store import Registry
+from switchyard.registry.validation.validator import validate_files
 
 pytestmark = on_both
 Make = Callable[[int], Path]
@@ -121,6 +126,108 @@ def test_blobs_that_are_there_are_not_asked_for(
         "README.md",
         "adapter_model.safetensors",
     }
+
+
+def test_what_another_namespace_holds_is_not_given_away(
+    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
+) -> None:
+    """Who knows digests and sizes, and sends nothing, gets nothing; who sends the bytes does."""
+    publish(registry, base, name, adapter(0))
+    evil, source = AdapterName("evil", "copy"), adapter(0)
+    session = begin(registry, base, evil, source)
+    assert set(session.missing) == {entry.digest for entry in entries(source)}
+    for digest in session.missing:
+        assert not registry.query_upload(session.session_id, digest).complete
+        assert not registry.sessions.confirm(session.session_id, digest).complete
+        assert not registry.upload(session.session_id, digest, 0, []).complete
+    with pytest.raises(UploadIncomplete) as caught:
+        commit(registry, session)
+    assert set(caught.value.missing) == set(session.missing)
+    with pytest.raises(DigestMismatch):
+        registry.upload(session.session_id, entries(source)[0].digest, 0, [bytes(entries(source)[0].size_bytes)])
+    send_all(registry, session, source)
+    done = commit(registry, session).version
+    assert done is not None
+    assert all(len(registry.read_blob(entry.digest)) == entry.size_bytes for entry in done.files)
+
+
+def test_a_purged_version_gives_nothing_away(
+    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make, clock: ManualClock
+) -> None:
+    """Another namespace keeps the bytes alive; the one that has let them go sends them again."""
+    source, other = adapter(0), AdapterName("elsewhere", "addresses")
+    publish(registry, base, other, source)
+    publish(registry, base, name, source)
+    registry.states.move(name, 1, VersionState.DELETED, actor="ann", reason="old")
+    assert begin(registry, base, name, source, "k1").missing == ()
+    registry.abort_publish(begin(registry, base, name, source, "k1").session_id)
+    clock.now_s += 10**8
+    registry.collector.collect(dry_run=False, actor="ops")
+    assert len(begin(registry, base, name, source, "k2").missing) == 3
+    assert publish(registry, base, name, source).version == 1
+
+
+def test_what_was_delivered_is_remembered(
+    registry: Registry, location: Location, base: BaseModelSpec, name: AdapterName, adapter: Make, clock: ManualClock
+) -> None:
+    """By the session that has brought it, after a restart too, until it is given up."""
+    source = adapter(0)
+    publish(registry, base, AdapterName("elsewhere", "addresses"), source)
+    session = begin(registry, base, name, source)
+    first = entries(source)[0]
+    assert registry.upload(session.session_id, first.digest, 0, [(source / first.path).read_bytes()]).complete
+    with Registry.open(location, clock=clock, validate=validate_files) as restarted:
+        assert restarted.query_upload(session.session_id, first.digest).complete
+        resumed = begin(restarted, base, name, source)
+        assert resumed.session_id == session.session_id
+        assert set(resumed.missing) == set(session.missing) - {first.digest}
+        assert first.digest in begin(restarted, base, name, source, "another key").missing
+        restarted.abort_publish(resumed.session_id)
+        assert first.digest in begin(restarted, base, name, source).missing
+        send_all(restarted, begin(restarted, base, name, source), source)
+        assert commit(restarted, session).version is not None
+
+
+def test_a_commit_that_breaks_keeps_what_was_delivered(
+    registry: Registry, location: Location, base: BaseModelSpec, name: AdapterName, adapter: Make, clock: ManualClock
+) -> None:
+    def breaks(step: Step) -> None:
+        if step is Step.COMMIT_BEFORE_COMMIT:
+            raise RuntimeError("killed")
+
+    source = adapter(0)
+    publish(registry, base, AdapterName("elsewhere", "addresses"), source)
+    with Registry.open(location, clock=clock, validate=validate_files, on_step=breaks) as breaking:
+        session = begin(breaking, base, name, source)
+        send_all(breaking, session, source)
+        with pytest.raises(RuntimeError, match="killed"):
+            commit(breaking, session)
+    again = begin(registry, base, name, source)
+    assert (again.session_id, again.missing) == (session.session_id, ())
+    assert commit(registry, again).version is not None
+
+
+def test_who_goes_on_publishes_in_his_own_words(
+    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make
+) -> None:
+    """A session that only asked, or was left by another, does not speak for the one that commits."""
+    source = adapter(0)
+    asked = begin(registry, base, name, source)
+    send_all(registry, asked, source)
+    assert commit(registry, asked, validate_only=True).version is None
+    again = registry.begin_publish(
+        name,
+        entries(source),
+        base_digest=base.digest,
+        lineage=Lineage(),
+        idempotency_key="k",
+        publisher="bob",
+        note="mine",
+    )
+    assert (again.session_id, again.missing) == (asked.session_id, ())
+    done = commit(registry, again).version
+    assert done is not None
+    assert (done.publisher, done.note) == ("bob", "mine")
 
 
 def test_wrong_bytes_can_be_sent_again(

@@ -150,6 +150,33 @@ def test_a_pull_that_breaks_leaves_nothing_and_marks_nothing(
     registry.pull(REF, tmp_path / "copy")
 
 
+def test_bytes_that_come_again_change_no_name(
+    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make, bucket: Bucket
+) -> None:
+    """Another namespace has to send them too; whoever reads the object that is there must not lose it."""
+    publish(registry, base, name, adapter(0))
+    keys = keys_of(registry)
+    publish(registry, base, AdapterName("elsewhere", "copy"), adapter(0))
+    assert keys_of(registry) == keys
+    assert len(list(bucket.listing("blobs"))) > len(keys)
+    assert rows_without_bytes(registry, bucket) == []
+
+
+def test_bytes_that_come_again_vouch_for_no_other_object(
+    registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make, bucket: Bucket
+) -> None:
+    """What was sent is sound, what the version would be made of is not: the commit must read the latter."""
+    weights = publish(registry, base, name, adapter(0)).file("adapter_model.safetensors")
+    key = keys_of(registry)[weights.digest]
+    bucket.remove(key)
+    assert bucket.create(key, bytes(weights.size_bytes))
+    other = AdapterName("elsewhere", "copy")
+    with pytest.raises(BlobCorrupt):
+        publish(registry, base, other, adapter(0), idempotency_key="k")
+    assert publish(registry, base, other, adapter(0), idempotency_key="k").version == 1
+    assert rows_without_bytes(registry, bucket) == []
+
+
 def test_a_changed_object_is_found_and_healed_under_another_name(
     registry: Registry, base: BaseModelSpec, name: AdapterName, adapter: Make, bucket: Bucket
 ) -> None:

@@ -349,3 +349,28 @@ async def watch_refused(caller: Caller, request: pb.WatchRequest) -> Refusal:
     except grpc.aio.AioRpcError as error:
         return refusal(error)
     raise AssertionError("ended without a word")
+
+
+@pytest.mark.asyncio
+async def test_a_publisher_gets_no_bytes_of_another_namespace_by_their_digests(
+    registry: Registry, base: BaseModelSpec
+) -> None:
+    """Digest and size of a stranger's files are not the files."""
+    own = {entry.digest for entry in registry.list_versions(AdapterName("red", "a"))[0][0].files}
+    held = registry.list_versions(AdapterName("blue", "a"))[0][0].files
+    strange = {entry.digest for entry in held} - own
+    secret = principal(registry, "eve", Role.PUBLISHER, Role.READER)
+    async with served(registry, secret) as [eve]:
+        files = [pb.FileRef(path=entry.path, digest=entry.digest, size_bytes=entry.size_bytes) for entry in held]
+        begun = await eve.ask(
+            "BeginPublish",
+            pb.BeginPublishRequest(adapter="red/a", files=files, base_digest=base.digest, idempotency_key="k"),
+        )
+        assert strange
+        assert set(begun.missing_digests) == strange
+        refused = await eve.refused("CommitPublish", pb.CommitPublishRequest(session_id=begun.session_id))
+        assert refused.reason == "UPLOAD_INCOMPLETE"
+        for digest in strange:
+            hidden = await eve.download(digest)
+            assert isinstance(hidden, Refusal)
+            assert hidden.reason == "BLOB_NOT_FOUND"
