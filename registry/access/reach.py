@@ -30,10 +30,6 @@ class Reach:
         with self._index.read() as connection:
             return tuple(Resource(row.namespace, row.adapter) for row in connection.execute(query))
 
-    def of_version(self, digest: str) -> tuple[Resource, ...]:
-        """Every adapter, and alias, under which a version of that digest can be had."""
-        return self._owners(schema.version.c.manifest_digest == digest)
-
     def of_blob(self, digest: str) -> tuple[Resource, ...]:
         """Every adapter, and alias, under which bytes of that digest can be had, statements included."""
         holds, statement, version = schema.version_blob, schema.statement, schema.version

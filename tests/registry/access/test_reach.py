@@ -37,9 +37,7 @@ def test_a_blob_belongs_to_every_adapter_that_has_it(registry: Registry, base: B
     publish(registry, base, SQL, source)
     red, prod, blue = Resource("red", "ner"), Resource("red", "ner", "prod"), Resource("blue", "sql")
     assert set(registry.reach.of_blob(first.files[0].digest)) == {red, prod, blue}
-    assert set(registry.reach.of_version(first.digest)) == {red, prod, blue}
     assert registry.reach.of_blob(ABSENT) == ()
-    assert registry.reach.of_version(ABSENT) == ()
     assert registry.reach.of_blob("' OR 1=1 --") == ()
     assert registry.reach.of_statement("none") == ()
 
