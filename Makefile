@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # `proto` is a directory too: without .PHONY make would call it up to date.
-.PHONY: help setup tools demo parity test quick check lint fmt types arch proto proto-check proto-lint bench fuzz crash model
+.PHONY: help setup tools demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine fuzz crash model
 
 help:           ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
@@ -79,9 +79,11 @@ proto-lint: setup   ## buf's style rules, and no break against the released cont
 parity: setup   ## parity with PEFT on the adapters of the last demo, as a table
 	@$(BIN)/pytest tests/parity/test_demo_parity.py -q --demo-dir $(DEMO_DIR)
 
-bench: setup    ## the committed measurements, made again
-	@PYTHONPATH=bench $(BIN)/python bench/run.py
+bench: bench-engine  ## the committed measurements, made again
 	@PYTHONPATH=bench/registry $(BIN)/python bench/registry/run.py
+
+bench-engine: setup  ## decode, prefill, loads, gRPC and memory, with PEFT beside it
+	@OMP_WAIT_POLICY=passive PYTHONPATH=bench/engine $(BIN)/python bench/engine/run.py
 
 model: setup    ## long histories of the registry against an oracle in memory, on SQLite and PostgreSQL
 	@$(BIN)/pytest tests/crash/test_state_machine.py -q --crash-full

@@ -6,7 +6,7 @@ old one in between are counted. `warm` promotes between two versions that are
 in memory. `new` promotes, each time, a version that this server has never
 loaded; what helps then is that the server follows the registry and loads ahead.
 
-    PYTHONPATH=bench python bench/registry/promote.py
+    python bench/registry/promote.py
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from workbench import Shape, machine, make_adapters, make_base
 
 from switchyard.clients import InferenceClient, RegistryClient
+from switchyard.registry.base_model import describe_base
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
+from switchyard.server.measure.material import make_adapters, make_base
+from switchyard.server.measure.report import machine
+from switchyard.server.measure.shapes import Shape
 
-SHAPE = Shape("bench-256x4", hidden=256, layers=4, rank=8)
+SHAPE = Shape("bench-256x4", hidden=256, layers=4, inner=704, kv_heads=4, vocab=2048, rank=8)
 WARM = 100
 NEW = 50
 RESOLVES = 2000
@@ -55,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         base = make_base(root / "base", SHAPE)
-        first, second, third = make_adapters(base, root / "adapters", SHAPE, 3)
+        first, second, third = make_adapters(root / "adapters", describe_base(base).modules, ranks=[SHAPE.rank] * 3)
         with _server(base, root) as address, InferenceClient(address) as asking, RegistryClient(address) as registry:
             for adapter in (first, second):
                 registry.push(adapter, "promoted", alias="prod")
