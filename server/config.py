@@ -56,7 +56,7 @@ class ServerConfig(BaseModel):
         tls_client_required: refuse clients without a certificate.
         max_sequences: sequences in one batch, each with a row of the KV cache.
         max_context_tokens: tokens that prompt and answer may have together; None for what the model allows.
-        prefill_chunk_tokens: prompt tokens of one request in one step.
+        prefill_chunk_tokens: prompt tokens of one request in one step; a multiple of 64, where cached prefixes end.
         max_queue: accepted requests that may wait.
         default_max_tokens: answer length when the caller names none.
         max_prompt_bytes: largest prompt text, in UTF-8 bytes.
@@ -90,7 +90,7 @@ class ServerConfig(BaseModel):
     http_port: Port = 9464
     max_sequences: Count = 16
     max_context_tokens: Count | None = None
-    prefill_chunk_tokens: Count = 256
+    prefill_chunk_tokens: Annotated[int, Field(ge=64, multiple_of=64)] = 256
     max_queue: Annotated[int, Field(ge=0)] = 256
     default_max_tokens: Count = 256
     max_prompt_bytes: Count = 256 * 1024

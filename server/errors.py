@@ -191,6 +191,12 @@ class QueueFull(Overloaded):
     reason = "QUEUE_FULL"
 
 
+class DeadlineUnreachable(Overloaded):
+    """The answer would come after its deadline."""
+
+    reason = "DEADLINE_UNREACHABLE"
+
+
 class TooManyWatches(Overloaded):
     """As many callers watch the registry as may."""
 

@@ -24,8 +24,8 @@ from switchyard.server.adapters.residency import ResidencyLimits
 from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.engine import Engine
+from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
-from switchyard.server.engine.scheduler import StepLimits
 from switchyard.server.engine.types import ErrorEvent, GenerateRequest
 from switchyard.server.http.observability import ObservabilityServer
 from switchyard.server.lifecycle import StopSwitch, unless_stopped

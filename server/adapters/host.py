@@ -7,11 +7,12 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from switchyard.server.adapters.loader import AdapterLoader
 from switchyard.server.adapters.packing import HostAdapter
 from switchyard.server.adapters.residency import (
+    AdapterState,
     AdapterStatus,
     ClearSlot,
     Command,
@@ -22,11 +23,18 @@ from switchyard.server.adapters.residency import (
     ResidencyLimits,
 )
 from switchyard.server.adapters.slots import AdapterSlots
-from switchyard.server.engine.ports import Clock
+from switchyard.server.engine.ports import AdapterTier, Clock
 from switchyard.server.engine.types import AdapterSelection, AdapterSlot, Digest
 from switchyard.server.errors import AdapterUnavailable, ServerError
 
 _log = logging.getLogger(__name__)
+
+_TIERS: Final = {
+    AdapterState.FETCHING: AdapterTier.COMING,
+    AdapterState.HOST: AdapterTier.MEMORY,
+    AdapterState.RESIDENT: AdapterTier.MEMORY,
+    AdapterState.FAILED: AdapterTier.ABSENT,
+}
 
 
 class ResidencyObserver(Protocol):
@@ -78,6 +86,11 @@ class AdapterHost:
         self._in_host: dict[Digest, HostAdapter] = {}
         self._finished: deque[_Loaded] = deque()
         self._threads = ThreadPoolExecutor(loader_threads, thread_name_prefix="adapter-loader")
+
+    def tier(self, key: Digest) -> AdapterTier:
+        """Where the weights are; see `AdapterPool.tier`."""
+        status = self.status(key)
+        return _TIERS[status.state] if status is not None else AdapterTier.ABSENT
 
     def prefetch(self, selection: AdapterSelection, now: float) -> None:
         """Starts bringing the weights to host memory; see `AdapterPool.prefetch`."""

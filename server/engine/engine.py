@@ -15,8 +15,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from switchyard.server.engine.detokenize import Detokenizer
-from switchyard.server.engine.kv_rows import KvRows
+from switchyard.server.engine.fairness import FairShares
+from switchyard.server.engine.forecast import ServiceForecast
+from switchyard.server.engine.gate import Gate
+from switchyard.server.engine.kv_memory import KvMemory
+from switchyard.server.engine.limits import FairnessRules, KvLimits, StepLimits
 from switchyard.server.engine.mailbox import Command, Mailbox
 from switchyard.server.engine.ports import (
     AdapterPool,
@@ -27,29 +30,12 @@ from switchyard.server.engine.ports import (
     Runner,
     TextDecoder,
 )
-from switchyard.server.engine.scheduler import Scheduler, StepLimits
-from switchyard.server.engine.sequence import Sequence, SequenceState
+from switchyard.server.engine.requests import LiveRequests
+from switchyard.server.engine.scheduler import Scheduler
 from switchyard.server.engine.streams import TokenStream
-from switchyard.server.engine.types import (
-    EngineLoad,
-    ErrorEvent,
-    FinishedEvent,
-    FinishReason,
-    GenerateRequest,
-    StepOutput,
-    StepPlan,
-    TokenEvent,
-)
-from switchyard.server.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    Draining,
-    EngineFailed,
-    NumericFault,
-    QueueFull,
-    RequestIdInUse,
-    ServerError,
-)
+from switchyard.server.engine.types import EngineLoad, GenerateRequest, StepOutput, StepPlan
+from switchyard.server.engine.wait_reason import WaitReason
+from switchyard.server.errors import Cancelled, EngineFailed, ServerError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -58,7 +44,7 @@ _T = TypeVar("_T")
 class Engine:
     """Continuous batching over one runner.
 
-    Thread-safe from outside: `submit`, `submit_to`, `abort`, `call`, `load`,
+    Thread-safe from outside: `submit`, `submit_to`, `abort`, `call`, `why`, `load`,
     `begin_drain`, `start`, `stop`. `step` belongs to the engine thread, or to a
     test that has not started one.
     """
@@ -73,26 +59,54 @@ class Engine:
         *,
         max_context_tokens: int,
         max_queue: int,
+        memory: KvLimits | None = None,
+        rules: FairnessRules | None = None,
         observer: EngineObserver | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
+        """Wires an engine that does not run yet.
+
+        Args:
+            runner: computes steps.
+            adapters: brings adapters into slots.
+            decoder: turns tokens into text.
+            clock: the one clock.
+            limits: bounds of a step.
+            max_context_tokens: tokens that prompt and answer may have together.
+            max_queue: sequences that may wait.
+            memory: bounds of KV memory; None for whole rows and no cached prefixes.
+            rules: what tenants may have; None for equal shares.
+            observer: hears what happens.
+            on_failure: called when the step loop has died.
+        """
         self.clock = clock
         self._runner = runner
         self._adapters = adapters
-        self._decoder = decoder
-        self._max_context_tokens = max_context_tokens
-        self._max_live = limits.max_sequences + max_queue
         self._observer = observer or NullObserver()
         self._on_failure = on_failure
-        self._rows = KvRows(limits.max_sequences)
-        self._scheduler = Scheduler(limits, self._rows, adapters)
-        self._sequences: dict[str, Sequence] = {}
+        rules = rules or FairnessRules()
+        memory = memory or KvLimits(limits.max_sequences * limits.blocks_of(max_context_tokens))
+        self._forecast = ServiceForecast(limits.prefill_chunk_tokens)
+        self._gate = Gate(
+            max_live=limits.max_sequences + max_queue,
+            longest_tokens=memory.blocks * limits.block_tokens,
+            rules=rules,
+            forecast=self._forecast,
+        )
+        self._memory = KvMemory(runner, limits, memory)
+        self._scheduler = Scheduler(limits, self._memory, adapters, FairShares(rules))
+        self._requests = LiveRequests(
+            self._scheduler,
+            self._gate,
+            self._forecast,
+            runner,
+            decoder,
+            self._observer,
+            max_context_tokens=max_context_tokens,
+        )
         self._mailbox = Mailbox()
         self._commands: deque[Command] = deque()
-        self._gate = threading.Lock()
-        self._live: set[str] = set()
-        self._draining = False
-        self._failure: BaseException | None = None
+        self._plan = StepPlan(())
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -102,9 +116,7 @@ class Engine:
         """Accepts a request; its events go to the returned stream on the running event loop.
 
         Raises:
-            QueueFull: as many requests are alive as the limits allow.
-            Draining: the server is stopping.
-            EngineFailed: the step loop has died.
+            ServerError: see `Gate.enter`.
         """
         stream = TokenStream(asyncio.get_running_loop(), lambda: self.abort(request.request_id))
         self.submit_to(request, stream)
@@ -114,30 +126,16 @@ class Engine:
         """Accepts a request; its events go to `sink`, called on the engine thread.
 
         Raises:
-            QueueFull: as many requests are alive as the limits allow.
-            Draining: the server is stopping.
-            RequestIdInUse: another live request has this id.
-            EngineFailed: the step loop has died.
+            ServerError: see `Gate.enter`.
         """
-        with self._gate:
-            if self._failure is not None:
-                raise EngineFailed("the step loop has died; the server is about to restart")
-            if self._draining:
-                raise Draining("the server is stopping; send the request to another one")
-            if len(self._live) >= self._max_live:
-                raise QueueFull(
-                    f"{len(self._live)} requests are alive, the limit is {self._max_live}; try again later"
-                )
-            if request.request_id in self._live:
-                raise RequestIdInUse(f"request id {request.request_id!r} is in use; choose another or leave it empty")
-            self._live.add(request.request_id)
-            accepted_s = self.clock.now()
-            # Posted under the gate, so that no request slips in behind the last look at the mailbox.
-            self._mailbox.post(lambda: self._accept(request, sink, accepted_s))
+        now = self.clock.now()
+        # Posted by the gate, so that no request slips in behind the last look at the mailbox.
+        self._gate.enter(request, now, lambda: self._mailbox.post(lambda: self._requests.accept(request, sink, now)))
 
     def abort(self, request_id: str) -> None:
         """Ends a request before its next step; unknown ids are ignored."""
-        self._mailbox.post(lambda: self._abort(request_id))
+        gone = Cancelled("the caller went away")
+        self._mailbox.post(lambda: self._requests.cancel(request_id, gone, self.clock.now()))
 
     def call(self, function: Callable[[], _T]) -> Future[_T]:
         """Runs `function` on the engine thread between two steps."""
@@ -155,15 +153,22 @@ class Engine:
         self._mailbox.post(run)
         return future
 
+    def why(self, request_id: str) -> WaitReason | None:
+        """Why a request took no part in the last step; None when it did, or is not alive."""
+        return self._plan.waiting.get(request_id)
+
     def load(self) -> EngineLoad:
         """A snapshot; numbers may be one step old."""
         running = len(self._scheduler.running)
         return EngineLoad(
-            waiting_requests=max(0, len(self._live) - running),
+            waiting_requests=max(0, self._gate.live - running),
             running_sequences=running,
-            kv_rows_used=self._rows.used,
-            kv_rows_total=self._rows.count,
-            draining=self._draining,
+            kv_rows_used=self._memory.rows.used,
+            kv_rows_total=self._memory.rows.count,
+            draining=self._gate.draining,
+            kv_blocks_running=self._memory.blocks.running,
+            kv_blocks_cached=self._memory.blocks.cached,
+            kv_blocks_total=self._memory.blocks.total,
         )
 
     def wake(self) -> None:
@@ -172,8 +177,7 @@ class Engine:
 
     def begin_drain(self) -> None:
         """Refuses new requests from now on; the accepted ones go on."""
-        with self._gate:
-            self._draining = True
+        self._gate.close()
 
     def start(self) -> None:
         """Starts the engine thread."""
@@ -194,26 +198,20 @@ class Engine:
         """One step of the loop; returns the plan that ran, which may be empty."""
         self._drain(timeout_s=0)
         self._admit()
-        plan = self._scheduler.plan()
+        plan = self._plan = self._scheduler.plan()
         if plan.slices:
-            began_s = self.clock.now()
-            output = self._runner.execute(plan)
-            self._commit_and_emit(plan, output)
-            tokens = sum(len(piece.tokens) for piece in plan.slices)
-            self._observer.step(self.clock.now() - began_s, len(plan.slices), tokens)
+            self._commit(plan, self._run(plan))
+        self._requests.emit()
         return plan
 
     def check_integrity(self) -> None:
-        """Verifies that rows and sequences add up.
+        """Verifies that rows, blocks, pins, groups and counters add up.
 
         Raises:
             RuntimeError: something leaked.
         """
-        self._rows.check_integrity()
-        if self._rows.used != len(self._scheduler.running):
-            raise RuntimeError(f"{self._rows.used} KV rows for {len(self._scheduler.running)} sequences")
-        if set(self._sequences) != {sequence.request.request_id for sequence in self._scheduler}:
-            raise RuntimeError("the request table and the queues disagree")
+        self._scheduler.check_integrity()
+        self._requests.check_integrity()
 
     def _loop(self) -> None:
         try:
@@ -223,111 +221,45 @@ class Engine:
             self._end_all(lambda: Cancelled("the server stopped before the answer was complete"))
         except BaseException as error:
             _log.exception("the step loop died")
-            with self._gate:
-                self._failure = error
+            self._gate.fail(error)
             message = f"the step loop died: {type(error).__name__}; try again"
             self._end_all(lambda: EngineFailed(message))
             if self._on_failure is not None:
                 self._on_failure(error)
 
     def _idle_timeout_s(self) -> float | None:
-        deadlines = [s.request.deadline_s for s in self._scheduler if s.request.deadline_s is not None]
-        return max(0.001, min(deadlines) - self.clock.now()) if deadlines else None
+        deadline_s = self._requests.next_deadline_s()
+        return max(0.001, deadline_s - self.clock.now()) if deadline_s is not None else None
 
     def _drain(self, timeout_s: float | None) -> None:
+        """Takes in what other threads, the loaders and the clock have brought."""
         self._commands.extend(self._mailbox.take(timeout_s))
         while self._commands:
             self._commands.popleft()()
         now = self.clock.now()
         self._adapters.poll(now)
-        for sequence in list(self._scheduler):
-            deadline = sequence.request.deadline_s
-            if deadline is not None and now >= deadline:
-                self._fail(sequence, DeadlineExceeded("the deadline passed before the answer was complete"))
-
-    def _accept(self, request: GenerateRequest, sink: EventSink, accepted_s: float) -> None:
-        detokenizer = Detokenizer(self._decoder, request.stopping.stop)
-        sequence = Sequence(request, sink, detokenizer, accepted_s)
-        self._sequences[request.request_id] = sequence
-        self._scheduler.add(sequence)
-        self._observer.queued(sequence.adapter_key)
-
-    def _abort(self, request_id: str) -> None:
-        sequence = self._sequences.get(request_id)
-        if sequence is not None:
-            self._fail(sequence, Cancelled("the caller went away"))
+        self._requests.expire(now)
 
     def _admit(self) -> None:
-        started, refused = self._scheduler.admit(self.clock.now())
-        for sequence, error in refused:
-            self._fail(sequence, error)
-        for sequence in started:
-            timing = sequence.timing()
-            self._observer.started(sequence.adapter_key, timing.queue_s, timing.adapter_wait_s)
-
-    def _commit_and_emit(self, plan: StepPlan, output: StepOutput) -> None:
         now = self.clock.now()
-        for piece in plan.slices:
-            sequence = self._sequences[piece.request_id]
-            sequence.computed += len(piece.tokens)
-            if piece.request_id in output.faults:
-                self._fail(sequence, NumericFault("the model gave a number that is not finite for this request"))
-            elif piece.sample:
-                self._advance(sequence, output.tokens[piece.request_id].token, now)
+        self._requests.admitted(self._scheduler.admit(now), now)
 
-    def _advance(self, sequence: Sequence, token: int, now: float) -> None:
-        if sequence.first_token_s is None or sequence.last_token_s is None:
-            sequence.first_token_s = now
-            sequence.advance(SequenceState.DECODE)
-            self._observer.first_token(sequence.adapter_key, now - sequence.accepted_s)
-        else:
-            self._observer.token(sequence.adapter_key, now - sequence.last_token_s)
-        sequence.last_token_s = now
-        sequence.output.append(token)
-        ends_text = token in sequence.request.stopping.ending(self._decoder.eos_token_ids)
-        text = "" if ends_text else sequence.detokenizer.push(token)
-        reason = sequence.finish_reason(token, self._decoder.eos_token_ids, self._max_context_tokens)
-        if reason is not None:
-            text += sequence.detokenizer.finish()
-            if sequence.detokenizer.matched_stop:
-                reason = FinishReason.STOP
-        sequence.sink.put(TokenEvent(text, (token,)))
-        if reason is not None:
-            self._finish(sequence, reason)
+    def _run(self, plan: StepPlan) -> StepOutput:
+        began_s = self.clock.now()
+        output = self._runner.execute(plan)
+        duration_s, tokens = self.clock.now() - began_s, sum(len(piece.tokens) for piece in plan.slices)
+        self._observer.step(duration_s, len(plan.slices), tokens)
+        if plan.waiting:
+            self._forecast.step(duration_s, tokens)
+        return output
 
-    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        event = FinishedEvent(
-            reason,
-            len(sequence.request.prompt_tokens),
-            len(sequence.output),
-            sequence.timing(),
-            sequence.detokenizer.matched_stop,
-        )
-        self._retire(sequence, reason.value)
-        sequence.sink.put(event)
-
-    def _fail(self, sequence: Sequence, error: ServerError) -> None:
-        self._retire(sequence, error.reason)
-        sequence.sink.put(ErrorEvent(error, len(sequence.request.prompt_tokens), len(sequence.output)))
-
-    def _retire(self, sequence: Sequence, outcome: str) -> None:
-        """Frees everything that a sequence holds; the terminal event follows."""
-        if sequence.kv_row is not None:
-            self._runner.release_row(sequence.kv_row)
-            self._runner.forget(sequence.request.request_id)
-        self._scheduler.remove(sequence, self.clock.now())
-        sequence.advance(SequenceState.ENDED)
-        del self._sequences[sequence.request.request_id]
-        with self._gate:
-            self._live.discard(sequence.request.request_id)
-        self._observer.finished(
-            sequence.adapter_key, outcome, len(sequence.request.prompt_tokens), len(sequence.output)
-        )
+    def _commit(self, plan: StepPlan, output: StepOutput) -> None:
+        self._requests.commit(plan, output, self.clock.now())
 
     def _end_all(self, error: Callable[[], ServerError]) -> None:
         """Gives every accepted request its terminal event, also those that no step has seen."""
         self._commands.extend(self._mailbox.take(0))
         while self._commands:
             self._commands.popleft()()
-        for sequence in list(self._scheduler):
-            self._fail(sequence, error())
+        self._requests.cancel_all(error, self.clock.now())
+        self._requests.emit()

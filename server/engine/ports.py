@@ -6,6 +6,7 @@ protocols, so that its whole loop runs in tests without torch.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Protocol
 
 from switchyard.server.engine.types import (
@@ -41,9 +42,34 @@ class Runner(Protocol):
         """Clears what a sequence left in its KV row."""
         ...
 
-    def forget(self, request_id: str) -> None:
-        """Drops what choosing tokens has remembered of a request that has ended; unknown ids are ignored."""
+    @property
+    def caches_prefixes(self) -> bool:
+        """Whether blocks can be copied out of a row and into another."""
         ...
+
+    def copy_out(self, row: int, start: int, block: int) -> None:
+        """Keeps the keys and values of tokens [start, start + BLOCK_TOKENS) of a row as `block`."""
+        ...
+
+    def copy_in(self, block: int, row: int, start: int) -> None:
+        """Writes a kept block to positions [start, start + BLOCK_TOKENS) of a row."""
+        ...
+
+    def drop_block(self, block: int) -> None:
+        """Frees a kept block."""
+        ...
+
+    def forget(self, request_id: str) -> None:
+        """Drops what choosing tokens has remembered of a sequence that has ended; unknown ids are ignored."""
+        ...
+
+
+class AdapterTier(Enum):
+    """How near an adapter is."""
+
+    ABSENT = "absent"
+    COMING = "coming"
+    MEMORY = "memory"
 
 
 class AdapterPool(Protocol):
@@ -51,6 +77,10 @@ class AdapterPool(Protocol):
 
     All methods are called on the engine thread only.
     """
+
+    def tier(self, key: Digest) -> AdapterTier:
+        """Where the weights are now; ABSENT also after a load that failed."""
+        ...
 
     def prefetch(self, selection: AdapterSelection, now: float) -> None:
         """Starts bringing the weights to host memory; returns at once.
@@ -61,7 +91,7 @@ class AdapterPool(Protocol):
         ...
 
     def acquire(self, selection: AdapterSelection, now: float) -> AdapterSlot | None:
-        """Pins the adapter and returns its slot, or None while it is on its way.
+        """Pins the adapter and returns its slot, or None while it is on its way or every slot is pinned.
 
         Raises:
             AdapterUnavailable: it could not be loaded.
@@ -125,6 +155,18 @@ class EngineObserver(Protocol):
         """One step ran."""
         ...
 
+    def prefix(self, cached_tokens: int) -> None:
+        """A sequence started, with so many tokens of its prompt from the prefix cache."""
+        ...
+
+    def preempted(self) -> None:
+        """A running sequence gave up its place; it goes on later."""
+        ...
+
+    def shed(self) -> None:
+        """A waiting request was ended because it could not be answered in time."""
+        ...
+
 
 class NullObserver:
     """An observer for engines that nobody measures."""
@@ -145,4 +187,13 @@ class NullObserver:
         """Ignores the event."""
 
     def step(self, duration_s: float, sequences: int, tokens: int) -> None:
+        """Ignores the event."""
+
+    def prefix(self, cached_tokens: int) -> None:
+        """Ignores the event."""
+
+    def preempted(self) -> None:
+        """Ignores the event."""
+
+    def shed(self) -> None:
         """Ignores the event."""

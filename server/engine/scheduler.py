@@ -1,152 +1,293 @@
 """Who runs in the next step, and with how many tokens.
 
-Decodes come first, one token each; prefill chunks fill what is left of the
-step's token budget. A request whose adapter is still on its way waits aside
-and never holds up the ones behind it. `plan` changes nothing but its own
-bookkeeping of why requests wait, and is a function of the queues, the free
-rows and the resident adapters.
+`admit` moves sequences between the queue and the batch; `plan` then only
+reads. Decodes come first, one token each; prefill chunks fill what is left of
+the step's token budget.
+
+Who starts next: higher priority first; then the tenant, and within it the
+adapter, that had less service; then whoever came earlier. Short of a row or of
+memory, everybody waits behind the first, so that nobody large is overtaken for
+ever. A sequence that waits for its adapter, its prefix or its tenant's limit
+stands aside and holds up nobody.
+
+Who is preempted: the lowest priority, of these the youngest. The oldest of the
+highest priority can take everything from all others and so always goes on.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
-from switchyard.server.engine.kv_rows import KvRows
-from switchyard.server.engine.ports import AdapterPool
+from switchyard.server.engine.fairness import FairShares
+from switchyard.server.engine.kv_memory import KvMemory
+from switchyard.server.engine.limits import StepLimits
+from switchyard.server.engine.ports import AdapterPool, AdapterTier
 from switchyard.server.engine.sequence import Sequence, SequenceState
 from switchyard.server.engine.types import SequenceSlice, StepPlan
+from switchyard.server.engine.wait_reason import WaitReason
 from switchyard.server.errors import ServerError
 
+_SLOT_PATIENCE_S: Final = 1.0
+"""How long others may pass a sequence that waits for an adapter slot, with adapters that keep the slots taken."""
 
-@dataclass(frozen=True, slots=True)
-class StepLimits:
-    """Bounds of one step.
+_AHEAD: Final = frozenset({WaitReason.ROW, WaitReason.BLOCKS})
+"""Reasons for which nobody behind may start either."""
+
+
+@dataclass(slots=True)
+class Admissions:
+    """What one `admit` has done.
 
     Attributes:
-        max_sequences: sequences in the batch; also the number of KV rows.
-        max_step_tokens: tokens processed in one step.
-        prefill_chunk_tokens: longest piece of a prompt in one step.
+        started: sequences that entered the batch for the first time.
+        preempted: sequences that left it for others.
+        refused: sequences whose adapter cannot be had, with the reason.
     """
 
-    max_sequences: int
-    max_step_tokens: int
-    prefill_chunk_tokens: int
-
-    def __post_init__(self) -> None:
-        if self.max_step_tokens < self.max_sequences + self.prefill_chunk_tokens:
-            raise ValueError(
-                f"max_step_tokens={self.max_step_tokens} cannot hold {self.max_sequences} decodes and one "
-                f"prefill chunk of {self.prefill_chunk_tokens} tokens; raise it or lower the others"
-            )
+    started: list[Sequence] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
+    refused: list[tuple[Sequence, ServerError]] = field(default_factory=list)
 
 
 class Scheduler:
     """Owns the waiting queue and the running batch."""
 
-    def __init__(self, limits: StepLimits, rows: KvRows, adapters: AdapterPool) -> None:
+    def __init__(self, limits: StepLimits, memory: KvMemory, adapters: AdapterPool, shares: FairShares) -> None:
         self.limits = limits
-        self.rows = rows
+        self.memory = memory
         self.adapters = adapters
-        self.waiting: deque[Sequence] = deque()
+        self.shares = shares
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
+        self._running_of: Counter[str] = Counter()
+        self._queue_changed = False
 
     def __iter__(self) -> Iterator[Sequence]:
         yield from self.running
         yield from self.waiting
 
     def add(self, sequence: Sequence) -> None:
-        """Puts an accepted sequence at the end of the queue."""
-        self.waiting.append(sequence)
+        """Takes in an accepted sequence."""
+        self.shares.enter(sequence.request.tenant, sequence.adapter_key)
+        self._wait(sequence)
 
-    def admit(self, now: float) -> tuple[list[Sequence], list[tuple[Sequence, ServerError]]]:
-        """Moves waiting sequences into the batch, in order of arrival.
-
-        Returns:
-            The sequences that started, and those whose adapter cannot be had, with the reason.
-        """
-        started: list[Sequence] = []
-        refused: list[tuple[Sequence, ServerError]] = []
-        still: deque[Sequence] = deque()
-        while self.waiting:
-            sequence = self.waiting.popleft()
+    def admit(self, now: float) -> Admissions:
+        """Makes room for the tokens that the batch is about to produce, then starts whoever can start."""
+        done = Admissions()
+        self._secure(done, now)
+        if not self._may_start_any():
+            self._look_ahead(done, now)
+            return done
+        queue = sorted(self.waiting, key=self._order)
+        patience_ended = False
+        while queue:
+            sequence = queue.pop(0)
             try:
-                ready = self._try_start(sequence, now)
+                obstacle = self._obstacle(sequence, now, patience_ended=patience_ended)
             except ServerError as error:
-                refused.append((sequence, error))
+                done.refused.append((sequence, error))
                 continue
-            (started if ready else still).append(sequence)
-        self.waiting = still
-        self.running.extend(started)
-        return started, refused
+            if obstacle is None:
+                self._start(sequence, done, now)
+                queue.sort(key=self._order)
+                continue
+            sequence.waits_for(obstacle, now)
+            since_s = sequence.slot_wait_began_s
+            patience_ended |= since_s is not None and now - since_s >= _SLOT_PATIENCE_S
+            if obstacle in _AHEAD:
+                break
+        for sequence in queue:
+            sequence.waits_for(WaitReason.TURN, now)
+        self._look_ahead(done, now)
+        return done
 
     def plan(self) -> StepPlan:
-        """Chooses the work of the next step; says why the others wait."""
-        slices = [self._slice(sequence, (sequence.output[-1],)) for sequence in self._in(SequenceState.DECODE)]
+        """The work of the next step, and why the others wait; changes nothing."""
+        slices = [self._slice(s, len(s.context)) for s in self.running if s.state is SequenceState.DECODE]
         budget = self.limits.max_step_tokens - len(slices)
-        waiting = {s.request.request_id: s.waiting_for for s in self.waiting}
-        for sequence in self._in(SequenceState.PREFILL):
-            chunk = sequence.next_chunk(self.limits.prefill_chunk_tokens)
-            if len(chunk) > budget:
-                waiting[sequence.request.request_id] = "token_budget"
+        waiting = {s.sequence_id: s.waiting_for or WaitReason.TURN for s in self.waiting}
+        prefills = [sequence for sequence in self.running if sequence.state is SequenceState.PREFILL]
+        for sequence in sorted(prefills, key=self._order):
+            end = sequence.chunk_end(min(budget, self.limits.prefill_chunk_tokens), self.limits.block_tokens)
+            if end <= sequence.computed:
+                waiting[sequence.sequence_id] = WaitReason.STEP_BUDGET
                 continue
-            budget -= len(chunk)
-            slices.append(self._slice(sequence, chunk))
+            budget -= end - sequence.computed
+            slices.append(self._slice(sequence, end))
         return StepPlan(tuple(slices), waiting)
 
+    def produced(self, sequence: Sequence) -> None:
+        """Counts one token that a running sequence has produced."""
+        self.shares.charge_output(sequence.request.tenant, sequence.adapter_key)
+
     def remove(self, sequence: Sequence, now: float) -> None:
-        """Takes an ended sequence out and gives back its row and its adapter pin."""
-        if sequence in self.running:
-            self.running.remove(sequence)
-        elif sequence in self.waiting:
+        """Takes an ended sequence out and gives back all that it holds."""
+        if sequence.kv_row is None:
             self.waiting.remove(sequence)
-        if sequence.kv_row is not None:
-            self.rows.release(sequence.kv_row)
-            sequence.kv_row = None
+            self.shares.leave(sequence.request.tenant, sequence.adapter_key)
+        else:
+            self._leave_batch(sequence, now)
+        self.shares.end(sequence.request.tenant)
+
+    def check_integrity(self) -> None:
+        """Verifies that rows, blocks, shares and queues add up.
+
+        Raises:
+            RuntimeError: something leaked.
+        """
+        self.memory.check_integrity(self.running)
+        self.shares.check_integrity(len(self.running) + len(self.waiting))
+        if Counter(s.request.tenant for s in self.running) != self._running_of:
+            raise RuntimeError(f"tenants run {dict(self._running_of)} sequences, the batch says otherwise")
+        unpinned = [s.sequence_id for s in self.running if (s.adapter_slot is None) != (s.request.adapter is None)]
+        pinned = [s.sequence_id for s in self.waiting if s.adapter_slot is not None]
+        if unpinned or pinned:
+            raise RuntimeError(f"sequences {unpinned} run without their adapter, {pinned} wait with it")
+
+    # -- who runs
+
+    def _order(self, sequence: Sequence) -> tuple[int, tuple[float, float], int, int]:
+        priority, arrival, choice = sequence.rank
+        return priority, self.shares.order(sequence.request.tenant, sequence.adapter_key), arrival, choice
+
+    def _may_start_any(self) -> bool:
+        if not self.waiting or self.memory.rows.used < self.memory.rows.count:
+            return bool(self.waiting)
+        lowest = min(sequence.request.priority for sequence in self.running)
+        return any(sequence.request.priority > lowest for sequence in self.waiting)
+
+    def _obstacle(self, sequence: Sequence, now: float, *, patience_ended: bool) -> WaitReason | None:
+        """Why a sequence cannot start now; when nothing is in its way, its adapter is pinned.
+
+        Raises:
+            AdapterUnavailable: its adapter could not be loaded.
+        """
+        tenant = sequence.request.tenant
+        most = self.shares.rules.policy(tenant).max_running
+        if most is not None and self._running_of[tenant] >= most:
+            return WaitReason.TENANT_LIMIT
+        if self.memory.prefix_on_its_way(sequence):
+            return WaitReason.PREFIX
+        adapter = sequence.request.adapter
+        if adapter is not None and not self._fetched(sequence, now):
+            return WaitReason.ADAPTER
+        if adapter is not None and patience_ended:
+            return WaitReason.TURN
+        short = self._shortage(sequence)
+        if short is None and adapter is not None:
+            sequence.adapter_slot = self.adapters.acquire(adapter, now)
+            if sequence.adapter_slot is None:
+                return WaitReason.ADAPTER_SLOT
+        return short
+
+    def _fetched(self, sequence: Sequence, now: float) -> bool:
+        """Whether the adapter is in memory; if not, it is brought there, at the cost of whoever asked first."""
+        adapter = sequence.request.adapter
+        if adapter is None:
+            return True
+        tier = self.adapters.tier(adapter.key)
+        if tier is AdapterTier.ABSENT:
+            self.adapters.prefetch(adapter, now)
+            size_bytes = sum(part.weights_bytes for part in adapter.parts)
+            self.shares.charge_load(sequence.request.tenant, sequence.adapter_key, size_bytes)
+        return tier is AdapterTier.MEMORY
+
+    def _look_ahead(self, done: Admissions, now: float) -> None:
+        """Starts loads for the sequences that come next, so that they need not wait when there is room."""
+        if not self._queue_changed:
+            return
+        self._queue_changed = False
+        refused = {id(sequence) for sequence, _ in done.refused}
+        for sequence in sorted(self.waiting, key=self._order)[: self.limits.max_sequences]:
+            if id(sequence) in refused:
+                continue
+            try:
+                self._fetched(sequence, now)
+            except ServerError as error:
+                done.refused.append((sequence, error))
+
+    # -- rows and memory
+
+    def _shortage(self, sequence: Sequence) -> WaitReason | None:
+        """What is missing even after all cached prefixes and all sequences of lower priority have gone."""
+        victims = self._victims(sequence.request.priority)
+        if self.memory.rows.used >= self.memory.rows.count and not victims:
+            return WaitReason.ROW
+        needed = self.memory.blocks_to_start(sequence)
+        # One block to grow for everyone who runs, or the newcomer would soon be preempted again.
+        if self.memory.available_blocks >= needed + len(self.running):
+            return None
+        held = sum(self.memory.blocks.held(victim.sequence_id) for victim in victims)
+        alone = len(victims) == len(self.running)
+        if (victims or alone) and self.memory.available_blocks + held >= needed:
+            return None
+        return WaitReason.BLOCKS
+
+    def _start(self, sequence: Sequence, done: Admissions, now: float) -> None:
+        victims = self._victims(sequence.request.priority)
+        needed = self.memory.blocks_to_start(sequence)
+        while self.memory.rows.used >= self.memory.rows.count or self.memory.available_blocks < needed:
+            self._preempt(victims.pop(), done, now)
+        self.memory.seat(sequence)
+        self.waiting.remove(sequence)
+        tenant, adapter_key = sequence.request.tenant, sequence.adapter_key
+        self.shares.leave(tenant, adapter_key)
+        self.running.append(sequence)
+        self._running_of[tenant] += 1
+        if sequence.started(now):
+            self.shares.charge_prompt(tenant, adapter_key, len(sequence.context) - sequence.computed)
+            done.started.append(sequence)
+
+    def _secure(self, done: Admissions, now: float) -> None:
+        """Gives every decode the block that it needs, the oldest of the highest priority first."""
+        needy = [s for s in self.running if s.state is SequenceState.DECODE and not self.memory.holds_next(s)]
+        for sequence in sorted(needy, key=lambda s: s.rank):
+            while sequence.kv_row is not None and not self.memory.grow(sequence):
+                self._preempt(max(self.running, key=lambda s: s.rank), done, now)
+
+    def _victims(self, priority: int) -> list[Sequence]:
+        """Running sequences of lower priority; the one to preempt first is last."""
+        lower = [sequence for sequence in self.running if sequence.request.priority < priority]
+        return sorted(lower, key=lambda s: s.rank)
+
+    def _preempt(self, sequence: Sequence, done: Admissions, now: float) -> None:
+        self._leave_batch(sequence, now)
+        sequence.preempted()
+        self.shares.enter_again(sequence.request.tenant, sequence.adapter_key)
+        self._wait(sequence)
+        done.preempted.append(sequence)
+
+    def _wait(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+        self._queue_changed = True
+
+    def _leave_batch(self, sequence: Sequence, now: float) -> None:
+        self.running.remove(sequence)
+        self._running_of[sequence.request.tenant] -= 1
+        if not self._running_of[sequence.request.tenant]:
+            del self._running_of[sequence.request.tenant]
+        self.memory.vacate(sequence)
         if sequence.adapter_slot is not None and sequence.request.adapter is not None:
             self.adapters.release(sequence.request.adapter.key, now)
             sequence.adapter_slot = None
 
-    def _in(self, state: SequenceState) -> list[Sequence]:
-        return [sequence for sequence in self.running if sequence.state is state]
-
-    def _try_start(self, sequence: Sequence, now: float) -> bool:
-        adapter = sequence.request.adapter
-        if self.rows.used >= self.rows.count:
-            sequence.waiting_for = "kv_row"
-            if adapter is not None:
-                self.adapters.prefetch(adapter, now)
-            return False
-        if adapter is not None:
-            slot = self.adapters.acquire(adapter, now)
-            if slot is None:
-                sequence.waiting_for = "adapter"
-                if sequence.adapter_wait_began_s is None:
-                    sequence.adapter_wait_began_s = now
-                return False
-            sequence.adapter_slot = slot
-        if sequence.adapter_wait_began_s is not None:
-            sequence.adapter_wait_s = now - sequence.adapter_wait_began_s
-        sequence.kv_row = self.rows.allocate(sequence.request.request_id)
-        sequence.waiting_for = ""
-        sequence.started_s = now
-        sequence.advance(SequenceState.PREFILL)
-        return True
-
-    def _slice(self, sequence: Sequence, tokens: tuple[int, ...]) -> SequenceSlice:
+    def _slice(self, sequence: Sequence, end: int) -> SequenceSlice:
         if sequence.kv_row is None:
-            raise RuntimeError(f"sequence {sequence.request.request_id} runs without a KV row")
+            raise RuntimeError(f"sequence {sequence.sequence_id} runs without a KV row")
         return SequenceSlice(
-            request_id=sequence.request.request_id,
+            request_id=sequence.sequence_id,
             kv_row=sequence.kv_row,
             start=sequence.computed,
-            tokens=tokens,
+            tokens=tuple(sequence.context[sequence.computed : end]),
             adapter_slot=sequence.adapter_slot,
-            sample=sequence.state is SequenceState.DECODE or sequence.completes_prompt(tokens),
-            sampling=sequence.request.sampling,
+            sample=end == len(sequence.context),
+            sampling=sequence.sampling,
             sample_index=len(sequence.output),
             stopping=sequence.request.stopping,
             prompt=sequence.request.prompt_tokens,
             output=sequence.output,
+            choice=sequence.choice,
         )

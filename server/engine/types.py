@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NewType
 
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
+from switchyard.server.engine.wait_reason import WaitReason
 from switchyard.server.errors import ServerError
 
 Digest = NewType("Digest", str)
@@ -230,7 +231,7 @@ class SequenceSlice:
     """The work of one sequence in one step.
 
     Attributes:
-        request_id: whose work it is.
+        request_id: whose work it is; the first answer has the request's id, the others one derived from it.
         kv_row: row of the KV cache that holds its context.
         start: position of the first token, equal to the context already in the row.
         tokens: token ids to process.
@@ -264,11 +265,11 @@ class StepPlan:
 
     Attributes:
         slices: one entry per sequence that takes part, decodes before prefills.
-        waiting: why each request that takes no part waits, by request id.
+        waiting: why each sequence that takes no part waits, by its id.
     """
 
     slices: tuple[SequenceSlice, ...]
-    waiting: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, WaitReason] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +277,9 @@ class StepOutput:
     """What one step produced.
 
     Attributes:
-        tokens: chosen token by request id, for slices with `sample`.
-        faults: requests whose logits were not finite.
-        prompt_logprobs: tokens of the prompt scored in this step by request id, in order;
+        tokens: chosen token by the slice's id, for slices with `sample`.
+        faults: ids of slices whose logits were not finite.
+        prompt_logprobs: tokens of the prompt scored in this step by the slice's id, in order;
             a slice [start, end) of a prompt that asks for them scores the tokens after its own.
     """
 
@@ -297,6 +298,9 @@ class EngineLoad:
         kv_rows_used: rows in use.
         kv_rows_total: rows there are.
         draining: whether new requests are refused.
+        kv_blocks_running: blocks of KV memory that running sequences hold.
+        kv_blocks_cached: blocks that cached prefixes take.
+        kv_blocks_total: blocks there are.
     """
 
     waiting_requests: int
@@ -304,3 +308,6 @@ class EngineLoad:
     kv_rows_used: int
     kv_rows_total: int
     draining: bool
+    kv_blocks_running: int = 0
+    kv_blocks_cached: int = 0
+    kv_blocks_total: int = 0

@@ -112,6 +112,18 @@ class Metrics:
         self._histograms[table.STEP_SEQUENCES].observe(sequences)
         self._counters[table.STEP_TOKENS].inc(tokens)
 
+    def prefix(self, cached_tokens: int) -> None:
+        """A sequence started, with so many tokens of its prompt from the prefix cache."""
+        self._counters[table.PREFIX_TOKENS].inc(cached_tokens)
+
+    def preempted(self) -> None:
+        """A running sequence gave up its place; it goes on later."""
+        self._counters[table.PREEMPTIONS].inc()
+
+    def shed(self) -> None:
+        """A waiting request was ended because it could not be answered in time."""
+        self._counters[table.SHED].inc()
+
     # -- residency's observer
 
     def load_phase(self, phase: str, seconds: float) -> None:
@@ -156,6 +168,10 @@ class Metrics:
         self._gauges[table.REQUESTS_WAITING].set_function(lambda: load().waiting_requests)
         self._gauges[table.KV_ROWS_USED].set_function(lambda: load().kv_rows_used)
         self._gauges[table.KV_ROWS_TOTAL].set_function(lambda: load().kv_rows_total)
+        blocks = self._gauges[table.KV_BLOCKS]
+        blocks.labels("running").set_function(lambda: load().kv_blocks_running)
+        blocks.labels("cached").set_function(lambda: load().kv_blocks_cached)
+        self._gauges[table.KV_BLOCKS_TOTAL].set_function(lambda: load().kv_blocks_total)
         self._gauges[table.DRAINING].set_function(lambda: load().draining)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:

@@ -143,6 +143,35 @@ REQUESTS_RUNNING = MetricSpec(
 REQUESTS_WAITING = MetricSpec("switchyard_requests_waiting", Kind.GAUGE, "", (), "Accepted requests that wait.")
 KV_ROWS_USED = MetricSpec("switchyard_kv_rows_used", Kind.GAUGE, "", (), "Rows of the KV cache in use.")
 KV_ROWS_TOTAL = MetricSpec("switchyard_kv_rows", Kind.GAUGE, "", (), "Rows of the KV cache.")
+KV_BLOCKS = MetricSpec(
+    "switchyard_kv_blocks_used",
+    Kind.GAUGE,
+    "",
+    ("use",),
+    "Blocks of KV memory, 64 tokens each, by use: running (sequences), cached (beginnings of prompts).",
+)
+KV_BLOCKS_TOTAL = MetricSpec("switchyard_kv_blocks", Kind.GAUGE, "", (), "Blocks of KV memory that may be used.")
+PREFIX_TOKENS = MetricSpec(
+    "switchyard_prefix_cached_tokens_total",
+    Kind.COUNTER,
+    "tokens",
+    (),
+    "Prompt tokens that were not computed because their beginning was cached.",
+)
+PREEMPTIONS = MetricSpec(
+    "switchyard_preemptions_total",
+    Kind.COUNTER,
+    "",
+    (),
+    "Running sequences that gave up their place and went on later.",
+)
+SHED = MetricSpec(
+    "switchyard_requests_shed_total",
+    Kind.COUNTER,
+    "",
+    (),
+    "Waiting requests that were ended because they could not have been answered in time.",
+)
 DRAINING = MetricSpec("switchyard_draining", Kind.GAUGE, "", (), "1 while the server refuses new requests to stop.")
 STEP_TIME = MetricSpec(
     "switchyard_step_seconds",
@@ -199,6 +228,11 @@ METRICS: tuple[MetricSpec, ...] = (
     REQUESTS_WAITING,
     KV_ROWS_USED,
     KV_ROWS_TOTAL,
+    KV_BLOCKS,
+    KV_BLOCKS_TOTAL,
+    PREFIX_TOKENS,
+    PREEMPTIONS,
+    SHED,
     DRAINING,
     STEP_TIME,
     STEP_SEQUENCES,

@@ -45,6 +45,7 @@ CODES: Final[dict[type[Exception], StatusCode]] = {
     server_errors.AdapterUnavailable: StatusCode.UNAVAILABLE,
     server_errors.AdapterInUse: StatusCode.FAILED_PRECONDITION,
     server_errors.QueueFull: StatusCode.RESOURCE_EXHAUSTED,
+    server_errors.DeadlineUnreachable: StatusCode.RESOURCE_EXHAUSTED,
     server_errors.TooManyWatches: StatusCode.RESOURCE_EXHAUSTED,
     server_errors.Draining: StatusCode.UNAVAILABLE,
     server_errors.ArchitectureUnsupported: StatusCode.FAILED_PRECONDITION,

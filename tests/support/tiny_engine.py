@@ -15,8 +15,8 @@ from switchyard.server.adapters.loader import AdapterLoader
 from switchyard.server.adapters.residency import ResidencyLimits
 from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.engine.engine import Engine
+from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
-from switchyard.server.engine.scheduler import StepLimits
 from switchyard.server.engine.types import (
     AdapterPart,
     AdapterSelection,
@@ -72,7 +72,7 @@ class TinyEngine:
             self.host,
             base.tokenizer,
             self.clock,
-            StepLimits(sequences, 64 + sequences, 32),
+            StepLimits(sequences, 64 + sequences, 64),
             max_context_tokens=base.max_context_tokens,
             max_queue=1000,
         )

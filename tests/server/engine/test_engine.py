@@ -6,8 +6,9 @@ import pytest
 from fake_runner import FakeClock, FakePool, FakeRunner, LetterDecoder, ListSink, request
 
 from switchyard.server.engine.engine import Engine
-from switchyard.server.engine.scheduler import StepLimits
+from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent, FinishReason, TokenEvent
+from switchyard.server.engine.wait_reason import WaitReason
 from switchyard.server.errors import Draining, EngineFailed, QueueFull, RequestIdInUse
 
 
@@ -15,13 +16,13 @@ class Bench:
     """An engine whose steps the test takes by hand."""
 
     def __init__(self, *, sequences: int = 4, chunk: int = 4, step_tokens: int = 8, queue: int = 8) -> None:
-        self.runner, self.pool, self.clock = FakeRunner(), FakePool(), FakeClock()
+        self.runner, self.pool, self.clock = FakeRunner(block_tokens=4), FakePool(), FakeClock()
         self.engine = Engine(
             self.runner,
             self.pool,
             LetterDecoder(),
             self.clock,
-            StepLimits(sequences, step_tokens, chunk),
+            StepLimits(sequences, step_tokens, chunk, block_tokens=4),
             max_context_tokens=64,
             max_queue=queue,
         )
@@ -140,7 +141,7 @@ def test_cold_adapter_waits_aside() -> None:
     bench.run()
     assert isinstance(terminal(warm), FinishedEvent)
     assert not cold.events
-    assert bench.engine.step().waiting == {"cold": "adapter"}
+    assert bench.engine.step().waiting == {"cold": WaitReason.ADAPTER}
     bench.clock.time_s = 5.0
     bench.pool.ready = {"x"}
     bench.run()

@@ -8,7 +8,7 @@ import pytest
 from fake_runner import FakeClock, FakePool, FakeRunner, LetterDecoder, request
 
 from switchyard.server.engine.engine import Engine
-from switchyard.server.engine.scheduler import StepLimits
+from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.streams import TokenStream
 from switchyard.server.engine.types import (
     ErrorEvent,
@@ -28,7 +28,7 @@ def make_engine() -> Engine:
         FakePool(),
         LetterDecoder(),
         FakeClock(),
-        StepLimits(4, 8, 4),
+        StepLimits(4, 8, 4, block_tokens=4),
         max_context_tokens=64,
         max_queue=8,
     )

@@ -1,0 +1,206 @@
+"""Who may come in: limits, deadlines that cannot be met, ids in use.
+
+The only part of the engine that callers' threads run themselves, so that a
+refusal takes no step and no queue: what cannot be answered in time is refused
+at once, before it costs anything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from switchyard.server.engine.forecast import ServiceForecast
+from switchyard.server.engine.limits import FairnessRules
+from switchyard.server.engine.types import GenerateRequest
+from switchyard.server.errors import (
+    ContextLength,
+    DeadlineUnreachable,
+    Draining,
+    EngineFailed,
+    FieldFault,
+    InvalidField,
+    QueueFull,
+    RequestIdInUse,
+    ServerError,
+)
+
+
+def sequence_ids(request: GenerateRequest) -> tuple[str, ...]:
+    """One id per answer that is made: the request's own, then with `/choice` behind it."""
+    answers = max(request.n, request.best_of)
+    return (request.request_id, *(f"{request.request_id}/{choice}" for choice in range(1, answers)))
+
+
+@dataclass(slots=True)
+class _Entry:
+    tenant: str
+    priority: int
+    work_tokens: float
+    waits: bool = True
+
+
+class Gate:
+    """The live sequences as seen from outside; thread-safe."""
+
+    def __init__(
+        self, *, max_live: int, longest_tokens: int, rules: FairnessRules, forecast: ServiceForecast
+    ) -> None:
+        """Opens the gate.
+
+        Args:
+            max_live: sequences that may run and wait together.
+            longest_tokens: tokens of prompt and answer that KV memory can hold for one sequence.
+            rules: what tenants may have.
+            forecast: tells what can end in time.
+        """
+        self._max_live = max_live
+        self._longest_tokens = longest_tokens
+        self._rules = rules
+        self._forecast = forecast
+        self._lock = threading.Lock()
+        self._live: dict[str, _Entry] = {}
+        self._draining = False
+        self._failure: BaseException | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether new requests are refused."""
+        return self._draining
+
+    @property
+    def live(self) -> int:
+        """Sequences that run or wait."""
+        return len(self._live)
+
+    def enter(self, request: GenerateRequest, now: float, accept: Callable[[], None]) -> None:
+        """Lets a request in, or says why not.
+
+        Args:
+            request: what is asked.
+            now: the engine's time.
+            accept: called before another caller may enter, and before `close` can return.
+
+        Raises:
+            EngineFailed: the step loop has died.
+            Draining: the server is stopping.
+            RequestIdInUse: another live request has this id.
+            InvalidField: the tenant may not ask for this priority.
+            ContextLength: KV memory could never hold it.
+            QueueFull: as many sequences are alive, or wait for this tenant, as may.
+            DeadlineUnreachable: it would not be answered in time.
+        """
+        with self._lock:
+            self._refuse_closed()
+            ids = sequence_ids(request)
+            used = [sequence_id for sequence_id in ids if sequence_id in self._live]
+            if used:
+                raise RequestIdInUse(f"request id {used[0]!r} is in use; choose another or leave it empty")
+            self._refuse_impossible(request)
+            self._refuse_too_many(request, len(ids))
+            self._refuse_too_late(request, now)
+            share = self._forecast.work_tokens(request) / len(ids)
+            for sequence_id in ids:
+                self._live[sequence_id] = _Entry(request.tenant, request.priority, share)
+            accept()
+
+    def started(self, sequence_id: str) -> None:
+        """A sequence waits no longer."""
+        with self._lock:
+            self._live[sequence_id].waits = False
+
+    def ended(self, request: GenerateRequest) -> None:
+        """A request has its terminal event."""
+        with self._lock:
+            for sequence_id in sequence_ids(request):
+                self._live.pop(sequence_id, None)
+
+    def close(self) -> None:
+        """Refuses new requests from now on."""
+        with self._lock:
+            self._draining = True
+
+    def fail(self, failure: BaseException) -> None:
+        """Refuses new requests for good: the step loop has died."""
+        with self._lock:
+            self._failure = failure
+
+    def check_integrity(self, live: set[str]) -> None:
+        """Verifies that the gate counts the sequences that there are.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        if set(self._live) != live:
+            raise RuntimeError(f"the gate counts {sorted(self._live)}, alive are {sorted(live)}")
+
+    def _refuse_closed(self) -> None:
+        if self._failure is not None:
+            raise EngineFailed("the step loop has died; the server is about to restart")
+        if self._draining:
+            raise Draining("the server is stopping; send the request to another one")
+
+    def _refuse_impossible(self, request: GenerateRequest) -> None:
+        highest = self._rules.policy(request.tenant).max_priority
+        if highest is not None and request.priority > highest:
+            message = f"{request.priority} is above {highest}, the highest that this tenant may ask for"
+            raise InvalidField((FieldFault("priority", "PRIORITY_RANGE", message),))
+        prompt, answer = len(request.prompt_tokens), request.stopping.max_tokens
+        if prompt + answer > self._longest_tokens:
+            raise ContextLength(
+                f"the prompt has {prompt} tokens and max_tokens is {answer}; KV memory of this server holds "
+                f"{self._longest_tokens} tokens of one answer; shorten the prompt or ask for fewer"
+            )
+
+    def _refuse_too_many(self, request: GenerateRequest, answers: int) -> None:
+        retry_after_s = max(1.0, self._forecast.wait_s(self._work_ahead(request)))
+        if len(self._live) + answers > self._max_live:
+            raise QueueFull(
+                f"{len(self._live)} answers are being made or wait, the limit is {self._max_live} and the request "
+                f"needs {answers}; try again later",
+                retry_after_s=retry_after_s,
+            )
+        most = self._rules.policy(request.tenant).max_waiting
+        waiting = sum(entry.waits for entry in self._live.values() if entry.tenant == request.tenant)
+        if most is not None and waiting + answers > most:
+            raise QueueFull(
+                f"{waiting} answers wait for tenant {request.tenant!r}, its limit is {most} and the request needs "
+                f"{answers}; try again later",
+                retry_after_s=retry_after_s,
+            )
+
+    def _refuse_too_late(self, request: GenerateRequest, now: float) -> None:
+        ahead = self._work_ahead(request)
+        if request.deadline_s is None or not ahead:
+            # Where nobody waits a forecast cannot save anything for others.
+            return
+        late_s = now + self._forecast.wait_s(ahead) + self._forecast.service_s(request) - request.deadline_s
+        if late_s > 0:
+            raise unreachable(request, now, late_s)
+
+    def _work_ahead(self, request: GenerateRequest) -> float:
+        """Tokens of the requests that go first: all that wait, or, if that is less, this tenant's at its share."""
+        waiting = [e for e in self._live.values() if e.waits and e.priority >= request.priority]
+        weights = {tenant: self._rules.policy(tenant).weight for tenant in {e.tenant for e in waiting}}
+        own_weight = self._rules.policy(request.tenant).weight
+        weights[request.tenant] = own_weight
+        everyones = sum(entry.work_tokens for entry in waiting)
+        own = sum(entry.work_tokens for entry in waiting if entry.tenant == request.tenant)
+        return min(everyones, own * sum(weights.values()) / own_weight)
+
+
+def unreachable(request: GenerateRequest, now: float, late_s: float) -> ServerError:
+    """The error of a request that cannot end in time.
+
+    Args:
+        request: what was asked.
+        now: the engine's time.
+        late_s: seconds by which it is expected to miss its deadline.
+    """
+    left_s = (request.deadline_s if request.deadline_s is not None else now) - now
+    return DeadlineUnreachable(
+        f"the deadline is in {left_s:.1f} s and the answer is expected {late_s:.1f} s after it; "
+        "try again later, with a later deadline or a smaller max_tokens",
+        retry_after_s=max(1.0, late_s),
+    )
