@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # `proto` is a directory too: without .PHONY make would call it up to date.
-.PHONY: help setup tools demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine fuzz crash model
+.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine fuzz crash model
 
 help:           ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
@@ -31,6 +31,10 @@ setup: $(VENV)/.ready  ## a virtual environment with everything in it
 # Unpacked, not installed: a test starts it, and nothing else on the machine changes.
 tools:          ## a container registry for the tests, from Debian's package
 	@mkdir -p build/tools && cd build/tools && apt-get download -qq docker-registry && dpkg -x docker-registry_*.deb .
+
+# As `pip install -e .` does it, for a tree that is not the installed one.
+native: setup   ## the compiled kernels, beside their sources
+	@$(BIN)/python -c 'from setuptools import setup; setup()' --quiet build_ext --inplace --force
 
 demo: setup     ## train, publish, serve and generate, end to end
 	@$(BIN)/switchyard demo

@@ -2,7 +2,8 @@
 
 Covers Llama 2 and 3, Mistral, Qwen 2, 2.5 and 3: pre-norm decoder layers with
 rotary positions, grouped-query attention and a gated MLP; biases and query-key
-norms where the model has them.
+norms where the model has them. Activations are float32, whatever the dtype of
+the files; weights stay as small as they are.
 """
 
 from __future__ import annotations
@@ -131,8 +132,8 @@ class Decoder:
             add_lora(outputs, inputs, batch.segments, table)
             return outputs
 
-        x = functional.embedding(batch.tokens, weights.embedding)
-        rotation = self._rotation(batch.positions, x.dtype)
+        x = functional.embedding(batch.tokens, weights.embedding).float()
+        rotation = self._rotation(batch.positions)
         for index, layer in enumerate(weights.layers):
             group = index * GROUPS_PER_LAYER
             hidden = rms_norm(x, layer.attention_norm, eps)
@@ -144,7 +145,7 @@ class Decoder:
             inner = weights.activation(gate) * up
             x = x + adapted(layer.down, inner, slots.group(group + 3))
         last = rms_norm(x.index_select(0, batch.sample_index), weights.final_norm, eps)
-        return padded_linear(last, weights.head).float()
+        return padded_linear(last, weights.head.float())
 
     def _attention(
         self,
@@ -167,19 +168,17 @@ class Decoder:
         cache.write(index, batch.kv_rows, batch.positions, key, value)
         return attend(query, index, batch, cache, shape.head_dim**-0.5)
 
-    def _rotation(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines, each [T, 1, head_dim] in `dtype`."""
+    def _rotation(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines, each [T, 1, head_dim] float32."""
         angles = torch.outer(positions.float(), self.weights.inverse_frequencies)
         angles = torch.cat([angles, angles], dim=1)[:, None]
         scaling = self.shape.rope_scaling
-        return (angles.cos() * scaling).to(dtype), (angles.sin() * scaling).to(dtype)
+        return angles.cos() * scaling, angles.sin() * scaling
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Root-mean-square norm over the last axis, computed in float32 (arXiv:1910.07467, eq. 4)."""
-    wide = x.float()
-    normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * normed.to(x.dtype)
+    """Root-mean-square norm over the last axis, float32 (arXiv:1910.07467, eq. 4)."""
+    return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
 
 
 def _rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:

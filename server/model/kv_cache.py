@@ -11,16 +11,14 @@ class KvCache:
     """Dense rows: row r, position p of a layer holds the key and value of token p.
 
     Attributes:
-        keys: per layer [rows, kv_heads, max_context, head_dim].
+        keys: per layer [rows, kv_heads, max_context, head_dim] float32.
         values: per layer, same shape.
     """
 
-    def __init__(
-        self, layers: int, rows: int, kv_heads: int, max_context: int, head_dim: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, layers: int, rows: int, kv_heads: int, max_context: int, head_dim: int) -> None:
         shape = (rows, kv_heads, max_context, head_dim)
-        self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
-        self.values = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
+        self.keys = [torch.zeros(shape) for _ in range(layers)]
+        self.values = [torch.zeros(shape) for _ in range(layers)]
         self.max_context = max_context
         self._written = [0] * rows
         self._blocks: dict[int, tuple[torch.Tensor, ...]] = {}

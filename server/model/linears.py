@@ -1,9 +1,10 @@
 """The frozen linear layers of the base, fused by input and held in NF4.
 
 Query, key and value read the same input, gate and up too; each such group is
-one product. The 4-bit weights stay in bitsandbytes' layout; only the second
-level of quantisation of the block constants is undone once at load, because
-the CPU kernel would otherwise undo it in every call.
+one product. Activations are float32. With the compiled kernels the 4-bit codes
+are put in the kernel's order and are never unpacked in memory; without, they
+stay in bitsandbytes' layout and are dequantised when they are used. Only the
+second level of quantisation of the block constants is undone, once at load.
 
 The weights are taken out of the loaded modules before any forward pass, and
 the modules are dropped: on some processors bitsandbytes rewrites a module's
@@ -21,6 +22,8 @@ from bitsandbytes.nn import Linear4bit
 from torch import nn
 
 from switchyard.server.lora.rows import padded_linear
+from switchyard.server.native import library
+from switchyard.server.native.nf4 import BLOCK, Nf4Matrix
 
 
 class BaseLinear(Protocol):
@@ -29,7 +32,7 @@ class BaseLinear(Protocol):
     out_features: int
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """[T, in_features] to [T, out_features]; a row's bits do not depend on T."""
+        """[T, in_features] to [T, out_features], float32; a row's bits do not depend on T."""
         ...
 
     @property
@@ -52,7 +55,7 @@ class DenseLinear:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, in_features] to [T, out_features]."""
-        return padded_linear(x, self.weight, self.bias)
+        return padded_linear(x, self.weight.to(x.dtype), self.bias)
 
     @property
     def nbytes(self) -> int:
@@ -68,15 +71,12 @@ class Nf4Linear:
     """A linear map with 4-bit weights, dequantised when it is used.
 
     With a shadow, the dequantised weights are kept: the same numbers, bought
-    with 8 times (float32) or 4 times (bfloat16) the memory.
+    with 8 times the memory.
     """
 
-    def __init__(
-        self, layers: Sequence[Linear4bit], bias: torch.Tensor | None, dtype: torch.dtype, *, shadow: bool
-    ) -> None:
+    def __init__(self, layers: Sequence[Linear4bit], bias: torch.Tensor | None, *, shadow: bool) -> None:
         states = [layer.weight.quant_state for layer in layers]
         self.bias = bias
-        self.dtype = dtype
         self.out_features = sum(int(state.shape[0]) for state in states)
         self._packed = [layer.weight.data.reshape(-1) for layer in layers]
         self._constants = [_block_constants(state) for state in states]
@@ -92,10 +92,10 @@ class Nf4Linear:
         return padded_linear(x, weight, self.bias)
 
     def dequantized(self) -> torch.Tensor:
-        """[out_features, in_features] in the compute dtype, from the 4-bit weights."""
+        """[out_features, in_features] float32, from the 4-bit weights."""
         parts = [
             torch.ops.bitsandbytes.dequantize_4bit.default(
-                packed, constants, self._block_size, self._quant_type, shape, self.dtype
+                packed, constants, self._block_size, self._quant_type, shape, torch.float32
             )
             for packed, constants, shape in zip(self._packed, self._constants, self._shapes, strict=True)
         ]
@@ -120,29 +120,65 @@ class Nf4Linear:
         self._shapes = [(self.out_features, self._shapes[0][1])]
 
 
+class NativeNf4Linear:
+    """A linear map with 4-bit weights, unpacked in the registers of the compiled kernel."""
+
+    def __init__(self, matrix: Nf4Matrix, bias: torch.Tensor | None) -> None:
+        self.matrix = matrix
+        self.bias = bias
+        self.out_features = matrix.outputs
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, in_features] to [T, out_features]."""
+        return self.matrix.linear(x, self.bias)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps in memory."""
+        return sum(tensor.nbytes for tensor in self.tensors())
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The weights as they lie in memory."""
+        return [self.matrix.tiles, self.matrix.scales, *([] if self.bias is None else [self.bias])]
+
+
 def fuse_linears(modules: Sequence[nn.Module], dtype: torch.dtype, *, shadow: bool) -> BaseLinear:
     """One linear map for projections that read the same input.
 
     Args:
         modules: `nn.Linear` or bitsandbytes `Linear4bit`, all of one kind, in output order.
-        dtype: dtype to compute in.
-        shadow: keep 4-bit weights dequantised as well.
+        dtype: dtype in which weights that are not quantised are kept.
+        shadow: keep 4-bit weights dequantised as well, where the compiled kernels cannot be used.
     """
-    bias = _fused_bias(modules, dtype)
+    bias = _fused_bias(modules)
     quantized = [module for module in modules if isinstance(module, Linear4bit)]
     if quantized:
-        return Nf4Linear(quantized, bias, dtype, shadow=shadow)
+        return _native(quantized, bias) or Nf4Linear(quantized, bias, shadow=shadow)
     weights = [module.weight for module in modules if isinstance(module, nn.Linear)]
     return DenseLinear(torch.cat([weight.detach().to(dtype) for weight in weights]), bias)
 
 
-def _fused_bias(modules: Sequence[nn.Module], dtype: torch.dtype) -> torch.Tensor | None:
+def _native(layers: Sequence[Linear4bit], bias: torch.Tensor | None) -> NativeNf4Linear | None:
+    """The layers for the compiled kernel, or None where there is none for them."""
+    kernels = library.load()
+    states = [layer.weight.quant_state for layer in layers]
+    inputs = int(states[0].shape[1])
+    if kernels is None or inputs % BLOCK or any((s.quant_type, s.blocksize) != ("nf4", BLOCK) for s in states):
+        return None
+    codes = torch.cat([layer.weight.data.view(torch.uint8).reshape(-1, inputs // 2) for layer in layers])
+    scales = torch.cat([_block_constants(state).reshape(-1, inputs // BLOCK) for state in states])
+    return NativeNf4Linear(Nf4Matrix(kernels, codes, scales), bias)
+
+
+def _fused_bias(modules: Sequence[nn.Module]) -> torch.Tensor | None:
+    """[out_features] float32, or None where no module has one."""
     parameters = [dict(module.named_parameters()) for module in modules]
     if not any("bias" in own for own in parameters):
         return None
+    widths = [module.out_features for module in modules if isinstance(module, nn.Linear)]
     parts = [
-        own["bias"].detach().to(dtype) if "bias" in own else torch.zeros(own["weight"].shape[0], dtype=dtype)
-        for own in parameters
+        own["bias"].detach().float() if "bias" in own else torch.zeros(width)
+        for own, width in zip(parameters, widths, strict=True)
     ]
     return torch.cat(parts)
 

@@ -30,7 +30,7 @@ class LlamaFamily:
 
     Attributes:
         decoder: the forward pass.
-        dtype: dtype of activations and KV cache.
+        dtype: dtype of the embedding, the head and weights that are not quantised.
     """
 
     decoder: Decoder
@@ -59,7 +59,7 @@ class LlamaFamily:
         """Puts KV rows and adapters to the weights; see `ResidentModel.serve`."""
         shape = self.decoder.shape
         layers = len(self.decoder.weights.layers)
-        cache = KvCache(layers, rows, shape.kv_heads, max_context_tokens, shape.head_dim, self.dtype)
+        cache = KvCache(layers, rows, shape.kv_heads, max_context_tokens, shape.head_dim)
         return FastModel(self.decoder, cache, slots, add_lora)
 
     def _linears(self) -> list[BaseLinear]:
@@ -88,7 +88,7 @@ def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) ->
 
     Args:
         model: transformers' model of one of `ARCHITECTURES`; it is not needed afterwards.
-        dtype: dtype to compute in.
+        dtype: dtype in which the embedding, the head and weights that are not quantised are kept.
         shadow: keep 4-bit weights dequantised as well.
     """
     config = model.config
@@ -105,7 +105,7 @@ def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) ->
     weights = DecoderWeights(
         embedding=body.embed_tokens.weight.detach().to(dtype),
         layers=tuple(_layer(layer, dtype, shadow=shadow) for layer in body.layers),
-        final_norm=body.norm.weight.detach().to(dtype),
+        final_norm=body.norm.weight.detach().float(),
         head=model.lm_head.weight.detach().to(dtype),
         inverse_frequencies=body.rotary_emb.inv_freq.detach().float(),
         activation=ACT2FN[config.hidden_act],
@@ -115,7 +115,7 @@ def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) ->
 
 def _layer(layer: nn.Module, dtype: torch.dtype, *, shadow: bool) -> LayerWeights:
     def vector(path: str) -> torch.Tensor:
-        return layer.get_parameter(path).detach().to(dtype)
+        return layer.get_parameter(path).detach().float()
 
     def optional_vector(path: str) -> torch.Tensor | None:
         return vector(path) if path in dict(layer.named_parameters()) else None

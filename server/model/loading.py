@@ -27,13 +27,14 @@ from switchyard.server.model.fingerprint import fingerprint
 from switchyard.server.model.llama_family import require_exact, take_weights
 from switchyard.server.model.step_model import ResidentModel, StepModel
 from switchyard.server.model.tokenizer import BaseTokenizer
+from switchyard.server.native import library
 
 _log = logging.getLogger(__name__)
 
 _HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "*.txt")
 
 DEFAULT_SHADOW_BYTES = 256 << 20
-"""Dequantised copies of the 4-bit weights are kept while they fit in this many bytes."""
+"""Without the compiled kernels, dequantised copies of 4-bit weights are kept while they fit in this many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class LoadedBase:
         resident: its weights.
         tokenizer: its tokenizer.
         max_context_tokens: longest context served.
-        dtype: dtype of activations, KV cache and unquantised weights.
+        dtype: dtype of the embedding, the head and weights that are not quantised.
         shadowed: whether dequantised copies are kept.
     """
 
@@ -123,7 +124,7 @@ def load_base(source: str, options: LoadOptions | None = None) -> LoadedBase:
         double_quantization=options.quantization == "nf4",
         compute_dtype=str(dtype).removeprefix("torch."),
     )
-    shadow = options.quantization == "nf4" and _linear_bytes(spec, dtype) <= options.shadow_bytes
+    shadow = options.quantization == "nf4" and library.load() is None and _wide_bytes(spec) <= options.shadow_bytes
     resident = _resident(directory, dtype, options.quantization, shadow=shadow)
     return LoadedBase(
         spec=spec,
@@ -158,8 +159,8 @@ def _dtype(name: str, config: PreTrainedConfig) -> torch.dtype:
     return known[name]
 
 
-def _linear_bytes(spec: BaseModelSpec, dtype: torch.dtype) -> int:
-    return sum(columns * rows for columns, rows in spec.modules.values()) * dtype.itemsize
+def _wide_bytes(spec: BaseModelSpec) -> int:
+    return sum(columns * rows for columns, rows in spec.modules.values()) * torch.float32.itemsize
 
 
 def _context(config: PreTrainedConfig, wanted: int | None) -> int:

@@ -17,6 +17,7 @@ from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.batch import build_batch
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
 from switchyard.server.model.runner import ModelRunner
+from switchyard.server.native import library
 
 PROMPT = tuple(torch.randint(5, 200, (90,), generator=torch.Generator().manual_seed(1)).tolist())
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -26,6 +27,16 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("bases")
     return {family: make_tiny_llama(root / family, architecture=family) for family in FAMILIES}
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs on the compiled kernels, where they are, and without them."""
+    if request.param == "torch":
+        monkeypatch.setenv(library.SWITCH, "0")
+    elif library.load() is None:
+        pytest.skip(library.status())
+    return str(request.param)
 
 
 def make_runner(base: LoadedBase, rows: int = 6) -> ModelRunner:
@@ -100,7 +111,8 @@ def test_bits_do_not_depend_on_the_batch(bases: dict[str, Path], family: str) ->
         assert torch.equal(one, many)
 
 
-def test_shadow_changes_memory_and_nothing_else(bases: dict[str, Path]) -> None:
+def test_shadow_changes_memory_and_nothing_else(bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(library.SWITCH, "0")
     with_shadow = load_base(str(bases["llama"]))
     without = load_base(str(bases["llama"]), LoadOptions(shadow_bytes=0))
     assert (with_shadow.shadowed, without.shadowed) == (True, False)

@@ -1,0 +1,75 @@
+"""The compiled kernels: found next to this file, checked, and called through ctypes.
+
+ctypes lets go of the interpreter during a call, so other threads run on. There
+is no library where no compiler was when the package was installed, or where the
+processor lacks AVX2; then the torch path computes the same numbers up to rounding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sysconfig
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+SWITCH = "SWITCHYARD_NATIVE"
+"""Environment variable; `0` leaves the kernels unused."""
+
+INTERFACE = 1
+"""Number of the signatures below; the library says which it was built with."""
+
+_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+
+_SIGNATURES: dict[str, list[type]] = {
+    "switchyard_nf4_linear": [_POINTER] * 5 + [_SIZE] * 3 + [_INT],
+}
+"""Argument types of the kernels; each returns 0, or -1 when there is no memory."""
+
+
+class Library:
+    """The loaded kernels, one attribute each; arguments as in the C sources, pointers as integers."""
+
+    def __init__(self, handle: ctypes.CDLL) -> None:
+        self.nf4_linear = _typed(handle, "switchyard_nf4_linear")
+
+
+def _typed(handle: ctypes.CDLL, name: str) -> Callable[..., int]:
+    # Without the types a pointer would be cut to 32 bits.
+    function = handle[name]
+    function.argtypes, function.restype = _SIGNATURES[name], _INT
+    return function
+
+
+def load() -> Library | None:
+    """The kernels, or None where `status` says why not."""
+    return None if os.environ.get(SWITCH) == "0" else _found()[0]
+
+
+def status() -> str:
+    """One line on whether the kernels are used, and if not, why."""
+    return f"native kernels: off, {SWITCH}=0" if os.environ.get(SWITCH) == "0" else _found()[1]
+
+
+@cache
+def _found() -> tuple[Library | None, str]:
+    """The library and its line for `status`; looked for once per process."""
+    file = _file()
+    if not file.exists():
+        return None, "native kernels: not built; `make native` builds them where a C compiler is"
+    try:
+        handle = ctypes.CDLL(str(file))
+        interface, supported = handle["switchyard_interface"](), handle["switchyard_supported"]()
+    except (OSError, AttributeError) as error:
+        return None, f"native kernels: {file.name} cannot be loaded: {error}"
+    if interface != INTERFACE:
+        return None, f"native kernels: {file.name} has interface {interface}, not {INTERFACE}; run `make native`"
+    if not supported:
+        return None, "native kernels: this processor lacks AVX2, FMA or F16C"
+    return Library(handle), f"native kernels: {file.name}"
+
+
+def _file() -> Path:
+    """Where the build puts the library."""
+    return Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
