@@ -33,7 +33,7 @@ _LIMITS = HeaderLimits(
     header_bytes=64 << 20,
     tensors=1_000_000,
     dimension=1 << 31,
-    axes=None,
+    axes=tuple(range(9)),
     dtypes=_FLOAT_DTYPES | _OTHER_DTYPES,
 )
 _CONFIG_BYTES = 4 << 20
@@ -51,9 +51,11 @@ _TOKENIZER_FILES = (
 )
 _TEMPLATE_FILE = "chat_template.jinja"
 # Output heads and lookup tables are 2-D too, but not linear layers of a block.
-_NOT_LINEAR = frozenset(
-    {"lm_head", "embed_out", "output", "wte", "wpe", "word_embeddings", "tok_embeddings", "shared"}
-)
+_HEADS = frozenset({"lm_head", "embed_out", "output"})
+_EMBEDDINGS = frozenset({"embed_tokens", "embed_in", "wte", "word_embeddings", "tok_embeddings"})
+_NOT_LINEAR = _HEADS | _EMBEDDINGS | {"wpe", "shared"}
+# What transformers calls every head, whatever the file calls it; also of a head that shares the embedding's weight.
+_HEAD = "lm_head"
 # transformers' Conv1D keeps its weight as [in, out].
 _TRANSPOSED_MODEL_TYPES = frozenset({"gpt2"})
 
@@ -72,6 +74,9 @@ class BaseModelSpec:
         architecture: first entry of `architectures`, e.g. `LlamaForCausalLM`.
         vocab_size: rows of the embedding, from the configuration.
         modules: path of each linear layer inside the model to (in_features, out_features); read-only.
+        tensors: shapes of the other parameters that an adapter can reach, by name: the embedding, the output
+            head (also one that shares the embedding's weight), and the biases of both and of linear layers;
+            read-only. Empty for a base that was registered before these were recorded.
     """
 
     name: str
@@ -83,6 +88,7 @@ class BaseModelSpec:
     architecture: str
     vocab_size: int
     modules: Mapping[str, tuple[int, int]] = field(repr=False)
+    tensors: Mapping[str, tuple[int, ...]] = field(repr=False, default_factory=dict)
 
 
 def describe_base(directory: Path, name: str | None = None) -> BaseModelSpec:
@@ -105,7 +111,10 @@ def _described(directory: Path, name: str | None) -> BaseModelSpec:
     config, config_digest = _read_config(directory, findings)
     weight_files = _weight_files(directory, findings)
     transposed = config.get("model_type") in _TRANSPOSED_MODEL_TYPES
-    modules = _module_table(directory, weight_files, transposed, findings)
+    parameters = _parameters(directory, weight_files, findings)
+    modules = _module_table(parameters, transposed)
+    if weight_files and not modules and not findings.faults:
+        findings.fault(Reason.NO_TARGETS, "*.safetensors", "no linear layer was found in the weights")
     if findings.faults:
         raise BaseRefused(findings.faults)
     weights_digest = _digest_of_files(directory, weight_files)
@@ -124,6 +133,7 @@ def _described(directory: Path, name: str | None) -> BaseModelSpec:
         architecture=str(architectures[0]) if isinstance(architectures, list) else "",
         vocab_size=vocab_size if isinstance(vocab_size, int) else 0,
         modules=MappingProxyType(modules),
+        tensors=MappingProxyType(_tensor_table(parameters, modules)),
     )
 
 
@@ -195,23 +205,44 @@ def _weight_files(directory: Path, findings: Findings) -> list[str]:
     return [file for file in wanted if file in present]
 
 
-def _module_table(
-    directory: Path, files: list[str], transposed: bool, findings: Findings
-) -> dict[str, tuple[int, int]]:
-    modules: dict[str, tuple[int, int]] = {}
-    seen: set[str] = set()
+def _parameters(directory: Path, files: list[str], findings: Findings) -> dict[str, TensorEntry]:
+    """Every tensor of the weights by name; a name that comes twice is a fault."""
+    found: dict[str, TensorEntry] = {}
     for file in files:
         for tensor in _tensors(directory / file, findings):
-            if tensor.name in seen:
+            if tensor.name in found:
                 findings.fault(Reason.DUPLICATE_KEY, shown(tensor.name), "is in more than one weight file")
-            seen.add(tensor.name)
-            module = _linear_module(tensor)
-            if module is not None:
-                out_features, in_features = reversed(tensor.shape) if transposed else tensor.shape
-                modules[module] = (in_features, out_features)
-    if files and not modules and not findings.faults:
-        findings.fault(Reason.NO_TARGETS, "*.safetensors", "no linear layer was found in the weights")
+            found[tensor.name] = tensor
+    return found
+
+
+def _module_table(parameters: Mapping[str, TensorEntry], transposed: bool) -> dict[str, tuple[int, int]]:
+    modules: dict[str, tuple[int, int]] = {}
+    for tensor in parameters.values():
+        module = _linear_module(tensor)
+        if module is not None:
+            out_features, in_features = reversed(tensor.shape) if transposed else tensor.shape
+            modules[module] = (in_features, out_features)
     return dict(sorted(modules.items()))
+
+
+def _tensor_table(
+    parameters: Mapping[str, TensorEntry], modules: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of embedding, head and biases, under the names that transformers gives them."""
+    table: dict[str, tuple[int, ...]] = {}
+    for tensor in parameters.values():
+        module, _, parameter = tensor.name.rpartition(".")
+        _, dot, last = module.rpartition(".")
+        if last in _HEADS and not dot:
+            table[f"{_HEAD}.{parameter}"] = tensor.shape
+        elif (last in _EMBEDDINGS and parameter == "weight") or (module in modules and parameter == "bias"):
+            table[tensor.name] = tensor.shape
+    embeddings = [shape for name, shape in table.items() if name.rpartition(".")[0].rpartition(".")[2] in _EMBEDDINGS]
+    if len(embeddings) == 1:
+        # Without a head of its own in the file the model uses the embedding's weight.
+        table.setdefault(f"{_HEAD}.weight", embeddings[0])
+    return dict(sorted(table.items()))
 
 
 def _tensors(path: Path, findings: Findings) -> tuple[TensorEntry, ...]:

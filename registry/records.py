@@ -18,9 +18,10 @@ class AdapterShape:
     """What the weights of a version look like.
 
     Attributes:
-        rank: largest over all modules.
+        rank: largest over all modules; 0 when there are only gains or copies.
         target_modules: short names of the adapted modules, sorted, e.g. `q_proj`.
-        features: PEFT features in use, sorted: `rslora`, `rank_pattern`, `alpha_pattern`.
+        features: PEFT features in use, sorted: `alpha_pattern`, `bias`, `dora`, `embedding` (LoRA on it), `head` (the
+            output head is adapted), `ia3`, `modules_to_save`, `rank_pattern`, `rslora`.
         dtype: e.g. `float32`; joined by `+` when the tensors differ.
         parameter_count: elements of all tensors.
         weights_bytes: bytes of all tensors.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import sqlalchemy as sa
@@ -27,10 +29,13 @@ class BaseModels:
         self._known: dict[str, BaseModelSpec] = {}
 
     def register(self, spec: BaseModelSpec) -> BaseModelSpec:
-        """Registers a base model; one that is known already is returned as it was registered first."""
+        """Registers a base model; one that is known already is returned as it was registered first.
+
+        One from before the shapes of embedding and head were recorded is registered anew with them.
+        """
         with self._index.write() as connection:
             known = self._find(connection, spec.digest)
-            if known is not None:
+            if known is not None and (known.tensors or not spec.tensors):
                 return known
             row: dict[str, Json] = {
                 "digest": spec.digest,
@@ -41,12 +46,13 @@ class BaseModels:
                 "chat_template_digest": spec.chat_template_digest,
                 "architecture": spec.architecture,
                 "vocab_size": spec.vocab_size,
-                "modules": {module: list(features) for module, features in spec.modules.items()},
+                "modules": _table(spec),
             }
             payload = {**row, "registered_at_s": self._index.now()}
-            connection.execute(sa.insert(schema.base_model).values(**payload))
+            write_base(connection, payload)
             self._index.announce(connection, Change(ChangeKind.BASE_REGISTERED, "", payload=payload))
-        return spec
+        self._known.pop(spec.digest, None)
+        return spec if known is None else replace(known, tensors=spec.tensors)
 
     def get(self, connection: Connection, digest: str) -> BaseModelSpec:
         """Returns the base model of that digest.
@@ -76,8 +82,24 @@ class BaseModels:
         return self._known[digest]
 
 
+def write_base(connection: Connection, row: Mapping[str, Json]) -> None:
+    """Writes the row of a base model, over the one that is there."""
+    table = schema.base_model
+    known = sa.update(table).where(table.c.digest == row["digest"])
+    if connection.execute(known.values(modules=row["modules"])).rowcount == 0:
+        connection.execute(sa.insert(table).values(**row))
+
+
+def _table(spec: BaseModelSpec) -> dict[str, Json]:
+    """Linear layers by path and other parameters by name in one column; no path ends like a parameter's name."""
+    modules: dict[str, Json] = {module: list(features) for module, features in spec.modules.items()}
+    return modules | {name: list(shape) for name, shape in spec.tensors.items()}
+
+
 def _spec(row: RowMapping) -> BaseModelSpec:
-    modules = {module: (int(pair[0]), int(pair[1])) for module, pair in row["modules"].items()}
+    table = {name: tuple(int(length) for length in lengths) for name, lengths in sorted(row["modules"].items())}
+    tensors = {name: shape for name, shape in table.items() if name.endswith((".weight", ".bias"))}
+    modules = {name: (shape[0], shape[1]) for name, shape in table.items() if name not in tensors}
     return BaseModelSpec(
         name=row["name"],
         digest=row["digest"],
@@ -87,5 +109,6 @@ def _spec(row: RowMapping) -> BaseModelSpec:
         chat_template_digest=row["chat_template_digest"],
         architecture=row["architecture"],
         vocab_size=row["vocab_size"],
-        modules=MappingProxyType(dict(sorted(modules.items()))),
+        modules=MappingProxyType(modules),
+        tensors=MappingProxyType(tensors),
     )

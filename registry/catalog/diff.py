@@ -29,7 +29,7 @@ from switchyard.registry.refs import AdapterRef
 from switchyard.registry.storage.downloads import Downloads
 from switchyard.registry.strict_json import Json, parse_json
 from switchyard.registry.validation.adapter_config import AdapterConfig, parse_adapter_config
-from switchyard.registry.validation.gate import LoraHeader, read_lora_header
+from switchyard.registry.validation.gate import AdapterHeader, read_adapter_header
 from switchyard.registry.validation.safetensors_header import TensorEntry
 from switchyard.registry.verdicts import Findings
 
@@ -143,7 +143,7 @@ class Diff:
                 file.write(chunk)
             file.flush()
             findings = Findings()
-            header = read_lora_header(file.fileno(), ADAPTER_WEIGHTS, findings)
+            header = read_adapter_header(file.fileno(), ADAPTER_WEIGHTS, findings)
             if header is None:
                 raise BlobCorrupt(f"the weights of {version.name}:{version.version} are none: {findings.faults[0]}")
             yield _Weights(file.fileno(), header, config)
@@ -154,15 +154,15 @@ class _Weights:
     """An open weights file that has passed the gate."""
 
     fd: int
-    header: LoraHeader
+    header: AdapterHeader
     config: AdapterConfig
 
     @property
     def modules(self) -> Mapping[str, object]:
-        return self.header.pairs
+        return self.header.factors
 
     def factors(self, module: str) -> Factors | None:
-        pair = self.header.pairs.get(module)
+        pair = self.header.factors.get(module)
         if pair is None:
             return None
         return Factors(self._matrix(pair.a), self._matrix(pair.b), self.config.scaling_of(module))

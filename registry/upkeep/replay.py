@@ -13,6 +13,7 @@ from types import MappingProxyType
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from switchyard.registry.catalog.bases import write_base
 from switchyard.registry.catalog.namespaces import namespace_row
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import ChangeKind
@@ -102,7 +103,7 @@ def replay(kind: str, event: Replayed) -> None:
 
 def _base_registered(event: Replayed) -> None:
     row = {column.name: event.payload[column.name] for column in schema.base_model.columns}
-    event.connection.execute(sa.insert(schema.base_model).values(**row))
+    write_base(event.connection, row)
 
 
 def _version_created(event: Replayed) -> None:

@@ -4,7 +4,7 @@ PEFT's own loader imports modules that the file names, runs its patterns as
 regular expressions and changes the base model for some `init_lora_weights`.
 Here every field is either understood, known to have no effect on a trained
 adapter, or refused by name; a field that nobody knows is refused unless it is
-empty. Field list: `peft.LoraConfig` of PEFT 0.21.
+empty. The fields are in `config_fields`.
 
 Patterns are never run as regular expressions. Keys of `rank_pattern` and
 `alpha_pattern` are taken when they are plain module names, and then match as
@@ -20,6 +20,16 @@ from dataclasses import dataclass, field
 from switchyard.registry.errors import VersionRefused
 from switchyard.registry.manifest import ADAPTER_CONFIG
 from switchyard.registry.strict_json import DuplicateKey, Json, JsonRefused, parse_json
+from switchyard.registry.validation.config_fields import (
+    BIAS_NONE,
+    BIASES,
+    IA3,
+    LORA,
+    PLAIN_INITS,
+    REFUSED_FIELDS,
+    RULES,
+    FieldRules,
+)
 from switchyard.registry.validation.config_values import ConfigValues, is_literal
 from switchyard.registry.verdicts import Findings, Reason, shown
 
@@ -27,68 +37,13 @@ CONFIG_LIMIT_BYTES = 1 << 20
 # A tuple: what the file says may be something that no set takes.
 _TASKS = (None, "CAUSAL_LM")
 
-# Fields that make PEFT import code, read paths or change the base model.
-_REFUSED = frozenset(
-    {"auto_map", "auto_mapping", "corda_config", "eva_config", "loftq_config", "lora_ga_config", "megatron_config"}
-)
-# Fields whose feature is not served, with the values under which the feature is off.
-_UNSUPPORTED_UNLESS: dict[str, tuple[Json, ...]] = {
-    "alora_invocation_tokens": (None,),
-    "arrow_config": (None,),
-    "bias": ("none", None),
-    "ensure_weight_tying": (False, None),
-    "fan_in_fan_out": (False, None),
-    "kasa_config": (None,),
-    "layer_replication": (None,),
-    "lora_bias": (False, None),
-    "modules_to_save": (None, []),
-    "monteclora_config": (None,),
-    "target_parameters": (None, []),
-    "trainable_token_indices": (None, [], {}),
-    "use_bdlora": (None, False),
-    "use_dora": (False, None),
-    "use_qalora": (False, None),
-    "velora_config": (None,),
-}
-# Only how training began, or which tool wrote the file.
-_NO_EFFECT = frozenset(
-    {
-        "base_model_name_or_path",
-        "inference_mode",
-        "lora_dropout",
-        "peft_version",
-        "qalora_group_size",
-        "revision",
-        "runtime_config",
-    }
-)
-# Initialisations after which the base model the adapter was trained on is the published one.
-_PLAIN_INITS: tuple[Json, ...] = (True, False, None, "gaussian", "eva", "orthogonal")
-_READ = frozenset(
-    {
-        "alpha_pattern",
-        "exclude_modules",
-        "init_lora_weights",
-        "layers_pattern",
-        "layers_to_transform",
-        "lora_alpha",
-        "megatron_core",
-        "peft_type",
-        "r",
-        "rank_pattern",
-        "target_modules",
-        "task_type",
-        "use_rslora",
-    }
-)
-
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """What `adapter_config.json` says about a LoRA adapter.
+    """What `adapter_config.json` says about an adapter.
 
     Attributes:
-        rank: of modules that no key of `rank_pattern` matches.
+        rank: of modules that no key of `rank_pattern` matches; 0 for (IA)^3, which has none.
         alpha: of modules that no key of `alpha_pattern` matches.
         rank_pattern: literal module name to rank, in file order.
         alpha_pattern: literal module name to alpha, in file order.
@@ -97,6 +52,11 @@ class AdapterConfig:
         exclude_modules: literal module names; None when the file has a pattern.
         layers: numbers of the only layers adapted; None for all.
         layers_pattern: names before the layer number; empty for any.
+        method: `LORA` or `IA3`.
+        use_dora: the factors change directions; lengths are in magnitudes of their own.
+        bias: `none`, `lora_only` or `all`: which biases the adapter replaces.
+        modules_to_save: literal ends of the paths of modules that the adapter replaces.
+        feedforward: literal ends of paths whose (IA)^3 gains act on inputs; None when the file has a pattern.
         features: names of the optional features in use, sorted.
     """
 
@@ -109,12 +69,21 @@ class AdapterConfig:
     exclude_modules: tuple[str, ...] | None = ()
     layers: tuple[int, ...] | None = None
     layers_pattern: tuple[str, ...] = ()
+    method: str = LORA
+    use_dora: bool = False
+    bias: str = BIAS_NONE
+    modules_to_save: tuple[str, ...] = ()
+    feedforward: tuple[str, ...] | None = ()
 
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the optional features in use, sorted."""
         used = {
             "alpha_pattern": bool(self.alpha_pattern),
+            "bias": self.bias != BIAS_NONE,
+            "dora": self.use_dora,
+            "ia3": self.method == IA3,
+            "modules_to_save": bool(self.modules_to_save),
             "rank_pattern": bool(self.rank_pattern),
             "rslora": self.use_rslora,
         }
@@ -177,7 +146,27 @@ def read_adapter_config(data: bytes, findings: Findings) -> AdapterConfig | None
         return None
     _check_features(document, findings)
     values = ConfigValues(document, findings)
-    config = AdapterConfig(
+    config = _ia3_config(values) if document.get("peft_type") == IA3 else _lora_config(values)
+    return config if len(findings.faults) == before else None
+
+
+def _ia3_config(values: ConfigValues) -> AdapterConfig:
+    values.flag("fan_in_fan_out")
+    return AdapterConfig(
+        rank=0,
+        alpha=0.0,
+        target_modules=values.targets("target_modules"),
+        exclude_modules=values.targets("exclude_modules"),
+        method=IA3,
+        modules_to_save=values.module_names("modules_to_save"),
+        feedforward=values.targets("feedforward_modules"),
+    )
+
+
+def _lora_config(values: ConfigValues) -> AdapterConfig:
+    # What the base's weights look like; the loader of PEFT corrects it by what it finds.
+    values.flag("fan_in_fan_out")
+    return AdapterConfig(
         rank=values.rank("r"),
         alpha=values.alpha("lora_alpha"),
         rank_pattern=values.rank_pattern("rank_pattern"),
@@ -187,8 +176,10 @@ def read_adapter_config(data: bytes, findings: Findings) -> AdapterConfig | None
         exclude_modules=values.targets("exclude_modules"),
         layers=values.layers("layers_to_transform"),
         layers_pattern=values.layer_names("layers_pattern"),
+        use_dora=values.flag("use_dora"),
+        bias=values.choice("bias", BIASES),
+        modules_to_save=values.module_names("modules_to_save"),
     )
-    return config if len(findings.faults) == before else None
 
 
 def _document(data: bytes, findings: Findings) -> dict[str, Json] | None:
@@ -212,33 +203,36 @@ def _document(data: bytes, findings: Findings) -> dict[str, Json] | None:
 
 
 def _check_features(document: Mapping[str, Json], findings: Findings) -> None:
-    if document.get("peft_type") != "LORA":
-        _unsupported(findings, "peft_type", document.get("peft_type"), "only LORA is served")
+    method = document.get("peft_type")
+    rules = RULES.get(method) if isinstance(method, str) else None
+    if rules is None:
+        _unsupported(findings, "peft_type", method, f"only {' and '.join(RULES)} are served")
+        rules = RULES[LORA]
     if document.get("task_type") not in _TASKS:
         _unsupported(findings, "task_type", document.get("task_type"), "only CAUSAL_LM is served")
     init = document.get("init_lora_weights", True)
-    if not any(init is plain or (isinstance(init, str) and init == plain) for plain in _PLAIN_INITS):
+    if not any(init is plain or (isinstance(init, str) and init == plain) for plain in PLAIN_INITS):
         hint = (
             "this initialisation changes the base model's weights; convert the adapter with "
             "save_pretrained(path_initial_model_for_weight_conversion=...) and publish the result"
         )
         _unsupported(findings, "init_lora_weights", init, hint)
     for name, value in document.items():
-        _check_field(name, value, findings)
+        _check_field(name, value, rules, findings)
 
 
-def _check_field(name: str, value: Json, findings: Findings) -> None:
+def _check_field(name: str, value: Json, rules: FieldRules, findings: Findings) -> None:
     at = f"{ADAPTER_CONFIG}#{name}" if is_literal(name) else f"{ADAPTER_CONFIG}#{shown(name)}"
-    if name in _REFUSED:
+    if name in REFUSED_FIELDS:
         if value not in (None, {}):
             findings.fault(Reason.CONFIG_FIELD_REFUSED, at, "makes the loader import code or read files; remove it")
     elif name == "megatron_core":
         if value not in (None, "megatron.core"):
             findings.fault(Reason.CONFIG_FIELD_REFUSED, at, "names a module to import; remove it")
-    elif name in _UNSUPPORTED_UNLESS:
-        if not any(value is off or (value == off and type(value) is type(off)) for off in _UNSUPPORTED_UNLESS[name]):
+    elif name in rules.off_only:
+        if not any(value is off or (value == off and type(value) is type(off)) for off in rules.off_only[name]):
             _unsupported(findings, name, value, "this feature is not served; train without it")
-    elif name not in _NO_EFFECT | _READ:
+    elif name not in rules.no_effect | rules.read:
         if value in (None, False, "", [], {}):
             findings.warn(Reason.FIELD_IGNORED, at, "unknown, and empty")
         else:

@@ -1,209 +1,226 @@
-"""Does an adapter fit its base model? Names, shapes, ranks, values.
+"""Does an adapter fit its base model and its configuration? Names, shapes, ranks.
 
-Takes what the gate and the config reader have passed and compares it with the
-base model's module table. The values are scanned in the same pass that takes
-the file's digest, so the bytes that were checked are the bytes that are named.
+Takes what the gate and the config reader have passed and compares it with what
+the base model has. The rules for what PEFT writes are those of its release
+0.21; `tests/registry/test_peft_features.py` saves adapters with it and compares.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
 
-import numpy as np
-import numpy.typing as npt
-
-from switchyard.registry.digest import DigestWriter
 from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from switchyard.registry.records import AdapterShape
 from switchyard.registry.validation.adapter_config import AdapterConfig, matching_key
-from switchyard.registry.validation.gate import DTYPES, LoraHeader
+from switchyard.registry.validation.base_table import HEAD, BaseTable
+from switchyard.registry.validation.config_fields import IA3
+from switchyard.registry.validation.gate import AdapterHeader, LoraPair
 from switchyard.registry.validation.safetensors_header import TensorEntry
 from switchyard.registry.validation.target_modules import expected_modules
 from switchyard.registry.verdicts import Findings, Reason
 
-# Largest finite float16: an entry of the update beyond it cannot be held in half precision.
-UPDATE_LIMIT = 65504.0
-_SCAN_BYTES = 4 << 20
 _DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_EMBEDDING_PARTS = ("embed", "wte", "lm_head", "word_embeddings")
+_WRONG_BASE = "publish it for the base model it was trained on"
 
 
-@dataclass(frozen=True, slots=True)
-class _Bits:
-    """How an element type keeps its magnitude: without the sign bit, larger bits mean a larger value.
-
-    Attributes:
-        unsigned: the little-endian integer of the same width.
-        magnitude: mask without the sign bit.
-        infinity: bits of infinity; everything from here on is not finite.
-        value: turns the bits of a finite magnitude into a number.
-    """
-
-    unsigned: npt.DTypeLike
-    magnitude: int
-    infinity: int
-    value: Callable[[int], float]
-
-
-def _float32_of(bits: int) -> float:
-    return float(np.array([bits], dtype="<u4").view("<f4")[0])
-
-
-_BITS = {
-    "F32": _Bits("<u4", 0x7FFF_FFFF, 0x7F80_0000, _float32_of),
-    "F16": _Bits("<u2", 0x7FFF, 0x7C00, lambda bits: float(np.array([bits], dtype="<u2").view("<f2")[0])),
-    "BF16": _Bits("<u2", 0x7FFF, 0x7F80, lambda bits: _float32_of(bits << 16)),
-}
-
-
-def check_base_fit(header: LoraHeader, modules: Mapping[str, tuple[int, int]], findings: Findings) -> None:
+def check_base_fit(header: AdapterHeader, table: BaseTable, findings: Findings) -> None:
     """Compares names and shapes with the base model.
 
     Args:
         header: what the weights file holds.
-        modules: module path to (in_features, out_features) of the base model.
+        table: what the base model has.
         findings: receives every fault.
     """
-    for module, pair in header.pairs.items():
-        at = f"{ADAPTER_WEIGHTS}#{module}"
-        features = modules.get(module)
-        found = (pair.a.shape[1], pair.b.shape[0])
-        if features is None:
-            _refuse_module(module, at, findings)
-        elif found != features:
-            message = (
-                f"maps {found[0]} to {found[1]} features, the base model's layer {features[0]} to "
-                f"{features[1]}; publish it for the base model it was trained on"
+    linears, embeddings = table.linears, table.embeddings
+    _check_factors(header.pairs, linears, "linear layer", findings)
+    _check_factors(header.embeddings, embeddings, "embedding", findings)
+    for module, entry in header.magnitudes.items():
+        if module in header.embeddings:
+            message = "DoRA on an embedding is not served; leave it out of target_modules"
+            findings.fault(Reason.FEATURE_UNSUPPORTED, _at(module), message)
+        elif module not in header.pairs:
+            findings.fault(Reason.TENSOR_NAME, _at(module), "has a magnitude but no factors")
+        else:
+            _check_shape(entry, header.pairs[module].features[1:], findings)
+    for module, entry in header.gains.items():
+        if module not in linears:
+            findings.fault(Reason.TENSOR_NAME, _at(module), "the base model has no such linear layer")
+        elif entry.shape not in {(1, linears[module][0]), (linears[module][1], 1)}:
+            wanted = f"[1, {linears[module][0]}] or [{linears[module][1]}, 1]"
+            findings.fault(
+                Reason.BASE_MISMATCH, _at(module), f"gains {list(entry.shape)}; expected {wanted}; {_WRONG_BASE}"
             )
-            findings.fault(Reason.BASE_MISMATCH, at, message)
+    for parameter, entry in _replaced(header):
+        if parameter in table.tensors:
+            _check_shape(entry, table.tensors[parameter], findings)
+        else:
+            _refuse_parameter(parameter, findings)
 
 
-def _refuse_module(module: str, at: str, findings: Findings) -> None:
-    if any(part in module.rpartition(".")[2] for part in _EMBEDDING_PARTS):
-        message = "adapters of the embedding and of the output head are not served; leave them out"
-        findings.fault(Reason.FEATURE_UNSUPPORTED, at, message)
-    else:
-        message = "the base model has no such linear layer; was the adapter trained on another model?"
-        findings.fault(Reason.TENSOR_NAME, at, message)
-
-
-def check_config_fit(
-    header: LoraHeader, config: AdapterConfig, modules: Mapping[str, tuple[int, int]], findings: Findings
+def _check_factors(
+    pairs: Mapping[str, LoraPair], known: Mapping[str, tuple[int, int]], kind: str, findings: Findings
 ) -> None:
-    """Compares ranks and targets of the weights with the configuration.
+    for module, pair in pairs.items():
+        if module not in known:
+            message = f"the base model has no such {kind}; was the adapter trained on another model?"
+            findings.fault(Reason.TENSOR_NAME, _at(module), message)
+        elif pair.features != known[module]:
+            message = (
+                f"maps {pair.features[0]} to {pair.features[1]} features, the base model's layer "
+                f"{known[module][0]} to {known[module][1]}; {_WRONG_BASE}"
+            )
+            findings.fault(Reason.BASE_MISMATCH, _at(module), message)
+
+
+def _check_shape(entry: TensorEntry, expected: tuple[int, ...], findings: Findings) -> None:
+    if entry.shape != expected:
+        message = f"shape {list(entry.shape)}, the base model's is {list(expected)}; {_WRONG_BASE}"
+        findings.fault(Reason.BASE_MISMATCH, f"{ADAPTER_WEIGHTS}#{entry.name}", message)
+
+
+def _replaced(header: AdapterHeader) -> Iterable[tuple[str, TensorEntry]]:
+    """Parameters of the base that the adapter replaces, by their name in the base."""
+    yield from ((f"{module}.bias", entry) for module, entry in header.biases.items())
+    yield from header.copies.items()
+
+
+def _refuse_parameter(parameter: str, findings: Findings) -> None:
+    message = (
+        "only the embedding, the output head and biases of linear layers can be replaced, and only where the "
+        "base model has them; register the base again if an older release did"
+    )
+    findings.fault(Reason.TENSOR_NAME, f"{ADAPTER_WEIGHTS}#{parameter}", message)
+
+
+def check_config_fit(header: AdapterHeader, config: AdapterConfig, table: BaseTable, findings: Findings) -> None:
+    """Compares ranks, targets and features of the weights with the configuration.
 
     Args:
         header: what the weights file holds.
         config: what the adapter's configuration says.
-        modules: module path to (in_features, out_features) of the base model.
+        table: what the base model has.
         findings: receives every fault and warning.
     """
-    for module, pair in header.pairs.items():
-        if pair.rank != config.rank_of(module):
+    _check_patterns(header, config, findings)
+    _check_method(header, config, findings)
+    _check_biases(header, config, table, findings)
+    _check_copies(header, config, table, findings)
+    expected = expected_modules(config, table, findings)
+    if expected is None:
+        return
+    _missing(expected - header.adapted, "the configuration targets this module", findings)
+    known = header.adapted & set(table.adaptable)
+    _surplus(known - expected, "the configuration does not target it", findings)
+
+
+def _check_patterns(header: AdapterHeader, config: AdapterConfig, findings: Findings) -> None:
+    factors = header.factors
+    for module, pair in factors.items():
+        if config.method != IA3 and pair.rank != config.rank_of(module):
             message = f"rank {pair.rank} in the file, {config.rank_of(module)} in {ADAPTER_CONFIG}"
-            findings.fault(Reason.RANK_MISMATCH, f"{ADAPTER_WEIGHTS}#{module}", message)
+            findings.fault(Reason.RANK_MISMATCH, _at(module), message)
     for name, pattern in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
-        used = {matching_key(pattern, module) for module in header.pairs}
+        used = {matching_key(pattern, module) for module in factors}
         for key in pattern:
             if key not in used:
                 message = "decides nothing: no adapted module ends with it, or an earlier key matches first"
                 findings.warn(Reason.TARGET_UNMATCHED, f"{ADAPTER_CONFIG}#{name}.{key}", message)
-    expected = expected_modules(config, modules, findings)
-    if expected is None:
+
+
+def _check_method(header: AdapterHeader, config: AdapterConfig, findings: Findings) -> None:
+    if config.method == IA3:
+        _surplus(header.factors, "the configuration is of (IA)^3", findings)
+        _check_gains(header, config, findings)
         return
-    for module in sorted(expected - set(header.pairs)):
-        message = "the configuration targets this module but the file has no lora_A and lora_B for it"
-        findings.fault(Reason.TENSORS_MISSING, f"{ADAPTER_WEIGHTS}#{module}", message)
-    for module in sorted(set(header.pairs) & set(modules) - expected):
-        message = "the file has tensors for this module but the configuration does not target it"
-        findings.fault(Reason.TENSOR_NAME, f"{ADAPTER_WEIGHTS}#{module}", message)
+    _surplus(header.gains, "the configuration is of LoRA", findings)
+    with_factors = set(header.factors)
+    if config.use_dora:
+        _missing(with_factors - set(header.magnitudes), "the configuration says use_dora", findings)
+    else:
+        _surplus(header.magnitudes, "the configuration does not say use_dora", findings)
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What one pass over all values has found.
-
-    Attributes:
-        digest: of the bytes that were scanned.
-        largest: tensor name to the largest finite magnitude in it.
-    """
-
-    digest: str
-    largest: Mapping[str, float]
-
-
-def scan_values(fd: int, header: LoraHeader, findings: Findings) -> Scan:
-    """Reads every value once, takes the digest and looks for values that are not finite.
-
-    The header is not read again: the digest is of the header that was checked.
-
-    Args:
-        fd: the weights file that `header` was read from.
-        header: what it holds.
-        findings: receives every fault.
-    """
-    writer = DigestWriter()
-    writer.write(header.header.raw)
-    largest = {
-        tensor.name: _scan_tensor(fd, len(header.header.raw), tensor, writer, findings) for tensor in header.tensors
-    }
-    return Scan(writer.digest, largest)
+def _check_gains(header: AdapterHeader, config: AdapterConfig, findings: Findings) -> None:
+    """Gains act on inputs where the configuration says feed-forward, else on outputs; their shape says which."""
+    if config.feedforward is None:
+        return
+    for module, entry in header.gains.items():
+        # PEFT asks for the end of the path, also in the middle of a name.
+        on_input = module.endswith(config.feedforward)
+        if entry.shape[0 if on_input else 1] != 1:
+            where = "inputs" if on_input else "outputs"
+            message = f"gains {list(entry.shape)}; by feedforward_modules they act on {where}"
+            findings.fault(Reason.SHAPE, _at(module), message)
 
 
-def check_updates(header: LoraHeader, config: AdapterConfig, scan: Scan, findings: Findings) -> None:
-    """Bounds what each module's update can reach, and warns when no update does anything."""
-    has_effect = False
-    for module, pair in header.pairs.items():
-        scaling = config.scaling_of(module)
-        # Each entry of B @ A is a sum of `rank` products.
-        bound = abs(scaling) * pair.rank * scan.largest[pair.a.name] * scan.largest[pair.b.name]
-        has_effect = has_effect or bound > 0
-        if bound > UPDATE_LIMIT:
-            message = (
-                f"scaling {scaling:g} times the largest weights can reach {bound:.3g}; "
-                f"expected at most {UPDATE_LIMIT:g}. Did training diverge?"
-            )
-            findings.fault(Reason.SCALE_RANGE, f"{ADAPTER_WEIGHTS}#{module}", message)
-    if not has_effect:
-        message = "every update is zero: answers are those of the base model"
-        findings.warn(Reason.NO_EFFECT, ADAPTER_WEIGHTS, message)
+def _check_biases(header: AdapterHeader, config: AdapterConfig, table: BaseTable, findings: Findings) -> None:
+    """PEFT writes the bias of an adapted layer under `base_layer`, with `all` every other bias under its own name."""
+    kept = _kept(config, table)
+    with_bias = {module for module in table.linears if table.has_bias(module)} - kept
+    adapted = with_bias & set(header.pairs) if config.bias != "none" else set()
+    others = with_bias - set(header.pairs) if config.bias == "all" else set()
+    found = {name.removesuffix(".bias") for name in header.copies if name.endswith(".bias")} - kept
+    known = {module for module in found if f"{module}.bias" in table.tensors}
+    strange = {name for name in header.copies if name.endswith(".bias") and name not in table.tensors}
+    if config.bias == "all" and strange:
+        message = "all: biases outside linear layers are not served; train with bias lora_only"
+        findings.fault(Reason.FEATURE_UNSUPPORTED, f"{ADAPTER_CONFIG}#bias", message)
+    says = f"the configuration says bias {config.bias}"
+    _missing({f"{module}.base_layer.bias" for module in adapted - set(header.biases)}, says, findings)
+    _missing({f"{module}.bias" for module in others - found}, says, findings)
+    _surplus({f"{module}.base_layer.bias" for module in set(header.biases) - adapted}, says, findings)
+    _surplus({f"{module}.bias" for module in known - others}, says, findings)
 
 
-def _scan_tensor(fd: int, data_start: int, tensor: TensorEntry, writer: DigestWriter, findings: Findings) -> float:
-    """Returns the largest finite magnitude of a tensor; values that are not finite are a fault."""
-    bits = _BITS[tensor.dtype]
-    largest, not_finite = 0, 0
-    position = tensor.start_bytes
-    while position < tensor.stop_bytes:
-        chunk = os.pread(fd, min(_SCAN_BYTES, tensor.stop_bytes - position), data_start + position)
-        if not chunk:
-            break
-        writer.write(chunk)
-        position += len(chunk)
-        whole = len(chunk) - len(chunk) % DTYPES[tensor.dtype]
-        magnitude = np.frombuffer(chunk[:whole], dtype=bits.unsigned) & bits.magnitude
-        beyond = magnitude >= bits.infinity
-        count = int(np.count_nonzero(beyond))
-        not_finite += count
-        finite = magnitude[~beyond] if count else magnitude
-        largest = max(largest, int(finite.max(initial=0)))
-    if not_finite:
-        message = f"{not_finite} value(s) are NaN or infinite; train again with a lower learning rate"
-        findings.fault(Reason.NON_FINITE, f"{ADAPTER_WEIGHTS}#{tensor.name}", message)
-    return bits.value(largest)
+def _kept(config: AdapterConfig, table: BaseTable) -> set[str]:
+    """Paths of the modules that `modules_to_save` replaces; PEFT asks for the end of the path."""
+    return {module for module in table.copyable if config.modules_to_save and module.endswith(config.modules_to_save)}
 
 
-def shape_of(header: LoraHeader, config: AdapterConfig) -> AdapterShape:
+def _check_copies(header: AdapterHeader, config: AdapterConfig, table: BaseTable, findings: Findings) -> None:
+    kept = _kept(config, table)
+    strange = {name.rpartition(".")[0] for name in header.copies if name not in table.tensors} - kept
+    for name in config.modules_to_save:
+        at = f"{ADAPTER_CONFIG}#modules_to_save"
+        if any(module.endswith(name) for module in {*table.modules, *strange}):
+            message = f"a whole copy of {name} is not served, only of the embedding and the output head"
+            findings.fault(Reason.FEATURE_UNSUPPORTED, at, message)
+        elif not any(module.endswith(name) for module in kept):
+            findings.warn(Reason.TARGET_UNMATCHED, at, f"{name} is no module of the base model that can be replaced")
+    says = "the configuration names it in modules_to_save"
+    expected = {parameter for module in kept for parameter in table.parameters_of(module)}
+    weights = {name for name in header.copies if name.endswith(".weight") and name in table.tensors}
+    _missing(expected - set(header.copies), says, findings)
+    _surplus(weights - expected, "the configuration does not name it in modules_to_save", findings)
+
+
+def _missing(names: Iterable[str], why: str, findings: Findings) -> None:
+    for name in sorted(names):
+        findings.fault(Reason.TENSORS_MISSING, _at(name), f"{why}, but the file has no tensors for it")
+
+
+def _surplus(names: Iterable[str], why: str, findings: Findings) -> None:
+    for name in sorted(names):
+        findings.fault(Reason.TENSOR_NAME, _at(name), f"the file has tensors for it, but {why}")
+
+
+def _at(module: str) -> str:
+    return f"{ADAPTER_WEIGHTS}#{module}"
+
+
+def shape_of(header: AdapterHeader, config: AdapterConfig) -> AdapterShape:
     """Describes the weights of an adapter that has passed."""
-    dtypes = sorted({_DTYPE_NAMES[tensor.dtype] for tensor in header.tensors})
-    weights_bytes = sum(tensor.stop_bytes - tensor.start_bytes for tensor in header.tensors)
+    features = {*config.features}
+    if header.embeddings:
+        features.add("embedding")
+    if HEAD in header.adapted:
+        features.add("head")
     return AdapterShape(
-        rank=max(pair.rank for pair in header.pairs.values()),
-        target_modules=tuple(sorted({module.rpartition(".")[2] for module in header.pairs})),
-        features=config.features,
-        dtype="+".join(dtypes),
-        parameter_count=sum(tensor.shape[0] * tensor.shape[1] for tensor in header.tensors),
-        weights_bytes=weights_bytes,
+        rank=max((pair.rank for pair in header.factors.values()), default=0),
+        target_modules=tuple(sorted({module.rpartition(".")[2] for module in header.adapted})),
+        features=tuple(sorted(features)),
+        dtype="+".join(sorted({_DTYPE_NAMES[tensor.dtype] for tensor in header.tensors})),
+        parameter_count=sum(math.prod(tensor.shape) for tensor in header.tensors),
+        weights_bytes=sum(tensor.stop_bytes - tensor.start_bytes for tensor in header.tensors),
     )

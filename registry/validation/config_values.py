@@ -61,6 +61,24 @@ class ConfigValues:
             self._bad(name, value, "true or false")
         return value is True
 
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """One of some words; the first when absent."""
+        value = self._document.get(name)
+        if value is None:
+            return choices[0]
+        if not isinstance(value, str) or value not in choices:
+            self._bad(name, value, f"one of {', '.join(choices)}")
+            return choices[0]
+        return value
+
+    def module_names(self, name: str) -> tuple[str, ...]:
+        """Literal module names; a pattern is a fault."""
+        value = self._document.get(name)
+        if isinstance(value, str):
+            self._bad(name, value, "a list of module names")
+            return ()
+        return self.targets(name) or ()
+
     def targets(self, name: str) -> tuple[str, ...] | None:
         """Literal module names; None for one pattern, which is never run."""
         value = self._document.get(name)

@@ -32,14 +32,14 @@ class HeaderLimits:
         header_bytes: most bytes of JSON.
         tensors: most tensors.
         dimension: most elements along one axis.
-        axes: exact number of axes, or None for one to eight.
+        axes: allowed numbers of axes.
         dtypes: allowed dtype names and their size in bytes.
     """
 
     header_bytes: int
     tensors: int
     dimension: int
-    axes: int | None
+    axes: tuple[int, ...]
     dtypes: Mapping[str, int]
 
 
@@ -165,9 +165,9 @@ def _entry(name: str, fields: Json, subject: str, limits: HeaderLimits, findings
         findings.fault(Reason.DTYPE, subject, f"dtype {shown(dtype)}; expected one of {', '.join(limits.dtypes)}")
         return None
     lengths = _natural_numbers(shape)
-    axes_ok = lengths is not None and (len(lengths) == limits.axes if limits.axes is not None else len(lengths) <= 8)
-    if lengths is None or not axes_ok or not all(0 < length <= limits.dimension for length in lengths):
-        wanted = "1 to 8 axes" if limits.axes is None else f"{limits.axes} axes"
+    has_axes = lengths is not None and len(lengths) in limits.axes
+    if lengths is None or not has_axes or not all(0 < length <= limits.dimension for length in lengths):
+        wanted = f"{limits.axes[0]} to {limits.axes[-1]} axes"
         findings.fault(
             Reason.SHAPE,
             subject,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,15 +19,11 @@ from switchyard.registry.records import AdapterShape
 from switchyard.registry.strict_json import JsonRefused, parse_json
 from switchyard.registry.validation.adapter_config import AdapterConfig, read_adapter_config
 from switchyard.registry.validation.adapter_files import limit_bytes, open_regular
+from switchyard.registry.validation.base_table import BaseTable
 from switchyard.registry.validation.card_claims import check_card
-from switchyard.registry.validation.checks import (
-    check_base_fit,
-    check_config_fit,
-    check_updates,
-    scan_values,
-    shape_of,
-)
-from switchyard.registry.validation.gate import read_lora_header
+from switchyard.registry.validation.checks import check_base_fit, check_config_fit, shape_of
+from switchyard.registry.validation.gate import read_adapter_header
+from switchyard.registry.validation.scan import check_updates, scan_values
 from switchyard.registry.verdicts import Findings, Reason, Verdict
 
 
@@ -40,12 +36,19 @@ class ValidationRequest:
         modules: linear layers of the base model, path to (in_features, out_features).
         base_name: what the base model is called; empty when unknown.
         base_digest: identity of the base model; empty when unknown.
+        tensors: shapes of the base model's embedding, head and biases, by parameter name.
     """
 
     files: tuple[tuple[FileEntry, Path], ...]
     modules: Mapping[str, tuple[int, int]]
     base_name: str = ""
     base_digest: str = ""
+    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def table(self) -> BaseTable:
+        """What the base model has."""
+        return BaseTable(self.modules, self.tensors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +101,17 @@ def _check_weights(
     with open_regular(path, entry.path, findings) as fd:
         if fd is None or not _has_size(fd, entry, findings):
             return None
-        header = read_lora_header(fd, entry.path, findings)
+        header = read_adapter_header(fd, entry.path, findings)
         if header is None:
             # Whoever reads the verdicts must be able to tell a bad file from a file that went bad.
             _check_digest(entry, open_file_digest(fd)[0], findings)
             return None
-        check_base_fit(header, request.modules, findings)
+        check_base_fit(header, request.table, findings)
         scan = scan_values(fd, header, findings)
     _check_digest(entry, scan.digest, findings)
     if config is None:
         return None
-    check_config_fit(header, config, request.modules, findings)
+    check_config_fit(header, config, request.table, findings)
     check_updates(header, config, scan, findings)
     return shape_of(header, config)
 

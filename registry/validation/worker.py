@@ -88,7 +88,8 @@ def main() -> None:
     files = tuple((FileEntry(**entry), Path(path)) for entry, path in message["request"]["files"])
     modules = {name: (pair[0], pair[1]) for name, pair in message["request"]["modules"].items()}
     base = {name: message["request"][name] for name in ("base_name", "base_digest")}
-    outcome = validate_files(ValidationRequest(files, modules, **base))
+    tensors = {name: tuple(shape) for name, shape in message["request"]["tensors"].items()}
+    outcome = validate_files(ValidationRequest(files, modules, **base, tensors=tensors))
     json.dump(asdict(outcome), sys.stdout)
 
 
@@ -107,6 +108,7 @@ def _request_document(request: ValidationRequest) -> dict[str, object]:
     return {
         "files": [[asdict(entry), str(path.absolute())] for entry, path in request.files],
         "modules": {name: list(features) for name, features in request.modules.items()},
+        "tensors": {name: list(shape) for name, shape in request.tensors.items()},
         "base_name": request.base_name,
         "base_digest": request.base_digest,
     }

@@ -25,7 +25,7 @@ from mutation import mutated_safetensors, mutated_text
 from spoiling import A, B
 
 from switchyard.registry.validation.adapter_config import AdapterConfig, read_adapter_config
-from switchyard.registry.validation.gate import LoraHeader, read_lora_header
+from switchyard.registry.validation.gate import AdapterHeader, read_adapter_header
 from switchyard.registry.verdicts import Findings
 
 RUNS = int(os.environ.get("SWITCHYARD_FUZZ_RUNS", "5000"))
@@ -66,11 +66,11 @@ def memory() -> Iterator[int]:
         os.close(fd)
 
 
-def through_the_gate(fd: int, content: bytes) -> LoraHeader | None:
+def through_the_gate(fd: int, content: bytes) -> AdapterHeader | None:
     os.ftruncate(fd, 0)
     os.pwrite(fd, content, 0)
     findings = Findings()
-    header = read_lora_header(fd, "weights", findings)
+    header = read_adapter_header(fd, "weights", findings)
     assert (header is None) == bool(findings.faults)
     check_verdicts(findings)
     if header is not None:
@@ -89,7 +89,7 @@ def check_verdicts(findings: Findings) -> None:
     assert max(by_reason.values(), default=0) <= MOST_FAULTS
 
 
-def check_same_to_the_library(header: LoraHeader, content: bytes) -> None:
+def check_same_to_the_library(header: AdapterHeader, content: bytes) -> None:
     """Names, dtypes, shapes and every byte, as the reader of the rest of the world has them."""
     start = header.header.data_start_bytes
     ours = {

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from switchyard.registry.errors import VersionRefused
-from switchyard.registry.validation import adapter_config
 from switchyard.registry.validation.adapter_config import matching_key, parse_adapter_config, read_adapter_config
+from switchyard.registry.validation.config_fields import IA3, LORA, REFUSED_FIELDS, RULES
 from switchyard.registry.verdicts import Findings, Reason
 
 PATHS = sorted(MODULES)
@@ -54,15 +54,12 @@ def test_what_peft_writes_is_read() -> None:
 
 def test_every_field_of_peft_has_a_rule() -> None:
     """A new release of PEFT with a new field must fail here, not change answers in silence."""
-    from peft import LoraConfig
+    from peft import IA3Config, LoraConfig
 
-    known = (
-        adapter_config._REFUSED
-        | set(adapter_config._UNSUPPORTED_UNLESS)
-        | adapter_config._NO_EFFECT
-        | adapter_config._READ
-    )
-    assert {field.name for field in fields(LoraConfig)} - known == set()
+    for method, kind in ((LORA, LoraConfig), (IA3, IA3Config)):
+        rules = RULES[method]
+        known = REFUSED_FIELDS | set(rules.off_only) | rules.no_effect | rules.read
+        assert {field.name for field in fields(kind)} - known == set(), method
 
 
 @pytest.mark.parametrize(
@@ -83,13 +80,15 @@ def test_every_field_of_peft_has_a_rule() -> None:
         ({"init_lora_weights": "pissa_niter_4"}, Reason.FEATURE_UNSUPPORTED),
         ({"init_lora_weights": "olora"}, Reason.FEATURE_UNSUPPORTED),
         ({"init_lora_weights": 1}, Reason.FEATURE_UNSUPPORTED),
-        ({"use_dora": True}, Reason.FEATURE_UNSUPPORTED),
-        ({"use_dora": 1}, Reason.FEATURE_UNSUPPORTED),
+        ({"use_dora": 1}, Reason.CONFIG_VALUE),
         ({"use_qalora": True}, Reason.FEATURE_UNSUPPORTED),
-        ({"bias": "lora_only"}, Reason.FEATURE_UNSUPPORTED),
+        ({"bias": "some"}, Reason.CONFIG_VALUE),
+        ({"bias": True}, Reason.CONFIG_VALUE),
         ({"lora_bias": True}, Reason.FEATURE_UNSUPPORTED),
-        ({"fan_in_fan_out": True}, Reason.FEATURE_UNSUPPORTED),
-        ({"modules_to_save": ["lm_head"]}, Reason.FEATURE_UNSUPPORTED),
+        ({"fan_in_fan_out": "yes"}, Reason.CONFIG_VALUE),
+        ({"modules_to_save": "lm_head"}, Reason.CONFIG_VALUE),
+        ({"modules_to_save": ["(.+)+Z"]}, Reason.PATTERN),
+        ({"ensure_weight_tying": True}, Reason.FEATURE_UNSUPPORTED),
         ({"layer_replication": [[0, 2], [1, 2]]}, Reason.FEATURE_UNSUPPORTED),
         ({"target_parameters": ["mlp.experts"]}, Reason.FEATURE_UNSUPPORTED),
         ({"trainable_token_indices": [1]}, Reason.FEATURE_UNSUPPORTED),
@@ -153,7 +152,7 @@ def test_documents_that_are_refused(text: str, reason: Reason) -> None:
 
 
 def test_every_fault_is_listed_at_once() -> None:
-    faults, _ = found(lora_config(r=0, use_dora=True, auto_mapping={"x": 1}, lora_alpha="x", target_modules=["a b"]))
+    faults, _ = found(lora_config(r=0, lora_bias=True, auto_mapping={"x": 1}, lora_alpha="x", target_modules=["a b"]))
     assert {fault for fault, _ in faults} == {
         Reason.RANK,
         Reason.FEATURE_UNSUPPORTED,

@@ -48,6 +48,25 @@ def test_the_table_equals_the_linear_layers_of_transformers(tmp_path: Path) -> N
         assert dict(describe_base(directory).modules) == linear, architecture
 
 
+def test_embedding_head_and_biases_are_those_of_transformers(tmp_path: Path) -> None:
+    """The slow twin: build the models and look; a head that shares the embedding's weight counts."""
+    import torch
+    from tiny_base import make_tiny_llama
+    from transformers import AutoModelForCausalLM
+
+    for architecture in ("llama", "qwen2", "bloom"):
+        directory = make_tiny_llama(tmp_path / architecture, architecture=architecture)
+        model = AutoModelForCausalLM.from_pretrained(directory)
+        biases = {
+            f"{name}.bias": tuple(module.bias.shape)
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and module.bias is not None
+        }
+        embedding = next(name for name, one in model.named_modules() if one is model.get_input_embeddings())
+        weights = {f"{embedding}.weight": (288, 64), "lm_head.weight": (288, 64)}
+        assert dict(describe_base(directory).tensors) == biases | weights, architecture
+
+
 def test_conv1d_weights_are_read_the_other_way_round(tmp_path: Path) -> None:
     write_base(tmp_path, config={"model_type": "gpt2"})
     weights = {

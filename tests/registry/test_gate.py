@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from switchyard.registry.validation.gate import LoraHeader, read_lora_header
+from switchyard.registry.validation.gate import AdapterHeader, read_adapter_header
 from switchyard.registry.verdicts import Findings, Reason
 
 A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
@@ -24,12 +24,12 @@ B = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
 PAIR = {A: zeros("F32", 8, HIDDEN), B: zeros("F32", HIDDEN, 8)}
 
 
-def header_of(content: bytes, path: Path) -> tuple[LoraHeader | None, Findings]:
+def header_of(content: bytes, path: Path) -> tuple[AdapterHeader | None, Findings]:
     path.write_bytes(content)
     findings = Findings()
     fd = os.open(path, os.O_RDONLY)
     try:
-        return read_lora_header(fd, "weights", findings), findings
+        return read_adapter_header(fd, "weights", findings), findings
     finally:
         os.close(fd)
 
@@ -113,8 +113,11 @@ HOSTILE: dict[str, tuple[bytes, Reason]] = {
     "dtype of a list": (raw_file(described(dtype=["F32"]), bytes(2048)), Reason.DTYPE),
     "unknown dtype": (raw_file(described(dtype="F31"), bytes(2048)), Reason.DTYPE),
     "extra lm_head.weight": (with_extra("lm_head.weight"), Reason.TENSOR_NAME),
-    "extra base_model lm_head.weight": (with_extra("base_model.model.lm_head.weight"), Reason.TENSOR_NAME),
-    "extra norm": (with_extra("base_model.model.model.norm.weight"), Reason.TENSOR_NAME),
+    "a copy of three axes": (with_extra("base_model.model.lm_head.weight", zeros("F32", 2, 2, 2)), Reason.SHAPE),
+    "a magnitude of two axes": (with_extra(A.replace("lora_A.weight", "lora_magnitude_vector")), Reason.SHAPE),
+    "gains of one axis": (with_extra(A.replace("lora_A.weight", "ia3_l"), zeros("F32", 64)), Reason.SHAPE),
+    "gains of an inner layer": (with_extra(A.replace("lora_A.weight", "base_layer.ia3_l")), Reason.TENSOR_NAME),
+    "factors of factors": (with_extra(A.replace("lora_A.weight", "lora_B.lora_A.weight")), Reason.TENSOR_NAME),
     "packed base layer": (with_extra(A.replace("lora_A", "base_layer"), zeros("U8", 64, 1)), Reason.DTYPE),
     "base layer in float": (with_extra(A.replace("lora_A", "base_layer")), Reason.TENSOR_NAME),
     "another adapter's name": (with_extra(A.replace("lora_A.", "lora_A.alice.")), Reason.TENSOR_NAME),
@@ -127,7 +130,7 @@ HOSTILE: dict[str, tuple[bytes, Reason]] = {
     "wrong prefix": (safetensors_file({"model.q_proj.lora_A.weight": zeros("F32", 8, 64)}), Reason.TENSOR_NAME),
     "DoRA": (with_extra(A.replace("lora_A.weight", "lora_magnitude_vector.weight")), Reason.FEATURE_UNSUPPORTED),
     "lora bias": (with_extra(A.replace("lora_A.weight", "lora_B.bias")), Reason.FEATURE_UNSUPPORTED),
-    "embedding": (with_extra("base_model.model.model.embed_tokens.lora_embedding_A"), Reason.FEATURE_UNSUPPORTED),
+    "embedding": (with_extra("base_model.model.model.embed_tokens.lora_embedding_A"), Reason.TENSORS_MISSING),
     "modules_to_save": (
         with_extra("base_model.model.lm_head.modules_to_save.weight"),
         Reason.FEATURE_UNSUPPORTED,

@@ -24,6 +24,7 @@ from switchyard.registry.errors import (
 )
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
+from switchyard.registry.upkeep.rebuild import rebuild_index
 from switchyard.registry.validation.validator import validate_files
 
 Make = Callable[[int], Path]
@@ -43,6 +44,18 @@ def test_bases_are_registered_once(registry: Registry, base: BaseModelSpec, tmp_
     assert registry.base_model(other.digest) == other
     with pytest.raises(BaseNotFound):
         registry.base_model("sha256:" + "0" * 64)
+
+
+def test_a_base_from_before_its_embedding_was_recorded_is_completed(
+    root: Path, clock: ManualClock, base: BaseModelSpec, tmp_path: Path
+) -> None:
+    with Registry.open(root, clock=clock) as registry:
+        assert registry.register_base(replace(base, tensors={})).tensors == {}
+        assert registry.register_base(replace(base, name="another name")) == base
+        assert registry.register_base(replace(base, tensors={})) == base
+    rebuild_index(root, into=tmp_path / "rebuilt")
+    with Registry.open(tmp_path / "rebuilt") as rebuilt:
+        assert rebuilt.base_models() == [base]
 
 
 def test_everything_is_there_after_reopening(filled: Registry, root: Path, base: BaseModelSpec) -> None:

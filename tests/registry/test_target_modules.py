@@ -6,14 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from handmade import MODULES, lora_config
+from handmade import MODULES, TENSORS, lora_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from switchyard.registry.validation.adapter_config import parse_adapter_config
+from switchyard.registry.validation.base_table import BaseTable
 from switchyard.registry.validation.target_modules import expected_modules
 from switchyard.registry.verdicts import Findings, Reason
 
+PATHS = (*MODULES, "lm_head", "model.embed_tokens")
 NAMES = st.sampled_from(
     [
         "q_proj",
@@ -23,6 +25,9 @@ NAMES = st.sampled_from(
         "layers.0.mlp.up_proj",
         "model.layers.1.mlp.down_proj",
         "nothing",
+        "lm_head",
+        "embed_tokens",
+        "model.embed_tokens",
     ]
 )
 
@@ -30,7 +35,7 @@ NAMES = st.sampled_from(
 def expected(**changes: Any) -> tuple[set[str] | None, Findings]:
     findings = Findings()
     config = parse_adapter_config(json.dumps(lora_config(**changes)).encode())
-    return expected_modules(config, MODULES, findings), findings
+    return expected_modules(config, BaseTable(MODULES, TENSORS), findings), findings
 
 
 @settings(max_examples=300)
@@ -39,16 +44,18 @@ def expected(**changes: Any) -> tuple[set[str] | None, Findings]:
     excluded=st.lists(NAMES, max_size=2, unique=True),
     layers=st.none() | st.integers(0, 2) | st.lists(st.integers(0, 2), max_size=2),
     pattern=st.sampled_from([None, "layers", ["h", "layers"], "blocks", []]),
+    kept=st.lists(NAMES, max_size=1),
 )
-def test_equal_to_peft(targets: list[str], excluded: list[str], layers: Any, pattern: Any) -> None:
+def test_equal_to_peft(targets: list[str], excluded: list[str], layers: Any, pattern: Any, kept: list[str]) -> None:
     from peft import LoraConfig
     from peft.tuners.tuners_utils import _ExcludedModule, check_target_module_exists
 
     options = {"target_modules": targets, "exclude_modules": excluded, "layers_to_transform": layers}
+    options["modules_to_save"] = kept
     config = LoraConfig(task_type="CAUSAL_LM")
     for name, value in {**options, "layers_pattern": pattern}.items():
         setattr(config, name, value)
-    matched = {path: check_target_module_exists(config, path) for path in MODULES}
+    matched = {path: check_target_module_exists(config, path) for path in PATHS}
     oracle = {path for path, match in matched.items() if match and not isinstance(match, _ExcludedModule)}
     found, findings = expected(**options, layers_pattern=pattern)
     assert found == oracle

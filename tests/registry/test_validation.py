@@ -12,6 +12,7 @@ import pytest
 from handmade import (
     HIDDEN,
     MODULES,
+    TENSORS,
     bfloat16,
     lora_config,
     lora_tensors,
@@ -27,8 +28,8 @@ from switchyard.registry.digest import sha256_digest
 from switchyard.registry.errors import ValidationFailed
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.validation.adapter_files import collect_files
-from switchyard.registry.validation.checks import scan_values
-from switchyard.registry.validation.gate import read_lora_header
+from switchyard.registry.validation.gate import read_adapter_header
+from switchyard.registry.validation.scan import scan_values
 from switchyard.registry.validation.validator import ValidationOutcome, ValidationRequest, validate_files
 from switchyard.registry.validation.worker import WorkerLimits, validate_in_worker
 from switchyard.registry.verdicts import Findings, Reason
@@ -39,7 +40,7 @@ V1 = "base_model.model.model.layers.1.self_attn.v_proj"
 
 def request_for(directory: Path) -> ValidationRequest:
     files = collect_files(directory, Findings()).files
-    return ValidationRequest(tuple((entry, directory / entry.path) for entry in files), MODULES)
+    return ValidationRequest(tuple((entry, directory / entry.path) for entry in files), MODULES, tensors=TENSORS)
 
 
 def outcome_of(
@@ -89,13 +90,13 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], set[Reason]]] = {
     "the output head": (
         lora_tensors() | {f"base_model.model.lm_head.lora_{f}.weight": zeros("F32", 8, 8) for f in "AB"},
         {},
-        {Reason.FEATURE_UNSUPPORTED},
+        {Reason.BASE_MISMATCH, Reason.TENSOR_NAME},
     ),
     "not a target": ({}, {"target_modules": ["q_proj"]}, {Reason.TENSOR_NAME}),
     "no targets": ({}, {"target_modules": ["query_key_value"]}, {Reason.NO_TARGETS, Reason.TENSOR_NAME}),
     "everything": (
         spoiled("A", float("nan")) | {"lm_head.weight": zeros("I64", 1, 1)},
-        {"use_dora": True, "r": 0},
+        {"lora_bias": True, "r": 0},
         {Reason.DTYPE, Reason.FEATURE_UNSUPPORTED, Reason.RANK},
     ),
 }
@@ -116,7 +117,7 @@ def test_wrong_files_are_refused(kind: str, tmp_path: Path) -> None:
 
 def test_faults_of_configuration_and_weights_come_together(tmp_path: Path) -> None:
     tensors = spoiled("A", float("nan")) | {f"{V1}.lora_A.weight": zeros("F32", 8, 32)}
-    outcome = outcome_of(write_adapter(tmp_path, tensors=tensors, config=lora_config(use_dora=True)))
+    outcome = outcome_of(write_adapter(tmp_path, tensors=tensors, config=lora_config(lora_bias=True)))
     assert set(reasons(outcome)) == {Reason.NON_FINITE, Reason.BASE_MISMATCH, Reason.FEATURE_UNSUPPORTED}
 
 
@@ -211,7 +212,7 @@ def test_the_scan_equals_numpy(values: list[float], kind: str, tmp_path_factory:
     path.write_bytes(content)
     findings = Findings()
     with path.open("rb") as file:
-        header = read_lora_header(file.fileno(), "weights", findings)
+        header = read_adapter_header(file.fileno(), "weights", findings)
         assert header is not None
         scan = scan_values(file.fileno(), header, findings)
     finite = decoded[np.isfinite(decoded)]

@@ -31,6 +31,9 @@ _FEATURES = {
 MODULES = {f"model.layers.{n}.{path}": features for n in range(LAYERS) for path, features in _FEATURES.items()}
 """Linear layers of the handmade base, path to (in_features, out_features)."""
 
+TENSORS = {"model.embed_tokens.weight": (96, HIDDEN), "lm_head.weight": (96, HIDDEN)}
+"""Embedding and head of the handmade base, parameter name to shape."""
+
 Tensor = tuple[str, tuple[int, ...], bytes]
 """dtype, shape, bytes."""
 
@@ -120,7 +123,7 @@ def write_base(directory: Path, *, seed: int = 0, config: Mapping[str, Any] | No
     directory.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     shapes = {f"{module}.weight": (outputs, inputs) for module, (inputs, outputs) in MODULES.items()}
-    shapes |= {"model.embed_tokens.weight": (96, HIDDEN), "lm_head.weight": (96, HIDDEN)}
+    shapes |= TENSORS
     tensors = {
         name: tensor(random.standard_normal(shape, dtype=np.float32)) for name, shape in sorted(shapes.items())
     }

@@ -27,11 +27,14 @@ from spoiling import (
     config,
     extra,
     header,
+    ia3,
     instead,
+    kept_head,
     make_socket,
     many_tensors,
     no_effect,
     nonsense,
+    not_a_number,
     of_other_base,
     one,
     spoiled_value,
@@ -39,6 +42,8 @@ from spoiling import (
     weights,
     with_wide_rank,
 )
+
+HEAD = zeros("F32", 96, HIDDEN)
 
 ROWS_A = [
     Case(
@@ -58,10 +63,19 @@ ROWS_A = [
     Case(6, "packed base layer", extra(f"{STEM}.base_layer.weight", zeros("U8", HIDDEN, 1)), "DTYPE"),
     Case(6, "base layer", extra(f"{STEM}.base_layer.weight"), "TENSOR_NAME"),
     Case(7, "tensor of another adapter", extra(f"{STEM}.lora_B.alice.weight"), "TENSOR_NAME"),
+    Case(5, "output head of the right shape", extra("base_model.model.lm_head.weight", HEAD), "TENSOR_NAME"),
+    Case(5, "output head that is named but another model's", kept_head(zeros("F32", 97, HIDDEN)), "BASE_MISMATCH"),
+    Case(5, "output head with a value that is no number", kept_head(not_a_number(HEAD)), "NON_FINITE"),
+    Case(5, "norm that is named", config(modules_to_save=["norm"]), "TARGET_UNMATCHED", is_accepted=True),
+    Case(5, "linear layer that is named", config(modules_to_save=["up_proj"]), "FEATURE_UNSUPPORTED"),
+    Case(6, "bias of a base layer", extra(f"{STEM}.base_layer.bias", zeros("F32", HIDDEN)), "TENSOR_NAME"),
     Case(8, "bias on LoRA", extra(f"{STEM}.lora_B.bias"), "FEATURE_UNSUPPORTED"),
-    Case(8, "DoRA", extra(f"{STEM}.lora_magnitude_vector.weight"), "FEATURE_UNSUPPORTED"),
-    Case(8, "embedding", extra("base_model.model.model.embed_tokens.lora_embedding_A"), "FEATURE_UNSUPPORTED"),
-    Case(8, "DoRA in the configuration", config(use_dora=True), "FEATURE_UNSUPPORTED"),
+    Case(8, "DoRA under another name", extra(f"{STEM}.lora_magnitude_vector.weight"), "FEATURE_UNSUPPORTED"),
+    Case(8, "DoRA that is not named", extra(f"{STEM}.lora_magnitude_vector", zeros("F32", HIDDEN)), "TENSOR_NAME"),
+    Case(8, "DoRA without magnitudes", config(use_dora=True), "TENSORS_MISSING"),
+    Case(8, "half an embedding", extra("base_model.model.model.embed_tokens.lora_embedding_A"), "TENSORS_MISSING"),
+    Case(8, "gains beside LoRA", extra(f"{STEM}.ia3_l", zeros("F32", HIDDEN, 1)), "TENSOR_NAME"),
+    Case(8, "LoRA under an (IA)^3 configuration", ia3(), "FEATURE_UNSUPPORTED"),
     Case(8, "bias in the configuration", config(lora_bias=True), "FEATURE_UNSUPPORTED"),
     Case(
         9, "link to a system file", instead(WEIGHTS, lambda path: path.symlink_to("/etc/passwd")), "NOT_REGULAR_FILE"

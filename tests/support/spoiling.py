@@ -81,6 +81,22 @@ def text(content: str | bytes) -> Spoil:
     return lambda directory: (directory / CONFIG).write_bytes(data)
 
 
+def kept_head(value: Any) -> Spoil:
+    """A copy of the output head, as the configuration says."""
+    return both(config(modules_to_save=["lm_head"]), extra("base_model.model.lm_head.weight", value))
+
+
+def not_a_number(value: Any) -> Any:
+    """The same tensor with a NaN in front."""
+    dtype, shape, content = value
+    return (dtype, shape, np.float32("nan").tobytes() + content[4:])
+
+
+def ia3() -> Spoil:
+    """The fields of LoRA under the other method's name."""
+    return config(peft_type="IA3", feedforward_modules=[])
+
+
 def beside(name: str, content: bytes | Callable[[], bytes] = b"x") -> Spoil:
     """One more file."""
     return lambda directory: (directory / name).write_bytes(content() if callable(content) else content)
