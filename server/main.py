@@ -145,7 +145,7 @@ def build_core(around: Surroundings) -> ServingCore:
     around.registry.register_base(base.spec)
     layout = base.resident.layout
     slots = AdapterSlots(config.adapter_slots, layout.group_count)
-    loader = AdapterLoader(around.registry, layout, clock)
+    loader = AdapterLoader(around.registry, layout, base.resident, clock)
     residency = ResidencyLimits(slots=config.adapter_slots, host_bytes=config.host_cache_bytes)
     host = AdapterHost(loader, slots, residency, clock, observer=around.metrics)
     engine = Engine(

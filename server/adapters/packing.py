@@ -1,41 +1,37 @@
-"""From the tensors of a PEFT file to factors in the model's fused groups.
+"""From what versions do to modules to what the forward pass reads: one entry per fused group.
 
-The names in a file decide nothing here: they were checked against the base's
-modules at publish, and a name without a place in the layout is an error, never
-skipped.
+LoRA                factors, stacked over the projections of a group
+DoRA                factors, output gain = magnitude / row length, offset
+bias                offset = own bias - gain * base bias
+(IA)3               gains
+modules_to_save     weight
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
+from switchyard.server.adapters.reading import HostModule
 from switchyard.server.errors import AdapterUnpackable
 from switchyard.server.lora.factors import FactorPart, GroupAdapter, LoraFactors
-from switchyard.server.lora.layout import GroupLayout, ModulePlace
-
-_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
+from switchyard.server.lora.layout import GroupLayout
 
 
-@dataclass(frozen=True, slots=True)
-class HostModule:
-    """One adapted projection, as the file has it.
+class BaseModules(Protocol):
+    """The base's own weights, for what depends on them; asked on loader threads."""
 
-    Attributes:
-        place: where the projection sits.
-        a: [r, in_features], dtype of the file.
-        b: [out_features, r], dtype of the file.
-        scaling: factor of B A: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA.
-    """
+    def weight(self, path: str) -> torch.Tensor:
+        """[out_features, in_features] float32, dequantised."""
+        ...
 
-    place: ModulePlace
-    a: torch.Tensor
-    b: torch.Tensor
-    scaling: float
+    def bias(self, path: str) -> torch.Tensor | None:
+        """[out_features] float32, or None where the module adds none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,44 +55,7 @@ class HostAdapter:
             _ = adapter.record
 
 
-def host_modules(
-    tensors: Mapping[str, torch.Tensor],
-    layout: GroupLayout,
-    scaling_of: Callable[[str], float],
-    weight: float,
-) -> Iterable[HostModule]:
-    """Pairs the A and B factors of one file.
-
-    Args:
-        tensors: the file's tensors by name.
-        layout: where projections sit.
-        scaling_of: scaling of a module path.
-        weight: factor of the whole adapter in its selection.
-
-    Raises:
-        AdapterUnpackable: a name is unknown, a factor is missing, or a shape does not fit.
-    """
-    pairs: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
-    for name, tensor in tensors.items():
-        match = _NAME.fullmatch(name)
-        if match is None:
-            raise AdapterUnpackable(f"tensor {name!r} is not a LoRA factor")
-        pairs[match["module"]][match["factor"]] = tensor
-    for module, pair in pairs.items():
-        place = layout.places.get(module)
-        if place is None or set(pair) != {"A", "B"}:
-            raise AdapterUnpackable(f"module {module!r} has factors {sorted(pair)} and place {place}")
-        a, b = pair["A"], pair["B"]
-        rank = a.shape[0]
-        expected = ((rank, place.in_features), (place.out_stop - place.out_start, rank))
-        if (tuple(a.shape), tuple(b.shape)) != expected:
-            raise AdapterUnpackable(
-                f"module {module!r}: shapes {tuple(a.shape)} and {tuple(b.shape)}, expected {expected}"
-            )
-        yield HostModule(place, a, b, scaling_of(module) * weight)
-
-
-def pack(modules: Iterable[HostModule]) -> HostAdapter:
+def pack(modules: Iterable[HostModule], layout: GroupLayout, base: BaseModules) -> HostAdapter:
     """Stacks the factors of each fused group; every factor keeps its dtype and bits.
 
     The parts of a composition are stacked like the projections of a group: the
@@ -104,23 +63,107 @@ def pack(modules: Iterable[HostModule]) -> HostAdapter:
     of a weight matrix is ever formed.
 
     Args:
-        modules: adapted projections of all parts; a composition repeats places.
+        modules: what each part does to each module; a composition repeats modules.
+        layout: where modules sit.
+        base: the base's own weights.
+
+    Raises:
+        AdapterUnpackable: what it does cannot be done exactly in a batch.
     """
+    members = layout.members()
     by_group: dict[int, list[HostModule]] = defaultdict(list)
     for module in modules:
         by_group[module.place.group].append(module)
-    adapter = HostAdapter({group: GroupAdapter(_stack(own)) for group, own in by_group.items()})
+    packer = _Packer(layout, members, base)
+    adapter = HostAdapter({group: packer.pack(group, own) for group, own in by_group.items()})
     adapter.prepare()
     return adapter
 
 
-def _stack(modules: list[HostModule]) -> LoraFactors:
+@dataclass(frozen=True, slots=True)
+class _Packer:
+    layout: GroupLayout
+    members: Mapping[int, Sequence[str]]
+    base: BaseModules
+
+    def pack(self, group: int, modules: list[HostModule]) -> GroupAdapter:
+        weight = next((module.weight for module in modules if module.weight is not None), None)
+        gains = {module.path: gain for module in modules if (gain := self._gain(module)) is not None}
+        offsets = {
+            module.path: offset
+            for module in modules
+            if (offset := self._offset(module, gains.get(module.path))) is not None
+        }
+        return GroupAdapter(
+            factors=_stack(modules),
+            input_gain=self._input_gain(group, modules),
+            output_gain=self._spread(group, gains, 1.0),
+            offset=self._spread(group, offsets, 0.0),
+            weight=None if weight is None else weight.contiguous(),
+        )
+
+    def _gain(self, module: HostModule) -> torch.Tensor | None:
+        """[out_features] float32 of (IA)3, or of DoRA (arXiv:2402.09353, eq. 5)."""
+        if module.output_gain is not None:
+            return module.output_gain.float()
+        if module.magnitude is None or module.a is None or module.b is None:
+            return None
+        if module.place.embeds:
+            raise AdapterUnpackable(f"module {module.path!r}: DoRA on an embedding is not served")
+        direction = self.base.weight(module.path) + module.scaling * (module.b.float() @ module.a.float())
+        lengths: torch.Tensor = torch.linalg.norm(direction, dim=1)
+        return module.magnitude.float() / lengths
+
+    def _offset(self, module: HostModule, gain: torch.Tensor | None) -> torch.Tensor | None:
+        """[out_features] float32 that puts the module's own bias in the place of the gained base bias."""
+        if module.weight is not None:
+            # Its rows take nothing from the base, and so no bias either.
+            return None if module.bias is None else module.bias.float()
+        scales_bias = module.magnitude is not None
+        if module.bias is None and not scales_bias:
+            return None
+        base = self.base.bias(module.path)
+        own = base if module.bias is None else module.bias.float()
+        if own is None:
+            return None
+        gained = torch.zeros_like(own) if base is None else base * (1.0 if gain is None else gain)
+        return own - gained
+
+    def _input_gain(self, group: int, modules: list[HostModule]) -> torch.Tensor | None:
+        gains = {module.path: module.input_gain for module in modules if module.input_gain is not None}
+        if not gains:
+            return None
+        first = next(iter(gains.values()))
+        if set(gains) != set(self.members[group]) or any(not torch.equal(first, gain) for gain in gains.values()):
+            raise AdapterUnpackable(
+                f"(IA)3 gains the input of {', '.join(gains)}, but the resident base computes "
+                f"{', '.join(self.members[group])} from one input; only equal gains of all of them can be served"
+            )
+        return first.float().contiguous()
+
+    def _spread(self, group: int, own: Mapping[str, torch.Tensor], rest: float) -> torch.Tensor | None:
+        """[out_features of the group] float32: each module's values in its columns, `rest` in the others."""
+        if not own:
+            return None
+        places = [self.layout.places[path] for path in self.members[group]]
+        spread = torch.full((max(place.out_stop for place in places),), rest)
+        for path, values in own.items():
+            place = self.layout.places[path]
+            spread[place.out_start : place.out_stop] = values
+        return spread
+
+
+def _stack(modules: list[HostModule]) -> LoraFactors | None:
     parts: list[FactorPart] = []
+    stacked: list[torch.Tensor] = []
     rank_start = 0
     for module in modules:
+        if module.a is None or module.b is None:
+            continue
         rank_stop = rank_start + module.a.shape[0]
         place, b_t = module.place, module.b.t().contiguous()
         parts.append(FactorPart(rank_start, rank_stop, place.out_start, place.out_stop, b_t, module.scaling))
+        stacked.append(module.a)
         rank_start = rank_stop
     # Factors of several dtypes meet in the widest of them, which holds each exactly.
-    return LoraFactors(torch.cat([module.a for module in modules]), tuple(parts))
+    return LoraFactors(torch.cat(stacked), tuple(parts)) if parts else None

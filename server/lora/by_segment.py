@@ -13,8 +13,8 @@ from switchyard.server.lora.table import GroupTable
 def add_by_segment(y: torch.Tensor, x: torch.Tensor, segments: Segments, table: GroupTable) -> None:
     """Computes in float32; see `LoraBackend` for the arguments.
 
-    Segments below the row floor are padded by repeating their last row, so a
-    row's bits do not depend on its neighbours.
+    Segments below the row floor are padded, so a row's bits do not depend on
+    its neighbours.
     """
     for segment in segments.entries:
         adapter = table.get(segment.slot)
@@ -25,7 +25,8 @@ def add_by_segment(y: torch.Tensor, x: torch.Tensor, segments: Segments, table: 
 def apply_segment(y: torch.Tensor, x: torch.Tensor, segment: Segment, adapter: GroupAdapter) -> None:
     """Changes the rows of one segment in `y`."""
     if adapter.factors is not None:
-        _add_deltas(y, segment.of(x).float(), segment, adapter.factors)
+        shrunk = padded(segment.of(x).float()) @ adapter.factors.a.float().t()
+        expand_segment(y, shrunk, segment, adapter.factors)
     if adapter.output_gain is None and adapter.offset is None:
         return
     own = segment.of(y).float()
@@ -36,12 +37,22 @@ def apply_segment(y: torch.Tensor, x: torch.Tensor, segment: Segment, adapter: G
     y[segment.rows] = own.to(y.dtype)
 
 
-def _add_deltas(y: torch.Tensor, own: torch.Tensor, segment: Segment, factors: LoraFactors) -> None:
-    count = own.shape[0]
-    missing = row_floor(own.dtype) - count
-    if missing > 0:
-        own = torch.cat([own, own[-1:].expand(missing, -1)])
-    shrunk = own @ factors.a.float().t()
+def padded(rows: torch.Tensor) -> torch.Tensor:
+    """The rows, the last one repeated up to the row floor of float32."""
+    missing = row_floor(torch.float32) - rows.shape[0]
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing > 0 else rows
+
+
+def expand_segment(y: torch.Tensor, shrunk: torch.Tensor, segment: Segment, factors: LoraFactors) -> None:
+    """Adds the deltas of one segment to its rows in `y`.
+
+    Args:
+        y: [T, out_features].
+        shrunk: [n or more, R] float32, A x of the segment's rows and of the padding behind them.
+        segment: which rows.
+        factors: the adapter's.
+    """
+    count = len(segment.rows)
     for part in factors.parts:
         scaled = shrunk[:, part.rank_start : part.rank_stop] * part.scale
         delta = (scaled @ part.b_t.float())[:count].to(y.dtype)

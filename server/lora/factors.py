@@ -7,7 +7,8 @@ write their own columns of the group's output.
     y = output_gain * (W (input_gain * x) + sum over parts of scale * B A x) + offset
 
 Plain LoRA has factors only, DoRA also an output gain and an offset, (IA)3 only
-gains, a trained bias only an offset.
+gains, a trained bias only an offset; a module that was trained whole has a W of
+its own. In an embedding x is one at the token and zero elsewhere.
 """
 
 from __future__ import annotations
@@ -70,12 +71,15 @@ class GroupAdapter:
         input_gain: [in_features] float32, multiplies the input of the base projections.
         output_gain: [out_features] float32, multiplies base output and delta together.
         offset: [out_features] float32, added last.
+        weight: [out_features, in_features] instead of the base's weight and bias; of an embedding transposed,
+            [tokens, width].
     """
 
     factors: LoraFactors | None = None
     input_gain: torch.Tensor | None = None
     output_gain: torch.Tensor | None = None
     offset: torch.Tensor | None = None
+    weight: torch.Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -87,7 +91,8 @@ class GroupAdapter:
         if self.factors is not None:
             yield self.factors.a
             yield from (part.b_t for part in self.factors.parts)
-        yield from (t for t in (self.input_gain, self.output_gain, self.offset) if t is not None)
+        optional = (self.input_gain, self.output_gain, self.offset, self.weight)
+        yield from (tensor for tensor in optional if tensor is not None)
 
     # Made where the adapter is loaded, so that writing a slot is storing one address.
     @cached_property

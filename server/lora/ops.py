@@ -7,18 +7,20 @@ zero times a NaN of another tenant's row would be NaN.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 
 from switchyard.server.lora.by_segment import add_by_segment
 from switchyard.server.lora.grouped import add_grouped
+from switchyard.server.lora.rows import padded_linear
 from switchyard.server.lora.segments import Segments
 from switchyard.server.lora.table import GroupTable
 
 
 class LoraBackend(Protocol):
-    """Applies the adapters of one fused group to its output."""
+    """Applies what adapters do to the output of one fused group."""
 
     def __call__(self, y: torch.Tensor, x: torch.Tensor, segments: Segments, table: GroupTable) -> None:
         """Changes `y` in place to `output_gain * (y + sum of scale * B A x) + offset`.
@@ -30,6 +32,39 @@ class LoraBackend(Protocol):
             table: adapters by slot for this group; a slot without an entry leaves its rows alone.
         """
         ...
+
+
+def project(
+    linear: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    segments: Segments,
+    table: GroupTable,
+    add_lora: LoraBackend,
+) -> torch.Tensor:
+    """One fused group with everything that adapters do to it.
+
+    Args:
+        linear: the base projections, [T, in_features] to a new [T, out_features].
+        x: [T, in_features].
+        segments: the step's rows by adapter slot.
+        table: adapters by slot for this group.
+        add_lora: backend of the arithmetic behind the base.
+
+    Returns:
+        [T, out_features].
+    """
+    y = linear(gain_inputs(x, segments, table))
+    if table.replaced and not table.replaced.isdisjoint(segments.rows_of):
+        _replace_rows(y, x, segments, table)
+    add_lora(y, x, segments, table)
+    return y
+
+
+def _replace_rows(y: torch.Tensor, x: torch.Tensor, segments: Segments, table: GroupTable) -> None:
+    for segment in segments.entries:
+        weight = table[segment.slot].weight if segment.slot in table.replaced else None
+        if weight is not None:
+            y[segment.rows] = padded_linear(segment.of(x), weight.to(x.dtype)).to(y.dtype)
 
 
 def gain_inputs(x: torch.Tensor, segments: Segments, table: GroupTable) -> torch.Tensor:

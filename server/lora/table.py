@@ -17,6 +17,7 @@ class GroupTable(Mapping[int, GroupAdapter]):
         slot_count: slots are 0 to `slot_count - 1`.
         address: of an array of `slot_count` pointers to `GroupRecord`, null for slots without an entry.
         gained: slots whose adapter has an input gain.
+        replaced: slots whose adapter has a weight of its own.
     """
 
     def __init__(self, slot_count: int) -> None:
@@ -24,6 +25,7 @@ class GroupTable(Mapping[int, GroupAdapter]):
         self._pointers = (ctypes.c_void_p * slot_count)()
         self.address = ctypes.addressof(self._pointers)
         self.gained: set[int] = set()
+        self.replaced: set[int] = set()
         self._adapters: dict[int, GroupAdapter] = {}
 
     @classmethod
@@ -40,12 +42,15 @@ class GroupTable(Mapping[int, GroupAdapter]):
         self._pointers[slot] = ctypes.addressof(adapter.record)
         if adapter.input_gain is not None:
             self.gained.add(slot)
+        if adapter.weight is not None:
+            self.replaced.add(slot)
 
     def remove(self, slot: int) -> None:
         """Empties a slot; an empty one stays so."""
         if self._adapters.pop(slot, None) is not None:
             self._pointers[slot] = None
             self.gained.discard(slot)
+            self.replaced.discard(slot)
 
     def __getitem__(self, slot: int) -> GroupAdapter:
         return self._adapters[slot]

@@ -41,6 +41,7 @@ class StepBatch:
         segments: rows by adapter slot.
         sampled: slices whose last token chooses a token, in the order of `sample_index`.
         sample_index: [n] int64, their last tokens in the batch.
+        sampled_segments: entries of `sample_index` by adapter slot.
         lengths: tokens in each KV row after the step.
     """
 
@@ -53,6 +54,7 @@ class StepBatch:
     segments: Segments
     sampled: tuple[SequenceSlice, ...]
     sample_index: torch.Tensor
+    sampled_segments: Segments
     lengths: dict[int, int]
 
 
@@ -88,5 +90,6 @@ def build_batch(plan: StepPlan) -> StepBatch:
         segments=Segments.of(slots),
         sampled=tuple(sampled),
         sample_index=torch.tensor(sample_index, dtype=torch.int64),
+        sampled_segments=Segments.of([slots[index] for index in sample_index]),
         lengths={s.kv_row: s.start + len(s.tokens) for s in plan.slices},
     )

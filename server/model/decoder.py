@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
-from torch.nn import functional
 
+from switchyard.server.lora.embedding import embed
 from switchyard.server.lora.layout import GroupLayout, ModulePlace
-from switchyard.server.lora.ops import LoraBackend, gain_inputs
+from switchyard.server.lora.ops import LoraBackend, project
 from switchyard.server.lora.rows import padded_linear
 from switchyard.server.lora.table import GroupTable
 from switchyard.server.model.attention import attend
@@ -111,7 +112,7 @@ class Decoder:
     def __init__(self, shape: DecoderShape, weights: DecoderWeights) -> None:
         self.shape = shape
         self.weights = weights
-        self.layout = _layout(shape, len(weights.layers))
+        self.layout = _layout(shape, len(weights.layers), weights.embedding.shape[0])
 
     def forward(self, batch: StepBatch, cache: KvCache, slots: SlotTable, add_lora: LoraBackend) -> torch.Tensor:
         """Logits of the rows that choose a token.
@@ -128,11 +129,10 @@ class Decoder:
         weights, eps = self.weights, self.shape.norm_eps
 
         def adapted(linear: BaseLinear, inputs: torch.Tensor, table: GroupTable) -> torch.Tensor:
-            outputs = linear(gain_inputs(inputs, batch.segments, table))
-            add_lora(outputs, inputs, batch.segments, table)
-            return outputs
+            return project(linear, inputs, batch.segments, table, add_lora)
 
-        x = functional.embedding(batch.tokens, weights.embedding).float()
+        first_group = len(weights.layers) * GROUPS_PER_LAYER
+        x = embed(batch.tokens, weights.embedding, batch.segments, slots.group(first_group))
         rotation = self._rotation(batch.positions)
         for index, layer in enumerate(weights.layers):
             group = index * GROUPS_PER_LAYER
@@ -145,7 +145,8 @@ class Decoder:
             inner = weights.activation(gate) * up
             x = x + adapted(layer.down, inner, slots.group(group + 3))
         last = rms_norm(x.index_select(0, batch.sample_index), weights.final_norm, eps)
-        return padded_linear(last, weights.head.float())
+        head = partial(padded_linear, weight=weights.head.float())
+        return project(head, last, batch.sampled_segments, slots.group(first_group + 1), add_lora)
 
     def _attention(
         self,
@@ -188,7 +189,7 @@ def _rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torc
     return x * cosines + turned * sines
 
 
-def _layout(shape: DecoderShape, layer_count: int) -> GroupLayout:
+def _layout(shape: DecoderShape, layer_count: int, vocab: int) -> GroupLayout:
     """Places of all projections, under the names that the Llama family gives them."""
     attended = shape.heads * shape.head_dim
     kv = shape.kv_heads * shape.head_dim
@@ -207,4 +208,7 @@ def _layout(shape: DecoderShape, layer_count: int) -> GroupLayout:
                 place = ModulePlace(layer * GROUPS_PER_LAYER + offset, in_features, start, start + width)
                 places[f"model.layers.{layer}.{name}"] = place
                 start += width
-    return GroupLayout(places, layer_count * GROUPS_PER_LAYER)
+    first_group = layer_count * GROUPS_PER_LAYER
+    places["model.embed_tokens"] = ModulePlace(first_group, vocab, 0, hidden, embeds=True)
+    places["lm_head"] = ModulePlace(first_group + 1, hidden, 0, vocab)
+    return GroupLayout(places, first_group + 2)

@@ -30,9 +30,14 @@ class BaseLinear(Protocol):
     """A frozen linear map."""
 
     out_features: int
+    bias: torch.Tensor | None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, in_features] to [T, out_features], float32; a row's bits do not depend on T."""
+        ...
+
+    def dequantized(self) -> torch.Tensor:
+        """[out_features, in_features] as it is multiplied."""
         ...
 
     @property
@@ -56,6 +61,10 @@ class DenseLinear:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, in_features] to [T, out_features]."""
         return padded_linear(x, self.weight.to(x.dtype), self.bias)
+
+    def dequantized(self) -> torch.Tensor:
+        """[out_features, in_features], the weight itself."""
+        return self.weight
 
     @property
     def nbytes(self) -> int:
@@ -131,6 +140,15 @@ class NativeNf4Linear:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, in_features] to [T, out_features]."""
         return self.matrix.linear(x, self.bias)
+
+    def dequantized(self) -> torch.Tensor:
+        """[out_features, in_features] float32, from the 4-bit weights."""
+        codes, scales = self.matrix.in_rows()
+        shape = (self.matrix.outputs, self.matrix.inputs)
+        weight: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit.default(
+            codes.reshape(-1), scales.reshape(-1), BLOCK, "nf4", shape, torch.float32
+        )
+        return weight
 
     @property
     def nbytes(self) -> int:

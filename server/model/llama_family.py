@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from switchyard.server.errors import ArchitectureUnsupported
-from switchyard.server.lora.layout import GroupLayout
+from switchyard.server.lora.layout import GroupLayout, ModulePlace
 from switchyard.server.lora.ops import LoraBackend
 from switchyard.server.model.decoder import Decoder, DecoderShape, DecoderWeights, LayerWeights, SlotTable
 from switchyard.server.model.fast_model import FastModel
@@ -55,12 +55,33 @@ class LlamaFamily:
         linears = [t for linear in self._linears() for t in linear.tensors()]
         return [weights.embedding, weights.head, weights.final_norm, *norms, *linears]
 
+    def weight(self, path: str) -> torch.Tensor:
+        """The dequantised weight of one module; see `ResidentModel.weight`."""
+        place = self.layout.places[path]
+        linear = self._linear(place)
+        if linear is not None:
+            return linear.dequantized()[place.out_start : place.out_stop].float()
+        weights = self.decoder.weights
+        return (weights.embedding if place.embeds else weights.head).float()
+
+    def bias(self, path: str) -> torch.Tensor | None:
+        """The bias of one module, or None."""
+        place = self.layout.places[path]
+        linear = self._linear(place)
+        bias = None if linear is None else linear.bias
+        return None if bias is None else bias[place.out_start : place.out_stop].float()
+
     def serve(self, rows: int, max_context_tokens: int, slots: SlotTable, add_lora: LoraBackend) -> FastModel:
         """Puts KV rows and adapters to the weights; see `ResidentModel.serve`."""
         shape = self.decoder.shape
         layers = len(self.decoder.weights.layers)
         cache = KvCache(layers, rows, shape.kv_heads, max_context_tokens, shape.head_dim)
         return FastModel(self.decoder, cache, slots, add_lora)
+
+    def _linear(self, place: ModulePlace) -> BaseLinear | None:
+        """The fused projections that hold a place; None for the embedding and the head."""
+        linears = self._linears()
+        return linears[place.group] if place.group < len(linears) else None
 
     def _linears(self) -> list[BaseLinear]:
         layers = self.decoder.weights.layers

@@ -77,6 +77,14 @@ class ResidentModel(Protocol):
         """All weights as they lie in memory, for fingerprints."""
         ...
 
+    def weight(self, path: str) -> torch.Tensor:
+        """[out_features, in_features] float32: the dequantised weight of the module at a path of `layout`."""
+        ...
+
+    def bias(self, path: str) -> torch.Tensor | None:
+        """[out_features] float32: the bias of that module, or None."""
+        ...
+
     def serve(self, rows: int, max_context_tokens: int, slots: SlotTable, add_lora: LoraBackend) -> StepModel:
         """Puts KV rows and adapters to the weights.
 

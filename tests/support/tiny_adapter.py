@@ -44,7 +44,7 @@ def make_adapter(
     dtype: torch.dtype = torch.float32,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Saves an adapter with random A and B, so that it changes every answer.
+    """Saves an adapter in which everything that can be trained is random, so that it changes every answer.
 
     Args:
         base: directory of the tiny base.
@@ -56,19 +56,38 @@ def make_adapter(
         dtype: dtype of the file.
         options: further fields of `peft.LoraConfig`.
     """
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+    from peft import LoraConfig
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type="CAUSAL_LM", **dict(options or {})
     )
-    wrapped = get_peft_model(model, config)
+    return _save(base, directory, config, seed, magnitude, dtype)
+
+
+def make_ia3(
+    base: Path, directory: Path, *, targets: tuple[str, ...], feedforward: tuple[str, ...], seed: int = 0
+) -> Path:
+    """Saves an (IA)3 adapter with random gains."""
+    from peft import IA3Config
+
+    config = IA3Config(target_modules=list(targets), feedforward_modules=list(feedforward), task_type="CAUSAL_LM")
+    return _save(base, directory, config, seed, 0.3, torch.float32)
+
+
+def _save(base: Path, directory: Path, config: Any, seed: int, magnitude: float, dtype: torch.dtype) -> Path:
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in wrapped.named_parameters():
-        if "lora_" in name:
-            parameter.data = (torch.randn(parameter.shape, generator=generator) * magnitude).to(dtype)
-    wrapped.save_pretrained(str(directory))
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator) * magnitude
+        if "lora_A" in name or "lora_B" in name or "lora_embedding" in name:
+            parameter.data = noise.to(dtype)
+        elif parameter.requires_grad:
+            # Magnitudes, gains, biases and whole copies stay near what they were, as training leaves them.
+            parameter.data = (parameter.data + noise * parameter.data.abs().mean().clamp(min=0.5)).to(dtype)
+    model.save_pretrained(str(directory), save_embedding_layers=False)
     return directory
 
 

@@ -64,7 +64,7 @@ class TinyEngine:
         self.source = DirectoryBlobs()
         layout = base.resident.layout
         self.slots = AdapterSlots(slots, layout.group_count)
-        loader = AdapterLoader(self.source, layout, self.clock)
+        loader = AdapterLoader(self.source, layout, base.resident, self.clock)
         self.host = AdapterHost(loader, self.slots, ResidencyLimits(slots, host_bytes), self.clock)
         self.runner = ModelRunner(base.step_model(sequences, self.slots, best_backend()))
         self.engine = Engine(
