@@ -8,6 +8,7 @@ from switchyard.registry.access.resources import Resource
 from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
 from switchyard.registry.refs import AdapterName
+from switchyard.registry.statements.kinds import StatementKind
 
 _MOST = 10_000
 """Adapters and aliases looked at; what more of them share is decided by the first."""
@@ -34,8 +35,7 @@ class Reach:
         """Every adapter, and alias, under which bytes of that digest can be had, statements included."""
         holds, statement, version = schema.version_blob, schema.statement, schema.version
         in_files = version.c.id.in_(sa.select(holds.c.version_id).where(holds.c.digest == digest))
-        subjects = sa.select(statement.c.subject_digest).where(statement.c.blob_digest == digest)
-        return self._owners(sa.or_(in_files, version.c.manifest_digest.in_(subjects)))
+        return self._owners(sa.or_(in_files, _is_subject(statement.c.blob_digest == digest)))
 
     def aliases_on(self, name: AdapterName, version: int) -> tuple[Resource, ...]:
         """The aliases that point to a version, or send a part of their traffic to it."""
@@ -51,10 +51,8 @@ class Reach:
             return tuple(Resource.of_name(name, found) for found in connection.execute(query).scalars())
 
     def of_statement(self, statement_id: str) -> tuple[Resource, ...]:
-        """Every adapter, and alias, of the version that a statement is about."""
-        statement = schema.statement
-        subject = sa.select(statement.c.subject_digest).where(statement.c.id == statement_id)
-        return self._owners(schema.version.c.manifest_digest.in_(subject))
+        """Every adapter, and alias, of the versions that a statement counts for."""
+        return self._owners(_is_subject(schema.statement.c.id == statement_id))
 
     def _owners(self, which: sa.ColumnElement[bool]) -> tuple[Resource, ...]:
         version, adapter, namespace, alias = schema.version, schema.adapter, schema.namespace, schema.alias
@@ -74,3 +72,14 @@ class Reach:
                 if alias_name is not None:
                     owners[Resource(owner, name, alias_name)] = None
         return tuple(owners)
+
+
+def _is_subject(which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether one of these statements counts for the version; see `counts_for` in `statements.rows`."""
+    version, adapter, namespace, statement = schema.version, schema.adapter, schema.namespace, schema.statement
+    here = sa.and_(statement.c.namespace == namespace.c.name, statement.c.adapter == adapter.c.name)
+    counts = sa.or_(here, statement.c.kind == str(StatementKind.SIGNATURE))
+    same = statement.c.subject_digest == version.c.manifest_digest
+    said = sa.exists().where(which, same, counts).correlate(version, adapter, namespace)
+    # The list of subjects is short and found by its index; without it every version would be asked.
+    return sa.and_(version.c.manifest_digest.in_(sa.select(statement.c.subject_digest).where(which)), said)

@@ -237,7 +237,10 @@ statement = sa.Table(
     sa.Column("actor", sa.String(256), nullable=False),
     sa.Column("summary", sa.JSON, nullable=False),
     sa.Column("created_at_s", sa.Double, nullable=False),
-    sa.UniqueConstraint("subject_digest", "kind", "blob_digest"),
+    # The adapter that it was attached through; empty when nobody can tell any more.
+    sa.Column("namespace", sa.String(64), nullable=False, server_default=""),
+    sa.Column("adapter", sa.String(64), nullable=False, server_default=""),
+    sa.UniqueConstraint("subject_digest", "kind", "blob_digest", "namespace", "adapter"),
 )
 
 upload_session = sa.Table(

@@ -7,11 +7,11 @@ from sqlalchemy.engine import Connection, RowMapping
 from switchyard.registry.catalog.alias_policy import Evidence
 from switchyard.registry.catalog.namespaces import Namespaces
 from switchyard.registry.errors import ArgumentInvalid, BlobCorrupt, StatementRefused
-from switchyard.registry.index import schema
 from switchyard.registry.index.database import Index
 from switchyard.registry.records import VersionRecord
+from switchyard.registry.refs import AdapterName
 from switchyard.registry.statements.kinds import StatementKind, StatementRecord
-from switchyard.registry.statements.rows import statement_query, statement_record
+from switchyard.registry.statements.rows import counts_for, statement_query, statement_record
 from switchyard.registry.statements.signing import Signature, Signed, verify_version
 from switchyard.registry.storage.blob_store import BlobStore
 
@@ -34,7 +34,7 @@ class Attestation:
         self._namespaces = namespaces
 
     def evidence_of(self, connection: Connection, version: VersionRecord) -> Evidence:
-        """Weighs every statement about a version, in the caller's transaction.
+        """Weighs every statement that counts for a version, in the caller's transaction.
 
         Raises:
             ExtraMissing: there is a signature, and the extra `sign` is not installed.
@@ -45,7 +45,7 @@ class Attestation:
         signers: set[str] = set()
         fingerprints: set[str] = set()
         approvers: set[str] = set()
-        about = schema.statement.c.subject_digest == version.digest
+        about = counts_for(AdapterName(version.namespace, version.adapter), version.digest)
         for row in connection.execute(statement_query().where(about)).mappings():
             record = statement_record(row)
             if record.kind is StatementKind.SIGNATURE:

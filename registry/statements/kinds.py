@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from switchyard.registry.refs import AdapterName
 from switchyard.registry.strict_json import Json
 
 
@@ -36,6 +37,8 @@ class StatementRecord:
         actor: who attached it.
         summary: its facts, e.g. the scores of an evaluation.
         created_at_s: seconds since the epoch.
+        namespace: of the adapter that it was attached through; empty when that is not known.
+        adapter: its name.
     """
 
     id: str
@@ -47,3 +50,10 @@ class StatementRecord:
     actor: str
     summary: Mapping[str, Json]
     created_at_s: float
+    namespace: str
+    adapter: str
+
+    def counts_for(self, name: AdapterName, subject_digest: str) -> bool:
+        """Tells what the query of the same name in `rows` asks."""
+        here = (self.namespace, self.adapter) == (name.namespace, name.adapter)
+        return self.subject_digest == subject_digest and (here or self.kind is StatementKind.SIGNATURE)

@@ -20,11 +20,13 @@ class CheckedSignature:
     """A signature that holds and waits for its version.
 
     Attributes:
+        name: the adapter.
         subject_digest: the version's identity.
         bundle: its bytes.
         signature: what was verified.
     """
 
+    name: AdapterName
     subject_digest: str
     bundle: bytes
     signature: Signature
@@ -67,7 +69,7 @@ class PublishSignatures:
             rules = self._statements.rules(connection, name.namespace)
         if bundle is not None:
             signature = verify_version(bundle, subject, rules.trusted_keys)
-            return CheckedSignature(subject.digest, bundle, signature)
+            return CheckedSignature(name, subject.digest, bundle, signature)
         if rules.signed_publish and not self._is_signed(subject, rules.trusted_keys):
             message = f"{name.namespace} takes signed versions only; sign {subject.digest} and publish it with that"
             raise PolicyUnmet((Verdict(Reason.SIGNATURE_MISSING, str(name), message),))
@@ -79,6 +81,7 @@ class PublishSignatures:
             return
         self._statements.attach_within(
             connection,
+            checked.name,
             checked.subject_digest,
             StatementKind.SIGNATURE,
             checked.bundle,

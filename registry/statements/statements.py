@@ -31,9 +31,10 @@ from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
 from switchyard.registry.index.schema import BlobState, VersionState
 from switchyard.registry.publishing.session_rows import Stored, write_blob
+from switchyard.registry.refs import AdapterName
 from switchyard.registry.statements.kinds import StatementKind, StatementRecord
 from switchyard.registry.statements.payloads import LIMIT_BYTES, named, summary_of
-from switchyard.registry.statements.rows import statement_query, statement_record
+from switchyard.registry.statements.rows import counts_for, statement_query, statement_record
 from switchyard.registry.statements.signing import Signature, Signed, verify_version
 from switchyard.registry.storage.blob_store import BlobStore
 from switchyard.registry.strict_json import Json
@@ -61,6 +62,7 @@ class Statements:
 
     def attach(
         self,
+        name: AdapterName,
         subject_digest: str,
         kind: str,
         payload: bytes,
@@ -71,6 +73,8 @@ class Statements:
         """Attaches a statement to a version; the same bytes again give the statement that is there.
 
         Args:
+            name: the adapter through which the version is meant; except a signature, a statement counts
+                for this one alone.
             subject_digest: manifest digest of the version. Only a signature needs it to be here already.
             kind: one of `StatementKind`; says how to read the bytes.
             payload: at most 1 MiB.
@@ -93,11 +97,12 @@ class Statements:
             signer, summary = "", summary_of(known, payload, subject_digest, actor)
             payload = named(known, payload, actor)
         with self._index.write() as connection:
-            return self.attach_within(connection, subject_digest, known, payload, signer, summary, actor)
+            return self.attach_within(connection, name, subject_digest, known, payload, signer, summary, actor)
 
     def attach_within(
         self,
         connection: Connection,
+        name: AdapterName,
         subject_digest: str,
         kind: StatementKind,
         payload: bytes,
@@ -111,6 +116,8 @@ class Statements:
             _statement.c.subject_digest == subject_digest,
             _statement.c.kind == str(kind),
             _statement.c.blob_digest == digest,
+            _statement.c.namespace == name.namespace,
+            _statement.c.adapter == name.adapter,
         )
         known = connection.execute(statement_query().where(same)).mappings().one_or_none()
         if known is None or not self._is_stored(connection, digest, len(payload)):
@@ -125,17 +132,21 @@ class Statements:
             "actor": actor,
             "summary": summary,
             "created_at_s": self._index.now(),
+            "namespace": name.namespace,
+            "adapter": name.adapter,
         }
         connection.execute(sa.insert(_statement).values(**row, blob_digest=digest))
         told: dict[str, Json] = {**row, "digest": digest, "size_bytes": len(payload)}
-        change = Change(ChangeKind.STATEMENT_ATTACHED, actor, *self._home(connection, subject_digest), told)
+        change = Change(ChangeKind.STATEMENT_ATTACHED, actor, name.namespace, name.adapter, told)
         self._index.announce(connection, change)
         return statement_record(connection.execute(statement_query().where(same)).mappings().one())
 
-    def of(self, subject_digest: str) -> list[StatementRecord]:
-        """Returns the statements about a version, oldest first."""
+    def of(self, name: AdapterName, subject_digest: str) -> list[StatementRecord]:
+        """Returns the statements that count for a version of an adapter, oldest first."""
+        order = (_statement.c.created_at_s, _statement.c.id)
+        query = statement_query().where(counts_for(name, subject_digest)).order_by(*order)
         with self._index.read() as connection:
-            return self._of(connection, subject_digest)
+            return [statement_record(row) for row in connection.execute(query).mappings()]
 
     def get(self, statement_id: str) -> StatementRecord:
         """Returns one statement.
@@ -171,11 +182,9 @@ class Statements:
             ExtraMissing: the extra `sign` is not installed.
         """
         faults: list[Verdict] = []
-        for record in self.of(subject.digest):
-            if record.kind is not StatementKind.SIGNATURE:
-                continue
+        for statement_id in self._signatures(subject.digest):
             try:
-                return verify_version(self.read(record.id), subject, trusted_keys)
+                return verify_version(self.read(statement_id), subject, trusted_keys)
             except StatementRefused as error:
                 faults += error.verdicts
             except BlobCorrupt as error:
@@ -215,15 +224,13 @@ class Statements:
             self._blobs.forget_session(upload)
         write_blob(connection, Stored(digest, len(payload), physical_key, now_s), now_s)
 
-    def _home(self, connection: Connection, subject_digest: str) -> tuple[str, str]:
-        """Returns namespace and adapter of the newest version of that digest; empty when it is nowhere."""
-        found = self._versions.records(connection, _version.c.manifest_digest == subject_digest, 1)
-        return (found[0].namespace, found[0].adapter) if found else ("", "")
-
-    def _of(self, connection: Connection, subject_digest: str) -> list[StatementRecord]:
-        order = (_statement.c.created_at_s, _statement.c.id)
-        query = statement_query().where(_statement.c.subject_digest == subject_digest).order_by(*order)
-        return [statement_record(row) for row in connection.execute(query).mappings()]
+    def _signatures(self, subject_digest: str) -> list[str]:
+        signed = sa.and_(
+            _statement.c.subject_digest == subject_digest, _statement.c.kind == str(StatementKind.SIGNATURE)
+        )
+        query = sa.select(_statement.c.id).where(signed).order_by(_statement.c.created_at_s, _statement.c.id)
+        with self._index.read() as connection:
+            return list(connection.execute(query).scalars())
 
     def _row(self, statement_id: str) -> RowMapping:
         with self._index.read() as connection:

@@ -237,7 +237,9 @@ def _statement_attached(event: Replayed) -> None:
     digest = event.text("digest")
     keep_blobs(event.connection, {digest: event.number("size_bytes")}, event.at_s)
     columns = (column.name for column in schema.statement.columns if column.name in event.payload)
-    row = {name: event.payload[name] for name in columns}
+    # Before adapters were told, the event was filed under the newest one with the content.
+    place = {"namespace": event.namespace, "adapter": event.adapter}
+    row = {**place, **{name: event.payload[name] for name in columns}}
     event.connection.execute(sa.insert(schema.statement).values(**row, blob_digest=digest))
 
 

@@ -32,6 +32,7 @@ class StatementCalls(RegistryCalls):
         checks.refuse_faults()
         record = await self._run(
             lambda: self._registry.statements.attach(
+                ref.name,
                 self._registry.get_version(ref).digest,
                 StatementKind(request.kind),
                 request.payload,
@@ -43,8 +44,9 @@ class StatementCalls(RegistryCalls):
     async def ListStatements(self, request: pb.ListStatementsRequest, context: Context) -> pb.ListStatementsResponse:
         """Lists what is said about a version, oldest first."""
         del context
+        ref = AdapterRef.parse(request.ref)
         records = await self._run(
-            lambda: self._registry.statements.of(self._registry.get_version(AdapterRef.parse(request.ref)).digest)
+            lambda: self._registry.statements.of(ref.name, self._registry.get_version(ref).digest)
         )
         return pb.ListStatementsResponse(statements=[_message(record) for record in records])
 
@@ -55,7 +57,7 @@ class StatementCalls(RegistryCalls):
 
     def _read(self, ref: AdapterRef, statement_id: str) -> pb.ReadStatementResponse:
         record = self._registry.statements.get(statement_id)
-        if record.subject_digest != self._registry.get_version(ref).digest:
+        if not record.counts_for(ref.name, self._registry.get_version(ref).digest):
             raise StatementNotFound(f"statement {record.id} is not about {ref}; list those of the version")
         return pb.ReadStatementResponse(
             statement=_message(record), payload=self._registry.statements.read(statement_id)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from handmade import write_adapter, write_base
 from publishing import begin, publish
+from signers import make_signer
 
 from switchyard.registry.access import reach
 from switchyard.registry.access.resources import Resource
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.refs import AdapterName
+from switchyard.registry.statements.signing import Signed, sign_version
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
 
@@ -40,6 +42,22 @@ def test_a_blob_belongs_to_every_adapter_that_has_it(registry: Registry, base: B
     assert registry.reach.of_blob(ABSENT) == ()
     assert registry.reach.of_blob("' OR 1=1 --") == ()
     assert registry.reach.of_statement("none") == ()
+
+
+def test_a_statement_belongs_where_it_was_attached(registry: Registry, base: BaseModelSpec, tmp_path: Path) -> None:
+    source = write_adapter(tmp_path / "a")
+    first = publish(registry, base, NER, source)
+    publish(registry, base, SQL, source)
+    said = registry.statements.attach(NER, first.digest, "approval", b"{}", actor="bob")
+    assert registry.reach.of_statement(said.id) == (Resource("red", "ner"),)
+    assert registry.reach.of_blob(said.digest) == (Resource("red", "ner"),)
+    bob = make_signer(tmp_path, "bob")
+    bundle = sign_version(Signed(first.digest, first.files), bob.private)
+    signed = registry.statements.attach(
+        NER, first.digest, "signature", bundle, actor="bob", trusted_keys=[bob.public]
+    )
+    assert set(registry.reach.of_statement(signed.id)) == {Resource("red", "ner"), Resource("blue", "sql")}
+    assert set(registry.reach.of_blob(signed.digest)) == {Resource("red", "ner"), Resource("blue", "sql")}
 
 
 def test_a_session_belongs_to_the_adapter_it_publishes(

@@ -99,7 +99,9 @@ def version(registry: Registry, number: int) -> VersionRecord:
 
 
 def attach(registry: Registry, number: int, kind: StatementKind, document: object, actor: str) -> None:
-    registry.statements.attach(version(registry, number).digest, kind, json.dumps(document).encode(), actor=actor)
+    registry.statements.attach(
+        NAME, version(registry, number).digest, kind, json.dumps(document).encode(), actor=actor
+    )
 
 
 def approve(registry: Registry, number: int, actor: str, **more: object) -> None:
@@ -110,7 +112,7 @@ def sign(registry: Registry, number: int, signer: Signer) -> None:
     subject = version(registry, number)
     bundle = sign_version(Signed(subject.digest, subject.files), signer.private)
     registry.statements.attach(
-        subject.digest, StatementKind.SIGNATURE, bundle, actor="ann", trusted_keys=[signer.public]
+        NAME, subject.digest, StatementKind.SIGNATURE, bundle, actor="ann", trusted_keys=[signer.public]
     )
 
 
@@ -220,7 +222,7 @@ def test_another_namespace_cannot_vouch_with_a_name(
         leaf = leaf_certificate(tmp_path, eve, uri, root)
         bundle = sign_version(Signed(subject.digest, subject.files), eve.private, certificate=leaf)
         pem = root_certificate(root)
-        prod.statements.attach(subject.digest, StatementKind.SIGNATURE, bundle, actor="eve", trusted_keys=[pem])
+        prod.statements.attach(NAME, subject.digest, StatementKind.SIGNATURE, bundle, actor="eve", trusted_keys=[pem])
         if trusted:
             prod.namespaces.set_policy("team", NamespacePolicy(trusted_keys=(pem,)), actor="root")
             paths["move"](prod, "bob", None)
@@ -238,11 +240,11 @@ def test_a_tampered_signature_no_longer_counts(
     policy = AliasPolicy(required_statements=("signature",), signers=(ann.fingerprint,))
     prod.policies.set(NAME, "prod", policy, actor="root")
     sign(prod, target, eve if how == "signer" else ann)
-    (made,) = prod.statements.of(version(prod, target).digest)
+    (made,) = prod.statements.of(NAME, version(prod, target).digest)
     file = root / "blobs" / "sha256" / made.digest.removeprefix("sha256:")
     if how == "row":
         sign(prod, 4, ann)
-        (other,) = prod.statements.of(version(prod, 4).digest)
+        (other,) = prod.statements.of(NAME, version(prod, 4).digest)
         change_statement(prod, made.id, blob_digest=other.digest)
     elif how == "signer":
         change_statement(prod, made.id, signer=ann.fingerprint)

@@ -150,6 +150,24 @@ def test_what_was_not_counted_or_searched_before_is_now(migrated: Registry, earl
     assert sorted(map(tuple, links)) == [(relation, DATASET) for relation in ("dataset", "evaluation", "parent")]
 
 
+def test_a_statement_of_before_counts_where_alone_it_can_have_been_meant(
+    registry: Registry, base: BaseModelSpec, adapter: Callable[[int], Path]
+) -> None:
+    name, copy = AdapterName("team", "addresses"), AdapterName("rivals", "copy")
+    alone, shared = (publish(registry, base, name, adapter(seed)).digest for seed in (0, 1))
+    publish(registry, base, copy, adapter(1))
+    kept = registry.statements.attach(name, alone, "approval", b"{}", actor="bob")
+    for one in (name, copy):
+        registry.statements.attach(one, shared, "approval", b"{}", actor="bob")
+    with registry._index.write() as connection:
+        downgrade(scripts(connection), "0004")
+        upgrade(scripts(connection), "head")
+        assert connection.execute(sa.select(sa.func.count()).select_from(schema.statement)).scalar_one() == 2
+    assert registry.statements.of(name, alone) == [kept]
+    assert registry.statements.of(name, shared) == registry.statements.of(copy, shared) == []
+    assert registry.statements.attach(name, shared, "approval", b"{}", actor="bob").adapter == "addresses"
+
+
 def test_names_sort_by_their_bytes(registry: Registry) -> None:
     """Python, SQLite and every PostgreSQL must agree, or a page would begin where another has not ended."""
     names = ["a-b", "a.b", "a_b", "aa", "ab", "b", "b-1", "b1"]

@@ -60,7 +60,7 @@ def test_a_signed_namespace_takes_signed_versions_only(
     bundle = sign_version(coming(base, adapter(0)), people("ann").private)
     version = commit(registry, session, signature=bundle).version
     assert version is not None
-    (statement,) = registry.statements.of(version.digest)
+    (statement,) = registry.statements.of(AdapterName(version.namespace, version.adapter), version.digest)
     assert (statement.signer, registry.statements.read(statement.id)) == (people("ann").fingerprint, bundle)
 
 
@@ -88,7 +88,10 @@ def test_a_signature_beside_the_files_is_taken(
     (tmp_path / "sig").rename(source / SIGNATURE_FILE)
     version = publish(registry, base, name, source)
     assert SIGNATURE_FILE not in {entry.path for entry in version.files}
-    assert [statement.signer for statement in registry.statements.of(version.digest)] == [people("ann").fingerprint]
+    assert [
+        statement.signer
+        for statement in registry.statements.of(AdapterName(version.namespace, version.adapter), version.digest)
+    ] == [people("ann").fingerprint]
 
 
 def test_a_signature_beside_changed_files_is_refused(
@@ -109,7 +112,7 @@ def test_where_nobody_is_trusted_it_is_left_out(
     source = adapter(0)
     (source / SIGNATURE_FILE).write_text("anything")
     version = publish(registry, base, name, source)
-    assert registry.statements.of(version.digest) == []
+    assert registry.statements.of(AdapterName(version.namespace, version.adapter), version.digest) == []
 
 
 def test_a_namespace_that_asks_must_say_whom_it_trusts() -> None:
@@ -122,7 +125,14 @@ def test_a_namespace_that_asks_must_say_whom_it_trusts() -> None:
 
 def attach(registry: Registry, version: VersionRecord, signer: Signer) -> str:
     bundle = sign_version(Signed(version.digest, version.files), signer.private)
-    made = registry.statements.attach(version.digest, "signature", bundle, actor="ann", trusted_keys=[signer.public])
+    made = registry.statements.attach(
+        AdapterName(version.namespace, version.adapter),
+        version.digest,
+        "signature",
+        bundle,
+        actor="ann",
+        trusted_keys=[signer.public],
+    )
     return made.digest
 
 

@@ -31,6 +31,7 @@ from switchyard.registry.statements.signing import Signed, sign_version
 from switchyard.registry.steps import Step
 from switchyard.registry.store import Registry
 
+NAME = AdapterName("team", "addresses")
 DIGEST = "sha256:" + "d" * 64
 EVALUATION: dict[str, Any] = {
     "dataset_digest": DIGEST,
@@ -57,24 +58,26 @@ def provenance(version: VersionRecord) -> dict[str, Any]:
 @on_both
 def test_an_approval_without_a_name_is_of_who_attaches_it(registry: Registry, first: VersionRecord) -> None:
     by_two = [
-        registry.statements.attach(first.digest, StatementKind.APPROVAL, b"{}", actor=actor)
+        registry.statements.attach(NAME, first.digest, StatementKind.APPROVAL, b"{}", actor=actor)
         for actor in ("eve", "bob")
     ]
     assert [one.summary["approver"] for one in by_two] == ["eve", "bob"]
-    assert registry.statements.of(first.digest) == by_two
+    assert registry.statements.of(NAME, first.digest) == by_two
     assert json.loads(registry.statements.read(by_two[0].id)) == {"approver": "eve"}
 
 
 def test_kept_listed_and_read(registry: Registry, first: VersionRecord, second: VersionRecord) -> None:
     payload = encoded(EVALUATION)
-    made = registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
+    made = registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, payload, actor="ann")
     assert (made.kind, made.actor, made.signer, made.size_bytes) == ("evaluation", "ann", "", len(payload))
     assert made.summary == EVALUATION
-    approved = registry.statements.attach(first.digest, StatementKind.APPROVAL, encoded(APPROVAL), actor="bob")
-    built = registry.statements.attach(first.digest, StatementKind.PROVENANCE, encoded(provenance(first)), actor="ci")
+    approved = registry.statements.attach(NAME, first.digest, StatementKind.APPROVAL, encoded(APPROVAL), actor="bob")
+    built = registry.statements.attach(
+        NAME, first.digest, StatementKind.PROVENANCE, encoded(provenance(first)), actor="ci"
+    )
     assert built.summary == {"predicate_type": "https://slsa.dev/provenance/v1"}
-    assert registry.statements.of(first.digest) == [made, approved, built]
-    assert registry.statements.of(second.digest) == []
+    assert registry.statements.of(NAME, first.digest) == [made, approved, built]
+    assert registry.statements.of(NAME, second.digest) == []
     assert registry.statements.get(made.id) == made
     assert registry.statements.read(made.id) == payload
     with pytest.raises(StatementNotFound):
@@ -84,18 +87,18 @@ def test_kept_listed_and_read(registry: Registry, first: VersionRecord, second: 
 @on_both
 def test_once_however_often(registry: Registry, first: VersionRecord, second: VersionRecord) -> None:
     payload = encoded(EVALUATION)
-    one = registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
+    one = registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, payload, actor="ann")
     before = registry.feed.revision()
-    assert registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="bob") == one
+    assert registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, payload, actor="bob") == one
     assert registry.feed.revision() == before
-    other = registry.statements.attach(second.digest, StatementKind.EVALUATION, payload, actor="bob")
+    other = registry.statements.attach(NAME, second.digest, StatementKind.EVALUATION, payload, actor="bob")
     assert (other.id != one.id, other.digest) == (True, one.digest)
-    assert registry.statements.of(first.digest) == [one]
+    assert registry.statements.of(NAME, first.digest) == [one]
 
 
 @on_both
 def test_a_replica_hears_everything(registry: Registry, first: VersionRecord) -> None:
-    made = registry.statements.attach(first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
+    made = registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
     event = registry.feed.events(registry.feed.revision() - 1)[0]
     assert (event.kind, event.namespace, event.adapter) == ("statement.attached", "team", "addresses")
     for field in made.__dataclass_fields__:
@@ -103,11 +106,11 @@ def test_a_replica_hears_everything(registry: Registry, first: VersionRecord) ->
 
 
 def test_about_a_version_that_is_elsewhere(registry: Registry, people: Callable[[str], Signer]) -> None:
-    made = registry.statements.attach(DIGEST, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
-    assert registry.statements.of(DIGEST) == [made]
+    made = registry.statements.attach(NAME, DIGEST, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
+    assert registry.statements.of(NAME, DIGEST) == [made]
     bundle = sign_version(Signed(DIGEST, ()), people("ann").private)
     with pytest.raises(VersionNotFound, match="publish it before"):
-        registry.statements.attach(DIGEST, StatementKind.SIGNATURE, bundle, actor="ann")
+        registry.statements.attach(NAME, DIGEST, StatementKind.SIGNATURE, bundle, actor="ann")
 
 
 # -- bytes ---------------------------------------------------------------
@@ -115,7 +118,7 @@ def test_about_a_version_that_is_elsewhere(registry: Registry, people: Callable[
 
 @on_both
 def test_the_collector_leaves_them(registry: Registry, first: VersionRecord) -> None:
-    made = registry.statements.attach(first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
+    made = registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
     report = registry.collector.collect(dry_run=False, grace_s=0, actor="ann")
     assert (report.removed_blobs, report.orphan_files, report.stale_uploads) == (0, 0, 0)
     assert registry.statements.read(made.id) == encoded(EVALUATION)
@@ -124,12 +127,12 @@ def test_the_collector_leaves_them(registry: Registry, first: VersionRecord) -> 
 @on_both
 def test_bytes_that_are_about_to_go_are_kept(registry: Registry, first: VersionRecord) -> None:
     """The collector has marked the blob; the statement comes before it removes the bytes."""
-    made = registry.statements.attach(first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
+    made = registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
     with registry._index.write() as connection:
         connection.execute(sa.delete(schema.statement))
         marked = sa.update(schema.blob).where(schema.blob.c.digest == made.digest)
         connection.execute(marked.values(state="DELETING"))
-    again = registry.statements.attach(first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
+    again = registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, encoded(EVALUATION), actor="ann")
     registry.collector.collect(dry_run=False, grace_s=0, actor="ann")
     assert registry.statements.read(again.id) == encoded(EVALUATION)
 
@@ -138,21 +141,21 @@ def test_bytes_that_are_about_to_go_are_kept(registry: Registry, first: VersionR
 @on_both
 def test_the_same_bytes_again_heal_them(damage: str, registry: Registry, root: Path, first: VersionRecord) -> None:
     payload = encoded(EVALUATION)
-    made = registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
+    made = registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, payload, actor="ann")
     file = root / "blobs" / "sha256" / made.digest.removeprefix("sha256:")
     file.unlink()
     if damage == "changed":
         file.write_bytes(b"x" * len(payload))
     with pytest.raises(BlobCorrupt):
         registry.statements.read(made.id)
-    assert registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann") == made
+    assert registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, payload, actor="ann") == made
     assert registry.statements.read(made.id) == payload
 
 
 def test_nothing_is_left_of_a_refused_one(registry: Registry, root: Path, first: VersionRecord) -> None:
     before = sorted((root / "blobs" / "sha256").iterdir())
     with pytest.raises(StatementRefused):
-        registry.statements.attach(first.digest, StatementKind.EVALUATION, b"{}", actor="ann")
+        registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, b"{}", actor="ann")
     assert sorted((root / "blobs" / "sha256").iterdir()) == before
     assert list((root / "uploads").iterdir()) == []
 
@@ -169,13 +172,13 @@ def test_a_break_in_between_leaves_nothing(
 
     payload = encoded(EVALUATION)
     with Registry.open(location, on_step=stop) as breaking, pytest.raises(ZeroDivisionError):
-        breaking.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
-    assert registry.statements.of(first.digest) == []
+        breaking.statements.attach(NAME, first.digest, StatementKind.EVALUATION, payload, actor="ann")
+    assert registry.statements.of(NAME, first.digest) == []
     # Files have the time of the real clock.
     clock.now_s = 1e11
     registry.collector.collect(dry_run=False, grace_s=0, actor="ann")
     assert not (location.root / "blobs" / "sha256" / sha256_digest(payload)[7:]).exists()
-    made = registry.statements.attach(first.digest, StatementKind.EVALUATION, payload, actor="ann")
+    made = registry.statements.attach(NAME, first.digest, StatementKind.EVALUATION, payload, actor="ann")
     assert registry.statements.read(made.id) == payload
 
 
@@ -245,7 +248,7 @@ def test_every_fault_is_told(
     kind: str, document: object, subjects: list[str], registry: Registry, first: VersionRecord
 ) -> None:
     with pytest.raises(StatementRefused) as caught:
-        registry.statements.attach(first.digest, StatementKind(kind), encoded(document), actor="bob")
+        registry.statements.attach(NAME, first.digest, StatementKind(kind), encoded(document), actor="bob")
     found = [verdict.subject.removeprefix(f"{kind}.") for verdict in caught.value.verdicts]
     assert sorted(found) == sorted(subjects)
     assert {verdict.reason for verdict in caught.value.verdicts} == {"STATEMENT"}
@@ -259,17 +262,17 @@ def test_bytes_that_are_no_document(
     kind: StatementKind, payload: bytes, registry: Registry, first: VersionRecord
 ) -> None:
     with pytest.raises(StatementRefused):
-        registry.statements.attach(first.digest, kind, payload, actor="bob")
-    assert registry.statements.of(first.digest) == []
+        registry.statements.attach(NAME, first.digest, kind, payload, actor="bob")
+    assert registry.statements.of(NAME, first.digest) == []
 
 
 def test_arguments(registry: Registry, first: VersionRecord) -> None:
     with pytest.raises(ArgumentInvalid, match="digest"):
-        registry.statements.attach("team/addresses:1", StatementKind.APPROVAL, encoded(APPROVAL), actor="bob")
+        registry.statements.attach(NAME, "team/addresses:1", StatementKind.APPROVAL, encoded(APPROVAL), actor="bob")
     with pytest.raises(ArgumentInvalid, match="one of signature, evaluation"):
-        registry.statements.attach(first.digest, "sbom", encoded(APPROVAL), actor="bob")
+        registry.statements.attach(NAME, first.digest, "sbom", encoded(APPROVAL), actor="bob")
     with pytest.raises(ArgumentInvalid, match="actor"):
-        registry.statements.attach(first.digest, StatementKind.APPROVAL, encoded(APPROVAL), actor="")
+        registry.statements.attach(NAME, first.digest, StatementKind.APPROVAL, encoded(APPROVAL), actor="")
 
 
 # -- signatures ----------------------------------------------------------
@@ -281,9 +284,9 @@ def test_a_signature_needs_a_trusted_key(
     ann = people("ann")
     bundle = sign_version(Signed(first.digest, first.files), ann.private)
     with pytest.raises(StatementRefused, match="none of the 0 trusted"):
-        registry.statements.attach(first.digest, StatementKind.SIGNATURE, bundle, actor="ann")
+        registry.statements.attach(NAME, first.digest, StatementKind.SIGNATURE, bundle, actor="ann")
     made = registry.statements.attach(
-        first.digest, StatementKind.SIGNATURE, bundle, actor="ann", trusted_keys=[ann.public]
+        NAME, first.digest, StatementKind.SIGNATURE, bundle, actor="ann", trusted_keys=[ann.public]
     )
     assert (made.signer, made.summary) == (ann.fingerprint, {"key": ann.public, "bound": True})
 
@@ -295,8 +298,8 @@ def test_the_namespace_says_whom_it_trusts(
     ann = people("ann")
     registry.namespaces.set_policy("team", NamespacePolicy(trusted_keys=(ann.public,)), actor="root")
     bundle = sign_version(Signed(first.digest, first.files), ann.private)
-    made = registry.statements.attach(first.digest, StatementKind.SIGNATURE, bundle, actor="bob")
+    made = registry.statements.attach(NAME, first.digest, StatementKind.SIGNATURE, bundle, actor="bob")
     assert made.signer == ann.fingerprint
     with pytest.raises(StatementRefused, match="made for version"):
-        registry.statements.attach(second.digest, StatementKind.SIGNATURE, bundle, actor="bob")
-    assert registry.statements.of(second.digest) == []
+        registry.statements.attach(NAME, second.digest, StatementKind.SIGNATURE, bundle, actor="bob")
+    assert registry.statements.of(NAME, second.digest) == []

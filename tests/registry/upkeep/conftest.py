@@ -39,7 +39,9 @@ def lived_in_template(tmp_path_factory: pytest.TempPathFactory, template: Path, 
         registry.aliases.rollback(name, "prod", actor="ann", reason="a drill")
         registry.aliases.set_canary(name, "prod", 4, 10, actor="ann", reason="try it")
         third = registry.get_version(AdapterRef.parse("team/addresses:3"))
-        registry.statements.attach(third.digest, "approval", b'{"approver": "bob", "note": "fine"}', actor="bob")
+        registry.statements.attach(
+            name, third.digest, "approval", b'{"approver": "bob", "note": "fine"}', actor="bob"
+        )
         registry.labels.tag(name, 3, {"task": "addresses"}, actor="ann")
         registry.policies.set(name, "prod", AliasPolicy(min_approvals=1), actor="ann")
         registry.access.create_principal("bob", actor="ann")

@@ -174,7 +174,7 @@ def act_on_rules(registry: Registry, action: str, name: AdapterName, what: int) 
         case "approve":
             version = registry.get_version(AdapterRef(name.namespace, name.adapter, version=what))
             approval = b'{"approver": "ann", "note": "%d"}' % what
-            registry.statements.attach(version.digest, "approval", approval, actor="ann")
+            registry.statements.attach(name, version.digest, "approval", approval, actor="ann")
         case "access":
             act_on_access(registry, f"p{what}", list(Scope)[what])
         case _:

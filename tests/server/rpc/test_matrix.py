@@ -181,7 +181,7 @@ async def registry_service(place: Path) -> AsyncIterator[tuple[grpc.aio.Channel,
         session = registry.begin_publish(
             name, other, base_digest=base.digest, lineage=Lineage(), idempotency_key="open", publisher="x"
         )
-        approval = registry.statements.attach(published.digest, StatementKind.APPROVAL, APPROVAL, actor="local")
+        approval = registry.statements.attach(name, published.digest, StatementKind.APPROVAL, APPROVAL, actor="local")
         app = GrpcApp(REGISTRY_SERVICES, live, Readiness())
         address, _ = await app.bind("127.0.0.1:0", None)
         await app.serve(services)
