@@ -7,7 +7,9 @@
     │   ├── RequestIdInUse            another live request has this id
     │   ├── PromptEmpty               no tokens to continue
     │   ├── ContextLength             prompt and answer do not fit the context
-    │   └── CompositionInvalid        the recipe of several adapters is not usable
+    │   ├── CompositionInvalid        the recipe of several adapters is not usable
+    │   ├── StructureInvalid          the schema, expression or grammar is not usable
+    │   └── StructureTooCostly        compiling it goes beyond the bounds of size, depth or time
     ├── AdapterError              the adapter cannot answer
     │   ├── BaseMismatch              made for another base model
     │   ├── QuantizationMismatch      trained on another quantisation of the base
@@ -17,6 +19,8 @@
     │   └── AdapterInUse              cannot be unloaded while sequences use it
     ├── Overloaded                refused early, try again later
     │   ├── QueueFull                 the waiting queue is at its limit
+    │   ├── DeadlineUnreachable       the answer would come after its deadline
+    │   ├── CompilersBusy             as many structures wait to be compiled as may
     │   ├── TooManyWatches            as many callers watch the registry as may
     │   └── Draining                  the server is stopping
     ├── BaseModelError            the base model cannot be served; raised at start-up
@@ -25,6 +29,7 @@
     └── EngineError               after acceptance
         ├── Cancelled                 the caller went away
         ├── DeadlineExceeded          the deadline passed
+        ├── NoTokenAllowed            what the request forbids leaves no token to choose
         ├── NumericFault              the model produced a non-finite logit for this row
         └── EngineFailed              the step loop died; every stream ends with this
 
@@ -116,6 +121,18 @@ class CompositionInvalid(RequestError):
     reason = "COMPOSITION"
 
 
+class StructureInvalid(RequestError):
+    """The schema, expression or grammar cannot be read, or asks for what is not supported."""
+
+    reason = "STRUCTURE_INVALID"
+
+
+class StructureTooCostly(RequestError):
+    """Compiling the schema, expression or grammar goes beyond the bounds of size, depth or time."""
+
+    reason = "STRUCTURE_TOO_COSTLY"
+
+
 class AdapterError(ServerError):
     """The adapter cannot answer."""
 
@@ -197,6 +214,12 @@ class DeadlineUnreachable(Overloaded):
     reason = "DEADLINE_UNREACHABLE"
 
 
+class CompilersBusy(Overloaded):
+    """As many structures wait to be compiled as may."""
+
+    reason = "COMPILERS_BUSY"
+
+
 class TooManyWatches(Overloaded):
     """As many callers watch the registry as may."""
 
@@ -243,6 +266,12 @@ class DeadlineExceeded(EngineError):
     """The deadline passed before the answer was complete."""
 
     reason = "DEADLINE_EXCEEDED"
+
+
+class NoTokenAllowed(EngineError):
+    """What the request forbids leaves no token to choose."""
+
+    reason = "NO_TOKEN_ALLOWED"
 
 
 class NumericFault(EngineError):

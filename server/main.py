@@ -32,6 +32,7 @@ from switchyard.server.lifecycle import StopSwitch, unless_stopped
 from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
 from switchyard.server.model.runner import ModelRunner
+from switchyard.server.model.sampling.grammars import GrammarCompilers
 from switchyard.server.observe.memory import resident_bytes
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
@@ -116,11 +117,18 @@ class ServingCore:
         base: the resident base model.
         engine: the step loop on it.
         host: adapters in memory.
+        grammars: compiles what answers have to look like.
     """
 
     base: LoadedBase
     engine: Engine
     host: AdapterHost
+    grammars: GrammarCompilers
+
+    def close(self) -> None:
+        """Lets go of the threads; the engine has been stopped before."""
+        self.grammars.close()
+        self.host.close()
 
 
 def build_core(around: Surroundings) -> ServingCore:
@@ -164,7 +172,7 @@ def build_core(around: Surroundings) -> ServingCore:
         on_failure=around.switch.fail_from_thread,
     )
     host.wake = engine.wake
-    return ServingCore(base, engine, host)
+    return ServingCore(base, engine, host, GrammarCompilers(base.tokenizer.grammar_view, base.spec.digest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +200,7 @@ def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Face
     around.metrics.describe_memory(base_bytes=core.base.nbytes, adapter_slots=facts.adapter_slots)
     around.metrics.watch_load(core.engine.load)
     memory = ResidentAdapters(core.engine, core.host, around.clock)
-    admission = admission_of(around, core.base)
+    admission = admission_of(around, core)
     catalog = ServableCatalog(
         around.registry,
         memory,
@@ -206,6 +214,7 @@ def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Face
         catalog,
         around.live,
         around.metrics,
+        core.base.tokenizer.text_of,
         write_stall_s=around.config.write_stall_s,
     )
     admin = AdminServicer(
@@ -275,7 +284,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         core = await unless_stopped(switch, lambda: build_core(around))
         if core is None:
             return 0
-        stack.callback(core.host.close)
+        stack.callback(core.close)
         core.engine.start()
         stack.push_async_callback(asyncio.to_thread, core.engine.stop)
         await _warm_up(core)
@@ -314,9 +323,9 @@ async def _warm_up(core: ServingCore) -> None:
                 raise event.error
 
 
-def admission_of(around: Surroundings, base: LoadedBase) -> Admission:
-    """Puts admission in front of a loaded base."""
-    config = around.config
+def admission_of(around: Surroundings, core: ServingCore) -> Admission:
+    """Puts admission in front of a core."""
+    config, base = around.config, core.base
     policy = AdmissionPolicy(
         base_digest=base.spec.digest,
         quantization=base.quantization_label,
@@ -327,7 +336,7 @@ def admission_of(around: Surroundings, base: LoadedBase) -> Admission:
         max_request_s=config.max_request_s,
     )
     resolver = RegistryResolver(around.registry, around.registry_pool)
-    return Admission(policy, resolver, base.tokenizer, around.clock, around.tokenizer_pool)
+    return Admission(policy, resolver, base.tokenizer, around.clock, around.tokenizer_pool, core.grammars)
 
 
 def _facts(config: ServerConfig, base: LoadedBase) -> ServerFacts:

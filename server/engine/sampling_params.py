@@ -7,19 +7,8 @@ Values only: what each one means to a row of logits is in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
-
-class Grammar(Protocol):
-    """A compiled constraint on the text of an answer.
-
-    The engine only carries it: the sampler that made it knows what is inside.
-    """
-
-    @property
-    def digest(self) -> str:
-        """`sha256:<64 hex>` of the grammar's kind, text and tokenizer."""
-        ...
+from switchyard.server.engine.structure import Grammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +31,7 @@ class SamplingParams:
         logprobs: how many of the most probable tokens to report with each chosen one; None reports nothing.
         prompt_logprobs: the same for each token of the prompt after the first.
         grammar: what the text has to match; None allows every text.
+        scored: whether each token's logprob is needed although nobody asked to see it.
     """
 
     temperature: float = 0.0
@@ -59,6 +49,7 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     grammar: Grammar | None = None
+    scored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

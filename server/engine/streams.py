@@ -64,8 +64,8 @@ class TokenStream(AsyncIterator[Event]):
             raise RuntimeError("a stream got an event after its terminal event")
         self._terminated = not isinstance(event, TokenEvent)
         last = self._pending[-1] if self._pending else None
-        if isinstance(event, TokenEvent) and isinstance(last, TokenEvent):
-            self._pending[-1] = TokenEvent(last.text + event.text, last.token_ids + event.token_ids)
+        if isinstance(event, TokenEvent) and isinstance(last, TokenEvent) and event.index == last.index:
+            self._pending[-1] = last.followed_by(event)
         else:
             self._pending.append(event)
         self._arrived.set()

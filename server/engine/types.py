@@ -165,6 +165,16 @@ class TokenEvent:
     logprobs: tuple[SampledToken, ...] = ()
     prompt_logprobs: tuple[SampledToken, ...] = ()
 
+    def followed_by(self, event: TokenEvent) -> TokenEvent:
+        """This event and a later one of the same answer, as one."""
+        return TokenEvent(
+            self.text + event.text,
+            self.token_ids + event.token_ids,
+            self.index,
+            self.logprobs + event.logprobs,
+            self.prompt_logprobs + event.prompt_logprobs,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:

@@ -22,7 +22,7 @@ from switchyard.server.main import MonotonicClock, ServingCore, Surroundings, ad
 from switchyard.server.measure.spent import Spent
 from switchyard.server.measure.workloads import Ask
 from switchyard.server.observe.metrics import Metrics
-from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft
+from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft, StoppingDraft
 from switchyard.server.rpc.live import LiveWork
 
 
@@ -102,7 +102,7 @@ class Rig:
             tokenizer_pool=self._pool,
         )
         core = build_core(around)
-        self._admission = admission_of(around, core.base)
+        self._admission = admission_of(around, core)
         return core
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class Rig:
     def admitted(self, ask: Ask) -> GenerateRequest:
         """The request that a server would run, resolved in the registry."""
         target = BaseTarget() if ask.adapter is None else AdapterTarget(f"a{ask.adapter}:1")
-        draft = RequestDraft(target, prompt_tokens=ask.prompt, max_tokens=ask.tokens, ignore_eos=True)
+        draft = RequestDraft(target, prompt_tokens=ask.prompt, stopping=StoppingDraft(ask.tokens, ignore_eos=True))
         return self._loop.run_until_complete(self._admission.admit(draft, remaining_s=None)).request
 
     def submit(self, ask: Ask) -> Listener:
@@ -150,7 +150,7 @@ class Rig:
         """Stops the threads and closes the registry."""
         if self._threaded:
             self.core.engine.stop()
-        self.core.host.close()
+        self.core.close()
         self._registry.close()
         self._pool.shutdown()
         self._loop.close()

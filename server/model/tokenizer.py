@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llguidance import LLTokenizer
+from llguidance.hf import from_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from switchyard.server.errors import StructureInvalid
 
 
 class BaseTokenizer:
@@ -43,6 +47,24 @@ class BaseTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a prompt, with the tokens that the base wants in front of it."""
         return tuple(self._tokenizer(text, split_special_tokens=True)["input_ids"])
+
+    def text_of(self, token_id: int) -> str:
+        """Text of one token alone; control tokens by their names."""
+        text: str = self._tokenizer.decode([token_id], clean_up_tokenization_spaces=False)
+        return text
+
+    def grammar_view(self) -> LLTokenizer:
+        """What compiling structures needs to know: the bytes of every token, and which of them end an answer.
+
+        Raises:
+            StructureInvalid: the tokens are not spelled in bytes, or none ends an answer.
+        """
+        if not self._eos:
+            raise StructureInvalid("this base has no end-of-sequence token, so no structure can be kept to")
+        try:
+            return from_tokenizer(self._tokenizer, eos_token=sorted(self._eos))
+        except ValueError as error:
+            raise StructureInvalid(f"the tokens of this base do not say what they spell: {error}") from error
 
     def decode(self, token_ids: list[int]) -> str:
         """Text of the ids; control tokens have none, an incomplete character shows as U+FFFD."""

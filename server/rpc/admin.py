@@ -15,8 +15,8 @@ from switchyard.server.engine.types import AdapterSelection
 from switchyard.server.errors import FieldFault, InvalidField
 from switchyard.server.rpc import convert
 from switchyard.server.rpc.admission import Admission
-from switchyard.server.rpc.bounds import FieldReason
 from switchyard.server.rpc.draft import AdapterTarget
+from switchyard.server.rpc.field_reasons import FieldReason
 from switchyard.server.rpc.ports import AdapterMemory, GenerationEngine
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from switchyard.registry.records import ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
 from switchyard.server.adapters import composition
 from switchyard.server.engine.ports import Clock
-from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.types import (
     AdapterPart,
     AdapterSelection,
@@ -27,7 +26,6 @@ from switchyard.server.engine.types import (
 from switchyard.server.errors import (
     BaseMismatch,
     CompositionInvalid,
-    ContextLength,
     DeadlineExceeded,
     FieldFault,
     InvalidField,
@@ -37,9 +35,16 @@ from switchyard.server.errors import (
     ServerError,
     TargetRequired,
 )
-from switchyard.server.rpc.bounds import FieldLimits, FieldReason, field_faults
+from switchyard.server.rpc.bounds import field_faults
 from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft, Target, WeightedRef
-from switchyard.server.rpc.ports import Resolver, Tokenizer
+from switchyard.server.rpc.field_reasons import FieldLimits, FieldReason
+from switchyard.server.rpc.generation_params import (
+    answers_asked,
+    check_logprobs,
+    sampling_params,
+    stopping_params,
+)
+from switchyard.server.rpc.ports import GrammarCompiler, Resolver, Tokenizer
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -117,6 +122,7 @@ class Admission:
         tokenizer: Tokenizer,
         clock: Clock,
         executor: Executor,
+        grammars: GrammarCompiler,
     ) -> None:
         """Wires the parts.
 
@@ -126,26 +132,30 @@ class Admission:
             tokenizer: of the resident base model.
             clock: the engine's clock.
             executor: a bounded pool for long prompts.
+            grammars: compiles what answers have to look like.
         """
         self.policy = policy
         self._resolver = resolver
         self._tokenizer = tokenizer
         self._clock = clock
         self._executor = executor
+        self._grammars = grammars
         self._limits = FieldLimits(policy.max_context_tokens, policy.max_prompt_bytes, tokenizer.vocab_size)
 
-    async def admit(self, draft: RequestDraft, *, remaining_s: float | None = None) -> Admitted:
+    async def admit(self, draft: RequestDraft, *, remaining_s: float | None = None, tenant: str = "") -> Admitted:
         """Checks a draft and fixes everything about its answer.
 
         Args:
             draft: what the caller asked for.
             remaining_s: seconds until the caller's deadline; None when it has none.
+            tenant: who asks, as proven; empty where nobody has to prove anything.
 
         Raises:
             RequestError: the request is wrong.
             AdapterError: the adapter cannot answer on this server.
             RegistryError: the ref names nothing, or the registry failed.
             DeadlineExceeded: the deadline has passed already.
+            CompilersBusy: too many structures wait to be compiled.
         """
         began_s = self._clock.now()
         _refuse_faults(field_faults(draft, self._limits))
@@ -156,13 +166,26 @@ class Admission:
         # Who is nobody in particular gets a draw of its own with every request.
         selection = await self.select(draft.target, draft.session_key or request_id)
         prompt_tokens = await self._tokens(draft)
+        stopping = stopping_params(
+            draft.stopping,
+            len(prompt_tokens),
+            context_tokens=self.policy.max_context_tokens,
+            default_max_tokens=self.policy.default_max_tokens,
+        )
+        check_logprobs(draft.sampling, len(prompt_tokens), stopping.max_tokens)
+        grammar = await self._grammars.compile(draft.structure) if draft.structure else None
+        n, best_of = answers_asked(draft.sampling)
         request = GenerateRequest(
             request_id=request_id,
             prompt_tokens=prompt_tokens,
             adapter=selection,
-            sampling=_sampling(draft),
-            stopping=self._stopping(draft, len(prompt_tokens)),
+            sampling=sampling_params(draft.sampling, grammar),
+            stopping=stopping,
             deadline_s=began_s + allowed_s,
+            tenant=tenant,
+            priority=draft.priority or 0,
+            n=n,
+            best_of=best_of,
         )
         return Admitted(request, self.served_by(selection))
 
@@ -242,19 +265,6 @@ class Admission:
             raise PromptEmpty(f"the prompt's {len(text)} characters give no tokens; send other text")
         return tuple(tokens)
 
-    def _stopping(self, draft: RequestDraft, prompt_tokens: int) -> StoppingParams:
-        context = self.policy.max_context_tokens
-        room = context - prompt_tokens
-        wanted = draft.max_tokens
-        if room < 1 or (wanted is not None and wanted > room):
-            answer = f" and max_tokens {wanted}" if wanted is not None else " and at least 1 for the answer"
-            raise ContextLength(
-                f"the prompt has {prompt_tokens} tokens{answer}; the context of this server holds {context}, "
-                f"so {max(0, room)} are left for the answer; shorten the prompt or ask for fewer"
-            )
-        max_tokens = wanted if wanted is not None else min(self.policy.default_max_tokens, room)
-        return StoppingParams(max_tokens, draft.stop, draft.ignore_eos)
-
 
 def _refuse_faults(faults: tuple[FieldFault, ...]) -> None:
     if not faults:
@@ -262,15 +272,6 @@ def _refuse_faults(faults: tuple[FieldFault, ...]) -> None:
     if len(faults) == 1 and faults[0].reason in _ALONE:
         raise _ALONE[faults[0].reason](faults[0].message)
     raise InvalidField(faults)
-
-
-def _sampling(draft: RequestDraft) -> SamplingParams:
-    return SamplingParams(
-        temperature=draft.temperature if draft.temperature is not None else 0.0,
-        top_p=draft.top_p if draft.top_p is not None else 1.0,
-        top_k=draft.top_k if draft.top_k is not None else 0,
-        seed=draft.seed if draft.seed is not None else secrets.randbits(64),
-    )
 
 
 def _part_of(resolved: ResolvedAdapter, weight: float) -> AdapterPart:

@@ -14,7 +14,7 @@ from switchyard.registry.store import Registry
 from switchyard.server.adapters.residency import AdapterState
 from switchyard.server.engine.types import Digest
 from switchyard.server.errors import FieldFault, InvalidField
-from switchyard.server.rpc.bounds import FieldReason
+from switchyard.server.rpc.field_reasons import FieldReason
 from switchyard.server.rpc.ports import AdapterMemory
 
 DEFAULT_PAGE = 100

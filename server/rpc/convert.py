@@ -1,17 +1,16 @@
-"""Generation and operation: protobuf messages to domain values and back.
+"""Answers and the server's state as protobuf messages.
 
-Dull on purpose: no decision is made here. A field that was not set stays None,
-so that admission can tell `unset` from zero.
+Dull on purpose: no decision is made here.
 """
 
 from __future__ import annotations
 
 from switchyard.proto.admin.v1 import admin_pb2
 from switchyard.proto.inference.v1 import inference_pb2
-from switchyard.server.adapters.composition import METHOD_SUM
 from switchyard.server.adapters.residency import AdapterState, AdapterStatus
 from switchyard.server.engine.types import (
     AdapterPart,
+    Choice,
     EngineLoad,
     ErrorEvent,
     FinishedEvent,
@@ -20,21 +19,10 @@ from switchyard.server.engine.types import (
     TokenEvent,
 )
 from switchyard.server.rpc.admission import Admitted, ServedBy
+from switchyard.server.rpc.answers import Answers
 from switchyard.server.rpc.catalog import ServablePage
-from switchyard.server.rpc.draft import (
-    AdapterTarget,
-    BaseTarget,
-    CompositionTarget,
-    RequestDraft,
-    Target,
-    WeightedRef,
-)
+from switchyard.server.rpc.logprob_messages import TextOf, logprob_messages
 from switchyard.server.rpc.status import cut, reason_of, status_of
-
-_METHODS = {
-    inference_pb2.COMPOSITION_METHOD_UNSPECIFIED: METHOD_SUM,
-    inference_pb2.COMPOSITION_METHOD_SUM: METHOD_SUM,
-}
 
 FINISH_REASONS = {
     FinishReason.STOP: inference_pb2.FINISH_REASON_STOP,
@@ -51,39 +39,6 @@ ADAPTER_STATES = {
 _EVENT_MESSAGE_BYTES = 4096
 
 
-def draft_of(message: inference_pb2.GenerateRequest) -> RequestDraft:
-    """What the caller asked for."""
-    source = message.WhichOneof("input")
-    sampling, stopping = message.sampling, message.stopping
-    return RequestDraft(
-        target=_target(message),
-        prompt=message.prompt if source == "prompt" else None,
-        prompt_tokens=tuple(message.prompt_tokens.ids) if source == "prompt_tokens" else None,
-        temperature=sampling.temperature if sampling.HasField("temperature") else None,
-        top_p=sampling.top_p if sampling.HasField("top_p") else None,
-        top_k=sampling.top_k if sampling.HasField("top_k") else None,
-        seed=sampling.seed if sampling.HasField("seed") else None,
-        max_tokens=stopping.max_tokens if stopping.HasField("max_tokens") else None,
-        stop=tuple(stopping.stop),
-        ignore_eos=stopping.ignore_eos,
-        request_id=message.request_id,
-        session_key=message.session_key,
-    )
-
-
-def _target(message: inference_pb2.GenerateRequest) -> Target | None:
-    kind = message.WhichOneof("target")
-    if kind == "base":
-        return BaseTarget()
-    if kind == "adapter":
-        return AdapterTarget(message.adapter)
-    if kind == "composition":
-        recipe = message.composition
-        parts = tuple(WeightedRef(part.ref, part.weight) for part in recipe.adapters)
-        return CompositionTarget(parts, _METHODS.get(recipe.method, f"number {int(recipe.method)}"))
-    return None
-
-
 def started_message(admitted: Admitted) -> inference_pb2.GenerateResponse:
     """The first message of a stream."""
     request = admitted.request
@@ -97,9 +52,17 @@ def started_message(admitted: Admitted) -> inference_pb2.GenerateResponse:
     )
 
 
-def chunk_message(event: TokenEvent) -> inference_pb2.GenerateResponse:
+def chunk_message(event: TokenEvent, text_of: TextOf) -> inference_pb2.GenerateResponse:
     """New output."""
-    return inference_pb2.GenerateResponse(chunk=inference_pb2.Chunk(text=event.text, token_ids=event.token_ids))
+    return inference_pb2.GenerateResponse(
+        chunk=inference_pb2.Chunk(
+            text=event.text,
+            token_ids=event.token_ids,
+            index=event.index,
+            logprobs=logprob_messages(event.logprobs, text_of),
+            prompt_logprobs=logprob_messages(event.prompt_logprobs, text_of),
+        )
+    )
 
 
 def terminal_message(event: FinishedEvent | ErrorEvent, served_by: ServedBy) -> inference_pb2.GenerateResponse:
@@ -113,24 +76,49 @@ def terminal_message(event: FinishedEvent | ErrorEvent, served_by: ServedBy) -> 
             timing=_timing(event.timing),
             served_by=served_by_message(served_by),
             matched_stop=event.matched_stop,
+            choices=[_choice(choice) for choice in event.choices],
         )
     )
 
 
 def once_message(
-    admitted: Admitted, text: str, token_ids: tuple[int, ...], event: FinishedEvent
+    admitted: Admitted, answers: Answers, event: FinishedEvent, text_of: TextOf
 ) -> inference_pb2.GenerateOnceResponse:
-    """A whole answer."""
+    """Every answer, whole."""
+    first = answers.part(event.choices[0].index if event.choices else 0)
     return inference_pb2.GenerateOnceResponse(
         request_id=admitted.request.request_id,
-        text=text,
-        token_ids=token_ids,
+        text=first.text,
+        token_ids=first.token_ids,
         reason=FINISH_REASONS[event.reason],
         usage=_usage(event),
         timing=_timing(event.timing),
         served_by=served_by_message(admitted.served_by),
         matched_stop=event.matched_stop,
         seed=admitted.request.sampling.seed,
+        logprobs=logprob_messages(first.logprobs, text_of),
+        prompt_logprobs=logprob_messages(answers.prompt_logprobs, text_of),
+        choices=[_whole_choice(choice, answers, text_of) for choice in event.choices],
+    )
+
+
+def _choice(choice: Choice) -> inference_pb2.Choice:
+    return inference_pb2.Choice(
+        index=choice.index,
+        reason=FINISH_REASONS[choice.reason],
+        matched_stop=choice.matched_stop,
+        completion_tokens=choice.completion_tokens,
+        cumulative_logprob=choice.cumulative_logprob,
+    )
+
+
+def _whole_choice(choice: Choice, answers: Answers, text_of: TextOf) -> inference_pb2.WholeChoice:
+    part = answers.part(choice.index)
+    return inference_pb2.WholeChoice(
+        choice=_choice(choice),
+        text=part.text,
+        token_ids=part.token_ids,
+        logprobs=logprob_messages(part.logprobs, text_of),
     )
 
 
@@ -189,7 +177,12 @@ def _error_message(event: ErrorEvent) -> inference_pb2.GenerateError:
 
 
 def _usage(event: FinishedEvent | ErrorEvent) -> inference_pb2.Usage:
-    return inference_pb2.Usage(prompt_tokens=event.prompt_tokens, completion_tokens=event.completion_tokens)
+    cached = event.cached_prompt_tokens if isinstance(event, FinishedEvent) else 0
+    return inference_pb2.Usage(
+        prompt_tokens=event.prompt_tokens,
+        completion_tokens=event.completion_tokens,
+        cached_prompt_tokens=cached,
+    )
 
 
 def _timing(timing: Timing) -> inference_pb2.Timing:

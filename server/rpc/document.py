@@ -8,7 +8,7 @@ from pathlib import Path
 
 from switchyard.registry.errors import RegistryError
 from switchyard.server.errors import BaseModelError, ServerError
-from switchyard.server.rpc.bounds import FIELD_MEANINGS
+from switchyard.server.rpc.field_reasons import FIELD_MEANINGS
 from switchyard.server.rpc.status import CODES, FAULT_CODES
 
 _HEADER = """\

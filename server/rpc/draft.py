@@ -6,7 +6,11 @@ admission, so that all faces refuse the same things with the same words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+
+from switchyard.server.engine.structure import Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +48,77 @@ class CompositionTarget:
 
     Attributes:
         adapters: in the caller's order.
-        method: how the deltas become one; anything but `sum` is refused.
+        method: how the deltas become one; what is not served is refused by its name.
+        density: fraction of the values that is kept; None when it was not set, as for the others.
+        seed: of the method's own random choice.
+        majority_sign: how the sign of each value is elected.
+        svd_rank: rank of the result.
     """
 
     adapters: tuple[WeightedRef, ...]
     method: str
+    density: float | None = None
+    seed: int | None = None
+    majority_sign: str | None = None
+    svd_rank: int | None = None
 
 
 Target = BaseTarget | AdapterTarget | CompositionTarget
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingDraft:
+    """How tokens are to be chosen; None means that the field was not set.
+
+    The numbers are described in `switchyard.server.rpc.parameters`.
+
+    Attributes:
+        logit_bias: what to add to logits, by token id.
+        allowed_token_ids: tokens that may be chosen; empty when it was not set.
+        banned_token_ids: tokens that may not.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    n: int | None = None
+    best_of: int | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    allowed_token_ids: tuple[int, ...] = ()
+    banned_token_ids: tuple[int, ...] = ()
+
+
+_LISTS = ("logit_bias", "allowed_token_ids", "banned_token_ids")
+
+SAMPLING_NUMBERS = tuple(one.name for one in fields(SamplingDraft) if one.name not in _LISTS)
+"""The fields of `SamplingDraft` that are one number."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingDraft:
+    """When the answer is to end; see `StoppingParams`.
+
+    Attributes:
+        max_tokens: None when it was not set, as for
+        min_tokens: the fewest.
+        stop: strings before which the text ends.
+        stop_token_ids: tokens that end it.
+        ignore_eos: go on past the end-of-sequence token.
+    """
+
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +129,10 @@ class RequestDraft:
         target: who should answer.
         prompt: text to continue.
         prompt_tokens: token ids to continue; at most one of the two is set.
-        temperature: see `SamplingParams`.
-        top_p: see `SamplingParams`.
-        top_k: see `SamplingParams`.
-        seed: see `SamplingParams`.
-        max_tokens: see `StoppingParams`.
-        stop: see `StoppingParams`.
-        ignore_eos: see `StoppingParams`.
+        sampling: how tokens are to be chosen.
+        stopping: when the answer is to end.
+        structure: what it has to look like; one without texts was sent without saying what.
+        priority: who goes first.
         request_id: the caller's name for the request; empty lets the server choose.
         session_key: who is being answered, as far as splits are concerned; empty draws for each request.
     """
@@ -76,12 +140,9 @@ class RequestDraft:
     target: Target | None
     prompt: str | None = None
     prompt_tokens: tuple[int, ...] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
+    sampling: SamplingDraft = field(default_factory=SamplingDraft)
+    stopping: StoppingDraft = field(default_factory=StoppingDraft)
+    structure: Structure | None = None
+    priority: int | None = None
     request_id: str = ""
     session_key: str = ""

@@ -14,8 +14,12 @@ from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, Tok
 from switchyard.server.errors import Cancelled, ServerError
 from switchyard.server.rpc import convert
 from switchyard.server.rpc.admission import Admission, Admitted
+from switchyard.server.rpc.answers import Answers
+from switchyard.server.rpc.caller import proven_actor
 from switchyard.server.rpc.catalog import ServableCatalog
+from switchyard.server.rpc.drafting import draft_of
 from switchyard.server.rpc.live import EndGuard, LiveWork
+from switchyard.server.rpc.logprob_messages import TextOf
 from switchyard.server.rpc.ports import GenerationEngine, RefusalObserver
 from switchyard.server.rpc.status import reason_of
 
@@ -44,6 +48,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         catalog: ServableCatalog,
         live: LiveWork,
         observer: RefusalObserver,
+        text_of: TextOf,
         *,
         write_stall_s: float,
     ) -> None:
@@ -55,6 +60,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             catalog: what can be asked for.
             live: counts answers and ends them when the server stops.
             observer: hears of refusals.
+            text_of: gives the text of one token, for logprobs.
             write_stall_s: seconds that one message may wait for a reader that takes nothing.
         """
         self._admission = admission
@@ -62,6 +68,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self._catalog = catalog
         self._live = live
         self._observer = observer
+        self._text_of = text_of
         self._write_stall_s = write_stall_s
 
     async def Generate(self, request: inference_pb2.GenerateRequest, context: Context) -> None:
@@ -73,7 +80,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 produced_tokens = 0
                 while isinstance(event := await self._next(guard, stream, admitted, produced_tokens), TokenEvent):
                     produced_tokens += len(event.token_ids)
-                    await self._write(context, convert.chunk_message(event))
+                    await self._write(context, convert.chunk_message(event, self._text_of))
             _log_end(admitted, event)
             await self._write(context, convert.terminal_message(event, admitted.served_by))
 
@@ -82,17 +89,17 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.GenerateOnceResponse:
         """Returns one whole answer; a failure after acceptance is a status."""
         admitted, stream = await self._accept(request.request, context)
-        text: list[str] = []
-        token_ids: list[int] = []
+        answers = Answers()
         async with stream:
             with self._live.guard() as guard:
-                while isinstance(event := await self._next(guard, stream, admitted, len(token_ids)), TokenEvent):
-                    text.append(event.text)
-                    token_ids.extend(event.token_ids)
+                while isinstance(
+                    event := await self._next(guard, stream, admitted, answers.produced_tokens), TokenEvent
+                ):
+                    answers.take(event)
         _log_end(admitted, event)
         if isinstance(event, ErrorEvent):
             raise event.error
-        return convert.once_message(admitted, "".join(text), tuple(token_ids), event)
+        return convert.once_message(admitted, answers, event, self._text_of)
 
     async def ListServable(
         self, request: inference_pb2.ListServableRequest, context: ListContext
@@ -105,7 +112,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, message: inference_pb2.GenerateRequest, context: Context | OnceContext
     ) -> tuple[Admitted, TokenStream]:
         try:
-            admitted = await self._admission.admit(convert.draft_of(message), remaining_s=context.time_remaining())
+            admitted = await self._admission.admit(
+                draft_of(message), remaining_s=context.time_remaining(), tenant=proven_actor() or ""
+            )
             if admitted.request.adapter is not None:
                 self._observer.introduce(admitted.request.adapter)
             return admitted, self._engine.submit(admitted.request)

@@ -22,7 +22,8 @@ from switchyard.registry.errors import RegistryError
 from switchyard.registry.index.changes import ORIGIN, Origin
 from switchyard.server.errors import Draining, FieldFault, InvalidField, ServerError
 from switchyard.server.observe.log import CALL_ID
-from switchyard.server.rpc.bounds import REQUEST_ID, FieldReason
+from switchyard.server.rpc.bounds import REQUEST_ID
+from switchyard.server.rpc.field_reasons import FieldReason
 from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.ports import RefusalObserver
 from switchyard.server.rpc.status import code_of, internal_status, reason_of, status_of

@@ -9,6 +9,7 @@ from switchyard.registry.records import ResolvedAdapter
 from switchyard.registry.refs import AdapterRef
 from switchyard.server.adapters.residency import AdapterStatus
 from switchyard.server.engine.streams import TokenStream
+from switchyard.server.engine.structure import Grammar, Structure
 from switchyard.server.engine.types import AdapterSelection, Digest, EngineLoad, GenerateRequest
 
 
@@ -49,6 +50,24 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> Sequence[int]:
         """Token ids of `text`, with the tokens that the base wants in front."""
+        ...
+
+    def text_of(self, token_id: int) -> str:
+        """Text of one token alone; control tokens by their names."""
+        ...
+
+
+class GrammarCompiler(Protocol):
+    """Compiles what answers have to look like."""
+
+    async def compile(self, structure: Structure) -> Grammar:
+        """Compiles a structure, or finds it compiled already.
+
+        Raises:
+            StructureInvalid: it cannot be read, or asks for what is not supported.
+            StructureTooCostly: compiling it goes beyond the bounds of size, depth or time.
+            CompilersBusy: as many structures wait to be compiled as may.
+        """
         ...
 
 

@@ -23,7 +23,9 @@ from switchyard.registry.manifest import FileEntry
 from switchyard.registry.records import AdapterShape, ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
 from switchyard.server.adapters.residency import AdapterState, AdapterStatus
+from switchyard.server.engine.structure import Structure
 from switchyard.server.engine.types import AdapterSelection, Digest
+from switchyard.server.errors import StructureInvalid
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.rpc.admin import AdminServicer, ServerFacts
@@ -133,6 +135,23 @@ class ByteTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         return (1, *(4 + byte for byte in text.encode()))
 
+    def text_of(self, token_id: int) -> str:
+        return chr(token_id - 4) if token_id >= 4 else f"<{token_id}>"
+
+
+@dataclass(frozen=True)
+class FakeGrammar:
+    digest: str
+
+
+class FakeGrammars:
+    """Takes every structure whose text is not `bad`."""
+
+    async def compile(self, structure: Structure) -> FakeGrammar:
+        if "bad" in structure.texts:
+            raise StructureInvalid(f"{structure.kind}: bad")
+        return FakeGrammar(f"{structure.kind} {structure.texts}")
+
 
 class FakeClock:
     """Time that a test moves."""
@@ -203,9 +222,11 @@ async def running(
     clock = FakeClock()
     drains: list[float | None] = []
     with ThreadPoolExecutor(1) as pool:
-        admission = Admission(POLICY, resolver, ByteTokenizer(), clock, pool)
+        admission = Admission(POLICY, resolver, ByteTokenizer(), clock, pool, FakeGrammars())
         catalog: Any = NothingServable()
-        inference = InferenceServicer(admission, engine, catalog, live, metrics, write_stall_s=write_stall_s)
+        inference = InferenceServicer(
+            admission, engine, catalog, live, metrics, ByteTokenizer().text_of, write_stall_s=write_stall_s
+        )
         admin = AdminServicer(
             FACTS,
             admission,

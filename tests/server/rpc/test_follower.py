@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from handmade import write_adapter, write_base
-from rpc_harness import ByteTokenizer, FakeClock, FakeMemory
+from rpc_harness import ByteTokenizer, FakeClock, FakeGrammars, FakeMemory
 
 from switchyard.registry.base_model import describe_base
 from switchyard.registry.errors import AdapterNotFound
@@ -85,7 +85,9 @@ def follower(registry: Registry, pool: ThreadPoolExecutor, tail: FeedTail, memor
         max_rank=16,
         default_max_tokens=8,
     )
-    admission = Admission(policy, RegistryResolver(registry, pool), ByteTokenizer(), FakeClock(), pool)
+    admission = Admission(
+        policy, RegistryResolver(registry, pool), ByteTokenizer(), FakeClock(), pool, FakeGrammars()
+    )
     return RegistryFollower(registry, pool, tail, admission, memory)
 
 

@@ -89,7 +89,11 @@ def variants(descriptor: Descriptor, depth: int = 0) -> Iterator[Message]:
     for field in descriptor.fields:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             message = make()
-            getattr(message, field.name)["key"] = "\x00" * 300
+            entry = field.message_type.fields_by_name
+            if entry["key"].cpp_type == FieldDescriptor.CPPTYPE_STRING:
+                getattr(message, field.name)["key"] = "\x00" * 300
+            else:
+                getattr(message, field.name)[2**32 - 1] = math.nan
             yield message
         elif field.message_type is not None:
             for nested in variants(field.message_type, depth + 1) if depth < 3 else ():

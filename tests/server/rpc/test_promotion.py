@@ -17,7 +17,7 @@ import grpc
 import pytest
 from fake_engine import FakeEngine
 from handmade import write_adapter, write_base
-from rpc_harness import ByteTokenizer, FakeClock, refusal_of
+from rpc_harness import ByteTokenizer, FakeClock, FakeGrammars, refusal_of
 
 from switchyard.proto.inference.v1 import inference_pb2, inference_pb2_grpc
 from switchyard.proto.registry.v1 import registry_pb2, registry_pb2_grpc
@@ -79,9 +79,13 @@ async def serving(place: Path) -> AsyncIterator[Caller]:
             adapter = write_adapter(place / f"v{seed}", seed=seed)
             registry.publish(AdapterName.parse(NAME), adapter, base_digest=base.digest, publisher="x")
         policy = AdmissionPolicy(base.digest, "none/float32", 64, 16, 8)
-        admission = Admission(policy, RegistryResolver(registry, pool), ByteTokenizer(), FakeClock(), pool)
+        admission = Admission(
+            policy, RegistryResolver(registry, pool), ByteTokenizer(), FakeClock(), pool, FakeGrammars()
+        )
         catalog: Any = None
-        inference = InferenceServicer(admission, FakeEngine(), catalog, live, Metrics(), write_stall_s=5.0)
+        inference = InferenceServicer(
+            admission, FakeEngine(), catalog, live, Metrics(), ByteTokenizer().text_of, write_stall_s=5.0
+        )
         app = GrpcApp([INFERENCE, *REGISTRY_SERVICES], live, Readiness())
         address, _ = await app.bind("127.0.0.1:0", None)
         own = Service(INFERENCE, inference, inference_pb2_grpc.add_InferenceServiceServicer_to_server)

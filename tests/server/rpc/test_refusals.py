@@ -46,13 +46,13 @@ def request(**fields: Any) -> pb.GenerateRequest:
     return pb.GenerateRequest(**fields)
 
 
-def recipe(*parts: tuple[str, float], method: int = 1) -> pb.Composition:
+def recipe(*parts: tuple[str, float], method: int = 1, **fields: Any) -> pb.Composition:
     adapters = [pb.WeightedAdapter(ref=ref, weight=weight) for ref, weight in parts]
-    return pb.Composition(adapters=adapters, method=method)  # type: ignore[arg-type]
+    return pb.Composition(adapters=adapters, method=method, **fields)  # type: ignore[arg-type]
 
 
-def mix(*parts: tuple[str, float], method: int = 1) -> pb.GenerateRequest:
-    return request(composition=recipe(*parts, method=method))
+def mix(*parts: tuple[str, float], method: int = 1, **fields: Any) -> pb.GenerateRequest:
+    return request(composition=recipe(*parts, method=method, **fields))
 
 
 def sampling(**fields: Any) -> pb.GenerateRequest:
@@ -92,15 +92,50 @@ CASES: list[tuple[str, pb.GenerateRequest, grpc.StatusCode, str, str]] = [
         "51 tokens and max_tokens 14; the context of this server holds 64, so 13 are left",
     ),
     ("prompt not tokenised", request(prompt="x" * 1001), IA, "PROMPT_BYTES", "at most 1000"),
-    ("negative temperature", sampling(temperature=-1), IA, "SAMPLING_RANGE", "-1 is neither 0 (greedy)"),
+    ("negative temperature", sampling(temperature=-1), IA, "SAMPLING_RANGE", "-1 is not 0 or from 0.001 to 100"),
     ("temperature NaN", sampling(temperature=math.nan), IA, "SAMPLING_RANGE", "nan"),
     ("temperature infinite", sampling(temperature=math.inf), IA, "SAMPLING_RANGE", "inf"),
     ("temperature tiny", sampling(temperature=1e-45), IA, "SAMPLING_RANGE", "0.001"),
     ("temperature huge", sampling(temperature=1e9), IA, "SAMPLING_RANGE", "100"),
     ("top_p 0", sampling(top_p=0), IA, "SAMPLING_RANGE", "above 0"),
-    ("top_p 1.1", sampling(top_p=1.1), IA, "SAMPLING_RANGE", "at most 1"),
+    ("top_p 1.1", sampling(top_p=1.1), IA, "SAMPLING_RANGE", "1.1 is not above 0 to 1"),
     ("top_p NaN", sampling(top_p=math.nan), IA, "SAMPLING_RANGE", "nan"),
-    ("top_k negative", sampling(top_k=-5), IA, "SAMPLING_RANGE", "negative"),
+    ("top_k negative", sampling(top_k=-5), IA, "SAMPLING_RANGE", "-5 is not from 0"),
+    ("min_p", sampling(min_p=1.5), IA, "SAMPLING_RANGE", "from 0 to 1"),
+    ("typical_p", sampling(typical_p=0), IA, "SAMPLING_RANGE", "above 0 to 1"),
+    ("repetition_penalty", sampling(repetition_penalty=0), IA, "SAMPLING_RANGE", "above 0 to 10"),
+    ("presence_penalty", sampling(presence_penalty=11), IA, "SAMPLING_RANGE", "from -10 to 10"),
+    ("frequency_penalty", sampling(frequency_penalty=math.nan), IA, "SAMPLING_RANGE", "from -10 to 10"),
+    ("bias", sampling(logit_bias={5: 101}), IA, "SAMPLING_RANGE", "101 is not from -100 to 100"),
+    ("biased id", sampling(logit_bias={260: 1}), IA, "TOKEN_ID", "outside 0..259"),
+    ("allowed id", sampling(allowed_token_ids=[260]), IA, "TOKEN_ID", "outside 0..259"),
+    ("none left", sampling(allowed_token_ids=[7], banned_token_ids=[7, 8]), IA, "TOKEN_ID", "also banned"),
+    ("n 17", sampling(n=17, temperature=1), IA, "LIMIT", "17 is not from 1 to 16"),
+    ("greedy n", sampling(n=2), IA, "LIMIT", "set a temperature"),
+    ("best_of below n", sampling(n=3, best_of=2, temperature=1), IA, "LIMIT", "cannot contain the 3 best"),
+    ("logprobs 21", sampling(logprobs=21), IA, "LIMIT", "from 0 to 20"),
+    ("prompt_logprobs -1", sampling(prompt_logprobs=-1), IA, "LIMIT", "from 0 to 20"),
+    ("min over max", stopping(min_tokens=9, max_tokens=8), IA, "LIMIT", "from 0 to 8, max_tokens"),
+    ("stop id", stopping(stop_token_ids=[260]), IA, "TOKEN_ID", "outside 0..259"),
+    ("many stop ids", stopping(stop_token_ids=[1] * 65), IA, "LIMIT", "at most 64"),
+    ("priority", request(priority=101), IA, "LIMIT", "from -100 to 100"),
+    ("no structure", request(structure=pb.Structure()), IA, "STRUCTURE", "json_schema, regex, grammar and choices"),
+    ("empty regex", request(structure=pb.Structure(regex="")), IA, "STRUCTURE", "0 bytes"),
+    ("bad regex", request(structure=pb.Structure(regex="bad")), IA, "STRUCTURE_INVALID", "regex: bad"),
+    (
+        "same choice twice",
+        request(structure=pb.Structure(choices=pb.Choices(texts=["a", "b", "a"]))),
+        IA,
+        "STRUCTURE",
+        "the same as texts[0]",
+    ),
+    (
+        "structure past its end",
+        request(structure=pb.Structure(regex="a"), stopping=pb.StoppingParams(ignore_eos=True)),
+        IA,
+        "STRUCTURE",
+        "leave ignore_eos out",
+    ),
     ("max_tokens 0", stopping(max_tokens=0), IA, "LIMIT", "from 1 to 64"),
     ("max_tokens negative", stopping(max_tokens=-1), IA, "LIMIT", "from 1 to 64"),
     ("max_tokens huge", stopping(max_tokens=2**31 - 1), IA, "LIMIT", "from 1 to 64"),
@@ -128,7 +163,8 @@ CASES: list[tuple[str, pb.GenerateRequest, grpc.StatusCode, str, str]] = [
         "COMPOSITION",
         "both default/good:1",
     ),
-    ("unknown method", mix(("good:1", 1), method=7), IA, "COMPOSITION", "number 7"),
+    ("unknown method", mix(("good:1", 1), method=99), IA, "COMPOSITION", "number 99"),
+    ("a density for a sum", mix(("good:1", 1), density=0.5), IA, "COMPOSITION", "sum has no density"),
     ("unknown part", mix(("good:1", 1), ("nobody:1", 1)), NF, "ADAPTER_NOT_FOUND", "nobody"),
 ]
 
