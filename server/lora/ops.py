@@ -14,9 +14,11 @@ import torch
 
 from switchyard.server.lora.by_segment import add_by_segment
 from switchyard.server.lora.grouped import add_grouped
+from switchyard.server.lora.native import NativeLora
 from switchyard.server.lora.rows import padded_linear
 from switchyard.server.lora.segments import Segments
 from switchyard.server.lora.table import GroupTable
+from switchyard.server.native import library
 
 
 class LoraBackend(Protocol):
@@ -88,10 +90,13 @@ def gain_inputs(x: torch.Tensor, segments: Segments, table: GroupTable) -> torch
     return gained
 
 
-BACKENDS: dict[str, LoraBackend] = {"grouped": add_grouped, "segment": add_by_segment}
-"""Backends of this machine by name, best first."""
+def backends() -> dict[str, LoraBackend]:
+    """Backends of this machine by name, best first."""
+    torch_only: dict[str, LoraBackend] = {"grouped": add_grouped, "segment": add_by_segment}
+    kernels = library.load()
+    return torch_only if kernels is None else {"native": NativeLora(kernels, add_grouped), **torch_only}
 
 
 def best_backend() -> LoraBackend:
-    """The fastest backend that this machine has."""
-    return next(iter(BACKENDS.values()))
+    """The fastest backend that this machine has; chosen once, when a model is put to work."""
+    return next(iter(backends().values()))

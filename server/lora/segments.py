@@ -11,6 +11,8 @@ import torch
 NO_ADAPTER = -1
 """Slot of rows that are served by the base model alone; their output is left untouched."""
 
+_PIECE_ROWS = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -31,6 +33,21 @@ class Segment:
         if self.contiguous is not None:
             return tensor[slice(*self.contiguous)]
         return tensor.index_select(0, self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class StepIndex:
+    """Segments in one array.
+
+    Attributes:
+        array: [row_count + 2 piece_count + 1] int32: rows by piece, offsets of the pieces, slot of each piece.
+        row_count: rows that have an adapter.
+        piece_count: pieces of one slot each.
+    """
+
+    array: torch.Tensor
+    row_count: int
+    piece_count: int
 
 
 @dataclass(frozen=True)
@@ -62,13 +79,16 @@ class Segments:
         return tuple(_segment(slot, rows) for slot, rows in self.rows_of.items())
 
     @cached_property
-    def index(self) -> torch.Tensor:
-        """[n + 2 S + 1] int32 for n rows in S segments: rows by segment, S + 1 offsets into them, S slots."""
-        rows = [row for own in self.rows_of.values() for row in own]
+    def index(self) -> StepIndex:
+        """The same for the native kernel, in pieces that several threads can take."""
+        slots: list[int] = []
         offsets = [0]
-        for own in self.rows_of.values():
-            offsets.append(offsets[-1] + len(own))
-        return torch.tensor([*rows, *offsets, *self.rows_of], dtype=torch.int32)
+        for slot, rows in self.rows_of.items():
+            for first in range(0, len(rows), _PIECE_ROWS):
+                slots.append(slot)
+                offsets.append(offsets[-1] + min(_PIECE_ROWS, len(rows) - first))
+        rows = [row for own in self.rows_of.values() for row in own]
+        return StepIndex(torch.tensor([*rows, *offsets, *slots], dtype=torch.int32), len(rows), len(slots))
 
 
 def _segment(slot: int, rows: list[int]) -> Segment:

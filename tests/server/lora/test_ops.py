@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from switchyard.server.lora.factors import FactorPart, GroupAdapter, LoraFactors
-from switchyard.server.lora.ops import BACKENDS, gain_inputs
+from switchyard.server.lora.ops import backends, gain_inputs, project
 from switchyard.server.lora.reference import add_lora_reference
 from switchyard.server.lora.segments import NO_ADAPTER, Segments
 from switchyard.server.lora.table import GroupTable
 
 IN, WIDTHS = 64, (32, 96, 32)
+BACKENDS = backends()
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 
 
@@ -137,6 +138,33 @@ def test_a_nan_row_touches_no_other_row_of_its_adapter(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16, FLOAT16])
+@pytest.mark.parametrize("width", [64, 72, 1000])
+def test_bits_do_not_depend_on_the_number_of_rows(backend: str, dtype: torch.dtype, width: int) -> None:
+    table = GroupTable.of({0: make_adapter(0, (16,), dtype, widths=(width,), in_features=width)})
+    y, x = make_rows(67, in_features=width, out=width)
+    alone = [as_step([0], table, backend, y[row : row + 1], x[row : row + 1])[0] for row in range(67)]
+    for count in (2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 67):
+        together = as_step([0] * count, table, backend, y[:count], x[:count])
+        for row in range(count):
+            assert torch.equal(together[row], alone[row]), f"row {row} of {count}"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bits_do_not_depend_on_the_number_of_threads(threads: int) -> None:
+    slots = [row % 3 for row in range(100)]
+    y, x = make_rows(100)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = as_step(slots, TABLE, next(iter(BACKENDS)), y, x)
+        torch.set_num_threads(threads)
+        assert torch.equal(as_step(slots, TABLE, next(iter(BACKENDS)), y, x), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_bits_do_not_depend_on_neighbours(backend: str, data: st.DataObject) -> None:
@@ -200,3 +228,15 @@ def test_stacked_factors_are_the_weighted_sum(backend: str) -> None:
     two = add_lora_reference(y, x, [0] * 5, {0: GroupAdapter(second)}) - y
     found = as_step([0] * 5, GroupTable.of({0: stacked}), backend, y, x)
     torch.testing.assert_close(found, y + one - 0.5 * two, rtol=1e-4, atol=1e-3)
+
+
+def test_rows_with_a_weight_of_their_own_take_nothing_from_the_base() -> None:
+    slots = [NO_ADAPTER, 0, 1, 0]
+    generator = torch.Generator().manual_seed(5)
+    own, base = (torch.randn(sum(WIDTHS), IN, generator=generator) for _ in range(2))
+    table = GroupTable.of({0: GroupAdapter(weight=own.to(BFLOAT16)), 1: ADAPTERS[1]})
+    _, x = make_rows(len(slots))
+    found = project(lambda rows: rows @ base.t() + 1, x, Segments.of(slots), table, BACKENDS["segment"])
+    torch.testing.assert_close(found[0], base @ x[0] + 1)
+    torch.testing.assert_close(found[1], own.to(BFLOAT16).float() @ x[1])
+    torch.testing.assert_close(found[3], own.to(BFLOAT16).float() @ x[3])

@@ -1,0 +1,52 @@
+"""The native backend: one call per group and step into `server/native/lora.c`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from switchyard.server.lora.segments import Segments
+from switchyard.server.lora.table import GroupTable
+from switchyard.server.native.library import Library
+
+Fallback = Callable[[torch.Tensor, torch.Tensor, Segments, GroupTable], None]
+
+
+class NativeLora:
+    """Adds deltas with the compiled kernel; see `LoraBackend`.
+
+    The kernel reads float32 activations in main memory; anything else goes to the fallback.
+    """
+
+    def __init__(self, library: Library, fallback: Fallback) -> None:
+        self._add = library.add_lora
+        self._fallback = fallback
+
+    def __call__(self, y: torch.Tensor, x: torch.Tensor, segments: Segments, table: GroupTable) -> None:
+        """Changes `y` in place; see `LoraBackend`.
+
+        Raises:
+            MemoryError: there is no room for a block of rows.
+        """
+        if not segments.rows_of or not table:
+            return
+        if y.dtype is not torch.float32 or x.dtype is not torch.float32 or y.is_cuda:
+            self._fallback(y, x, segments, table)
+            return
+        index = segments.index
+        failed = self._add(
+            y.data_ptr(),
+            y.stride(0),
+            x.data_ptr(),
+            x.stride(0),
+            x.shape[1],
+            index.array.data_ptr(),
+            index.row_count,
+            index.piece_count,
+            table.address,
+            table.slot_count,
+            torch.get_num_threads(),
+        )
+        if failed:
+            raise MemoryError(f"no scratch memory for a block of rows of {x.shape[1]} numbers")
