@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from switchyard.server.engine.forecast import ServiceForecast
 from switchyard.server.engine.limits import FairnessRules
@@ -23,8 +24,11 @@ from switchyard.server.errors import (
     InvalidField,
     QueueFull,
     RequestIdInUse,
-    ServerError,
 )
+
+_MOST_WAITING: Final = 0.5
+"""Part of its time that a request may wait. Were it all that its answer leaves, an overloaded server's
+queue would be as long as only the shortest answers can bear, and nobody else would get in."""
 
 
 def sequence_ids(request: GenerateRequest) -> tuple[str, ...]:
@@ -175,9 +179,10 @@ class Gate:
         if request.deadline_s is None or not ahead:
             # Where nobody waits a forecast cannot save anything for others.
             return
-        late_s = now + self._forecast.wait_s(ahead) + self._forecast.service_s(request) - request.deadline_s
-        if late_s > 0:
-            raise unreachable(request, now, late_s)
+        wait_s, service_s = self._forecast.wait_s(ahead), self._forecast.service_s(request)
+        left_s = request.deadline_s - now
+        if wait_s + service_s > left_s or wait_s > _MOST_WAITING * left_s:
+            raise unreachable(left_s, wait_s, service_s)
 
     def _work_ahead(self, request: GenerateRequest) -> float:
         """Tokens of the requests that go first: all that wait, or, if that is less, this tenant's at its share."""
@@ -190,17 +195,16 @@ class Gate:
         return min(everyones, own * sum(weights.values()) / own_weight)
 
 
-def unreachable(request: GenerateRequest, now: float, late_s: float) -> ServerError:
+def unreachable(left_s: float, wait_s: float, service_s: float) -> DeadlineUnreachable:
     """The error of a request that cannot end in time.
 
     Args:
-        request: what was asked.
-        now: the engine's time.
-        late_s: seconds by which it is expected to miss its deadline.
+        left_s: seconds until its deadline.
+        wait_s: seconds that it would wait.
+        service_s: seconds from then to the end of its answer.
     """
-    left_s = (request.deadline_s if request.deadline_s is not None else now) - now
     return DeadlineUnreachable(
-        f"the deadline is in {left_s:.1f} s and the answer is expected {late_s:.1f} s after it; "
-        "try again later, with a later deadline or a smaller max_tokens",
-        retry_after_s=max(1.0, late_s),
+        f"the deadline is in {left_s:.1f} s; the answer needs about {service_s:.1f} s after about {wait_s:.1f} s "
+        "of waiting; try again later, with a later deadline or a smaller max_tokens",
+        retry_after_s=max(1.0, wait_s + service_s - left_s, wait_s - _MOST_WAITING * left_s),
     )

@@ -105,9 +105,9 @@ class LiveRequests:
             if now >= deadline:
                 self._fail(group, DeadlineExceeded("the deadline passed before the answer was complete"), now)
             elif contested and not group.has_started and self._forecast.is_hopeless(group.request, now):
-                late_s = now + self._forecast.service_s(group.request) - deadline
+                service_s = self._forecast.service_s(group.request)
                 self._observer.shed()
-                self._fail(group, unreachable(group.request, now, late_s), now)
+                self._fail(group, unreachable(deadline - now, 0.0, service_s), now)
 
     def next_deadline_s(self) -> float | None:
         """The first deadline of all; None when there is none."""

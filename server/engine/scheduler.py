@@ -79,6 +79,8 @@ class Scheduler:
         done = Admissions()
         self._secure(done, now)
         if not self._may_start_any():
+            for sequence in self.waiting:
+                sequence.waits_for(WaitReason.ROW, now)
             self._look_ahead(done, now)
             return done
         queue = sorted(self.waiting, key=self._order)

@@ -130,6 +130,7 @@ class FakePool:
     wanted: list[str] = field(default_factory=list)
     pins: dict[str, int] = field(default_factory=dict)
     slots: int = 1_000
+    seats: dict[str, int] = field(default_factory=dict)
 
     def tier(self, key: Digest) -> AdapterTier:
         if key in self.ready:
@@ -147,7 +148,7 @@ class FakePool:
         if selection.key not in pinned and len(pinned) >= self.slots:
             return None
         self.pins[selection.key] = self.pins.get(selection.key, 0) + 1
-        return AdapterSlot(sorted(self.ready).index(selection.key))
+        return AdapterSlot(self.seats.setdefault(selection.key, len(self.seats)))
 
     def release(self, key: Digest, now: float) -> None:
         self.pins[key] -= 1

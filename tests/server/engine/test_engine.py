@@ -3,54 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from fake_runner import FakeClock, FakePool, FakeRunner, LetterDecoder, ListSink, request
+from stepped_engine import Bench, terminal, text
 
-from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.limits import StepLimits
-from switchyard.server.engine.types import ErrorEvent, FinishedEvent, FinishReason, TokenEvent
+from switchyard.server.engine.types import ErrorEvent, FinishedEvent, FinishReason
 from switchyard.server.engine.wait_reason import WaitReason
 from switchyard.server.errors import Draining, EngineFailed, QueueFull, RequestIdInUse
-
-
-class Bench:
-    """An engine whose steps the test takes by hand."""
-
-    def __init__(self, *, sequences: int = 4, chunk: int = 4, step_tokens: int = 8, queue: int = 8) -> None:
-        self.runner, self.pool, self.clock = FakeRunner(block_tokens=4), FakePool(), FakeClock()
-        self.engine = Engine(
-            self.runner,
-            self.pool,
-            LetterDecoder(),
-            self.clock,
-            StepLimits(sequences, step_tokens, chunk, block_tokens=4),
-            max_context_tokens=64,
-            max_queue=queue,
-        )
-
-    def submit(self, *args: object, **kwargs: object) -> ListSink:
-        sink = ListSink()
-        self.engine.submit_to(request(*args, **kwargs), sink)  # type: ignore[arg-type]
-        return sink
-
-    def run(self, steps: int = 100) -> None:
-        for _ in range(steps):
-            if not self.engine.step().slices:
-                break
-            self.clock.time_s += 0.01
-            self.engine.check_integrity()
-
-
-def text(sink: ListSink) -> str:
-    return "".join(event.text for event in sink.events if isinstance(event, TokenEvent))
-
-
-def terminal(sink: ListSink) -> FinishedEvent | ErrorEvent:
-    ends = [event for event in sink.events if not isinstance(event, TokenEvent)]
-    assert len(ends) == 1, f"exactly one terminal event, not {ends}"
-    assert sink.events[-1] is ends[0]
-    end = ends[0]
-    assert isinstance(end, FinishedEvent | ErrorEvent)
-    return end
 
 
 def test_answer_ends_at_max_tokens() -> None:
