@@ -23,9 +23,11 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Quantization(StrEnum):
-    """How the resident base is quantised."""
+    """How the resident base is quantised; `auto` keeps a quantised checkpoint as it is, and takes NF4 for others."""
 
+    AUTO = "auto"
     NF4 = "nf4"
+    INT8 = "int8"
     NONE = "none"
 
 
@@ -98,7 +100,7 @@ class ServerConfig(BaseModel):
     adapter_slots: Count = 8
     max_rank: Annotated[int, Field(ge=1, le=4096)] = 64
     host_cache_bytes: Count = 1 << 30
-    quantization: Quantization = Quantization.NF4
+    quantization: Quantization = Quantization.AUTO
     dtype: Dtype = Dtype.AUTO
     threads: Count | None = None
     drain_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0

@@ -43,6 +43,7 @@ class StepBatch:
         sample_index: [n] int64, their last tokens in the batch.
         sampled_segments: entries of `sample_index` by adapter slot.
         lengths: tokens in each KV row after the step.
+        slices: the step's slices in the order of their tokens.
     """
 
     tokens: torch.Tensor
@@ -56,6 +57,7 @@ class StepBatch:
     sample_index: torch.Tensor
     sampled_segments: Segments
     lengths: dict[int, int]
+    slices: tuple[SequenceSlice, ...]
 
 
 def build_batch(plan: StepPlan) -> StepBatch:
@@ -92,4 +94,5 @@ def build_batch(plan: StepPlan) -> StepBatch:
         sample_index=torch.tensor(sample_index, dtype=torch.int64),
         sampled_segments=Segments.of([slots[index] for index in sample_index]),
         lengths={s.kv_row: s.start + len(s.tokens) for s in plan.slices},
+        slices=(*singles, *longer),
     )

@@ -9,13 +9,13 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
-from switchyard.server.errors import ArchitectureUnsupported
 from switchyard.server.lora.layout import GroupLayout, ModulePlace
 from switchyard.server.lora.ops import LoraBackend
 from switchyard.server.model.decoder import Decoder, DecoderShape, DecoderWeights, LayerWeights, SlotTable
 from switchyard.server.model.fast_model import FastModel
 from switchyard.server.model.kv_cache import KvCache
 from switchyard.server.model.linears import BaseLinear, fuse_linears
+from switchyard.server.model.quantization import Quantization
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 """What `Decoder` computes exactly; tests hold each to transformers' own forward pass."""
@@ -88,20 +88,18 @@ class LlamaFamily:
         return [linear for layer in layers for linear in (layer.qkv, layer.out, layer.gate_up, layer.down)]
 
 
-def require_exact(config: PreTrainedConfig) -> None:
-    """Refuses what the decoder does not compute exactly.
-
-    Raises:
-        ArchitectureUnsupported: the architecture or its rotation is none of ours.
-    """
+def why_not_fast(config: PreTrainedConfig, quantization: Quantization) -> str:
+    """What keeps the decoder from computing a base exactly; empty when nothing does."""
     architecture = (config.architectures or ["?"])[0]
     if architecture not in ARCHITECTURES:
-        raise ArchitectureUnsupported(
-            f"architecture {architecture} has no exact forward pass here; supported: {', '.join(ARCHITECTURES)}"
-        )
+        return f"architecture {architecture} is none of {', '.join(ARCHITECTURES)}"
     rope_type = (config.rope_parameters or {}).get("rope_type", "default")
     if rope_type not in _STATIC_ROPE:
-        raise ArchitectureUnsupported(f"rotary type {rope_type!r} is not supported, only {sorted(_STATIC_ROPE)}")
+        return f"rotary type {rope_type!r} is none of {', '.join(sorted(_STATIC_ROPE))}"
+    if quantization.method == "int8":
+        # LLM.int8 picks the columns that it keeps in 16 bits by looking at all rows of a product.
+        return "a row's product in int8 depends on the other rows of its batch"
+    return ""
 
 
 def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) -> LlamaFamily:

@@ -1,4 +1,4 @@
-"""Loading the base model once: a local directory or a hub id, in NF4 or as it is.
+"""Loading the base model once: a local directory or a hub id, in 4, 8 or 16 bits.
 
 transformers reads and quantises the weights, exactly as the trainer does; then
 they are taken out of its modules into our own structures, before anything has
@@ -10,21 +10,25 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.lineage import QuantizationSpec
-from switchyard.server.errors import BaseUnreadable
+from switchyard.server.errors import ArchitectureUnsupported, BaseUnreadable
 from switchyard.server.lora.ops import LoraBackend
+from switchyard.server.model.context import context_limit
 from switchyard.server.model.decoder import SlotTable
 from switchyard.server.model.fingerprint import fingerprint
-from switchyard.server.model.llama_family import require_exact, take_weights
+from switchyard.server.model.general.resident import require_causal, take_model
+from switchyard.server.model.llama_family import take_weights, why_not_fast
+from switchyard.server.model.quantization import AUTO, Quantization, choose_quantization, require_quantized
 from switchyard.server.model.step_model import ResidentModel, StepModel
 from switchyard.server.model.tokenizer import BaseTokenizer
 from switchyard.server.native import library
@@ -37,23 +41,33 @@ DEFAULT_SHADOW_BYTES = 256 << 20
 """Without the compiled kernels, dequantised copies of 4-bit weights are kept while they fit in this many bytes."""
 
 
+class ModelPath(Enum):
+    """Who computes the base: our decoder, or transformers' modules one sequence after the other."""
+
+    AUTO = "auto"
+    FAST = "fast"
+    GENERAL = "general"
+
+
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How to load the base.
 
     Attributes:
-        quantization: `nf4` (with double quantisation) or `none`.
+        quantization: `nf4` (with double quantisation), `int8` (LLM.int8), `none`, or `auto`; see `quantization.py`.
         dtype: `float32`, `bfloat16`, `float16`, or `auto` for what the files hold.
         revision: branch, tag or commit of a hub id; None for its default branch.
         max_context_tokens: longest context to serve; None for what the model allows.
         shadow_bytes: most bytes for dequantised copies; see `DEFAULT_SHADOW_BYTES`.
+        path: which of our model paths computes it; see `ModelPath`.
     """
 
-    quantization: str = "nf4"
+    quantization: str = AUTO
     dtype: str = "auto"
     revision: str | None = None
     max_context_tokens: int | None = None
     shadow_bytes: int = DEFAULT_SHADOW_BYTES
+    path: ModelPath = ModelPath.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +131,32 @@ def load_base(source: str, options: LoadOptions | None = None) -> LoadedBase:
     directory = _local_directory(source, options.revision)
     spec = describe_base(directory, None if Path(source).is_dir() else source)
     config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    require_exact(config)
     dtype = _dtype(options.dtype, config)
-    quantization = QuantizationSpec(
-        method=options.quantization,
-        double_quantization=options.quantization == "nf4",
-        compute_dtype=str(dtype).removeprefix("torch."),
-    )
-    shadow = options.quantization == "nf4" and library.load() is None and _wide_bytes(spec) <= options.shadow_bytes
-    resident = _resident(directory, dtype, options.quantization, shadow=shadow)
+    quantization = choose_quantization(config, options.quantization)
+    path = _path(config, quantization, options.path)
+    shadow = quantization.method == "nf4" and library.load() is None and _wide_bytes(spec) <= options.shadow_bytes
+    model = _transformers_model(directory, dtype, quantization)
+    take = take_weights if path is ModelPath.FAST else take_model
     return LoadedBase(
         spec=spec,
-        quantization=quantization,
-        resident=resident,
+        quantization=quantization.spec,
+        resident=take(model, dtype, shadow=shadow),
         tokenizer=BaseTokenizer.load(directory, _eos_token_ids(config)),
-        max_context_tokens=_context(config, options.max_context_tokens),
+        max_context_tokens=context_limit(config, options.max_context_tokens, windowed=path is ModelPath.GENERAL),
         dtype=dtype,
         shadowed=shadow,
     )
+
+
+def _path(config: PreTrainedConfig, quantization: Quantization, asked: ModelPath) -> ModelPath:
+    """The path for a model, which is refused here when neither computes it."""
+    obstacle = why_not_fast(config, quantization)
+    if asked is ModelPath.FAST and obstacle:
+        raise ArchitectureUnsupported(f"the fast path does not compute this base: {obstacle}")
+    if asked is ModelPath.GENERAL or obstacle:
+        require_causal(config)
+        return ModelPath.GENERAL
+    return ModelPath.FAST
 
 
 def _local_directory(source: str, revision: str | None) -> Path:
@@ -163,43 +185,25 @@ def _wide_bytes(spec: BaseModelSpec) -> int:
     return sum(columns * rows for columns, rows in spec.modules.values()) * torch.float32.itemsize
 
 
-def _context(config: PreTrainedConfig, wanted: int | None) -> int:
-    limits = [int(config.max_position_embeddings)]
-    window = getattr(config, "sliding_window", None)
-    if window is not None and getattr(config, "use_sliding_window", True):
-        # Up to the window, sliding-window attention is plain causal attention.
-        limits.append(int(window))
-    return min([*limits, *([wanted] if wanted is not None else [])])
-
-
 def _eos_token_ids(config: PreTrainedConfig) -> frozenset[int]:
     eos = config.eos_token_id
     return frozenset([] if eos is None else [eos] if isinstance(eos, int) else eos)
 
 
-def _resident(directory: Path, dtype: torch.dtype, quantization: str, *, shadow: bool) -> ResidentModel:
+def _transformers_model(directory: Path, dtype: torch.dtype, quantization: Quantization) -> PreTrainedModel:
     if not sys.stderr.isatty():
         disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        directory,
-        dtype=dtype,
-        device_map={"": "cpu"},
-        quantization_config=_quantization_config(quantization, dtype),
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
-    return take_weights(model, dtype, shadow=shadow)
-
-
-def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    if quantization == "none":
-        return None
-    if quantization != "nf4":
-        raise BaseUnreadable(f"quantisation {quantization!r} is not supported; use nf4 or none")
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=dtype,
+            device_map={"": "cpu"},
+            quantization_config=quantization.transformers_config(dtype),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BaseUnreadable(f"the base model in {directory} cannot be loaded: {error}") from error
+    require_quantized(model, quantization)
+    return model

@@ -33,12 +33,30 @@ _LLAMA_LIKE: Final = {
     "max_position_embeddings": CONTEXT_TOKENS,
     "tie_word_embeddings": True,
 }
+_PLAIN: Final = {
+    "hidden_size": HIDDEN_SIZE,
+    "intermediate_size": 128,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CONTEXT_TOKENS,
+}
 _ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
     "llama": _LLAMA_LIKE,
     "mistral": _LLAMA_LIKE | {"sliding_window": None},
     "qwen2": _LLAMA_LIKE,
     "qwen3": _LLAMA_LIKE | {"head_dim": 16},
     "bloom": {"hidden_size": HIDDEN_SIZE, "n_layer": LAYERS, "n_head": 4},
+    "gpt2": {"n_embd": HIDDEN_SIZE, "n_layer": LAYERS, "n_head": 4, "n_positions": CONTEXT_TOKENS},
+    "gpt_neox": _PLAIN,
+    "opt": _PLAIN | {"ffn_dim": 128, "word_embed_proj_dim": HIDDEN_SIZE},
+    "gemma": _LLAMA_LIKE | {"head_dim": 16},
+    "gemma2": _LLAMA_LIKE | {"head_dim": 16, "sliding_window": 32},
+    "phi": _PLAIN,
+    "phi3": _LLAMA_LIKE | {"tie_word_embeddings": False, "sliding_window": 32},
+    "falcon": {"hidden_size": HIDDEN_SIZE, "num_hidden_layers": LAYERS, "num_attention_heads": 4},
+    "mixtral": _LLAMA_LIKE | {"num_local_experts": 4, "sliding_window": None},
+    "mamba": {"hidden_size": HIDDEN_SIZE, "num_hidden_layers": LAYERS, "state_size": 8},
+    "openai-gpt": {"n_embd": HIDDEN_SIZE, "n_layer": LAYERS, "n_head": 4},
 }
 """Configuration per `model_type` of transformers."""
 
@@ -51,7 +69,7 @@ def make_tiny_llama(directory: Path, *, seed: int = 0, architecture: str = "llam
     Args:
         directory: Where to write; created when missing.
         seed: Seed of the random weights.
-        architecture: A key of the table above: llama, mistral, qwen2, qwen3 or bloom.
+        architecture: A key of the table above.
 
     Returns:
         `directory`, with config.json, generation_config.json, model.safetensors (about 0.4 MB), tokenizer.json
