@@ -8,11 +8,14 @@ here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from safetensors.torch import load as load_safetensors
 
-from switchyard.registry.validation.adapter_config import parse_adapter_config
+from switchyard.registry.validation.adapter_config import AdapterConfig, parse_adapter_config
+from switchyard.server.adapters.composition import METHOD_SUM
+from switchyard.server.adapters.merging.merge import MERGED_CONFIG, merge, part_of
 from switchyard.server.adapters.packing import BaseModules, HostAdapter, pack
 from switchyard.server.adapters.reading import HostModule, host_modules
 from switchyard.server.engine.ports import Clock
@@ -52,23 +55,56 @@ class AdapterLoader:
             RegistryError: a blob is missing or corrupt.
             AdapterUnpackable: a file does not fit the resident base, or cannot be served in a batch or in a sum.
         """
-        modules: list[HostModule] = []
-        for part in selection.parts:
-            modules += self._load_part(part, timer)
-        if selection.recipe_digest:
-            _require_summable(modules)
-        return pack(modules, self._layout, self._base)
+        fetched = [self._fetch(part, timer) for part in selection.parts]
+        began_s = self._clock.now()
+        if selection.recipe.method == METHOD_SUM:
+            modules = self._stacked(selection, fetched)
+        else:
+            modules = self._merged(selection, fetched)
+        adapter = pack(modules, self._layout, self._base)
+        timer("host", self._clock.now() - began_s)
+        return adapter
 
-    def _load_part(self, part: AdapterPart, timer: PhaseTimer) -> list[HostModule]:
+    def _fetch(self, part: AdapterPart, timer: PhaseTimer) -> _Fetched:
         began_s = self._clock.now()
         config = parse_adapter_config(self._source.read_blob(part.config_digest))
         content = self._source.read_blob(part.weights_digest)
-        fetched_s = self._clock.now()
-        tensors = load_safetensors(content)
-        modules = list(host_modules(tensors, self._layout, config, part.weight))
-        timer("fetch", fetched_s - began_s)
-        timer("host", self._clock.now() - fetched_s)
+        timer("fetch", self._clock.now() - began_s)
+        return _Fetched(part, config, content)
+
+    def _stacked(self, selection: AdapterSelection, fetched: Sequence[_Fetched]) -> list[HostModule]:
+        """Every part with its factor, beside the others."""
+        modules = [
+            module
+            for one in fetched
+            for module in host_modules(load_safetensors(one.content), self._layout, one.config, one.part.weight)
+        ]
+        if selection.recipe_digest:
+            _require_summable(modules)
         return modules
+
+    def _merged(self, selection: AdapterSelection, fetched: Sequence[_Fetched]) -> list[HostModule]:
+        """One adapter made of the parts."""
+        parts = [
+            part_of(
+                f"{one.part.namespace}/{one.part.adapter}:{one.part.version}",
+                one.part.weight,
+                load_safetensors(one.content),
+                one.config.scaling_of,
+            )
+            for one in fetched
+        ]
+        merged = merge(parts, selection.recipe, tuple(self._layout.places))
+        return list(host_modules(merged, self._layout, MERGED_CONFIG, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """The verified bytes of one part."""
+
+    part: AdapterPart
+    config: AdapterConfig
+    content: bytes
 
 
 def _require_summable(modules: Sequence[HostModule]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
+from switchyard.server.engine.recipe import SUM, Recipe
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.wait_reason import WaitReason
 from switchyard.server.errors import ServerError
@@ -52,6 +53,7 @@ class AdapterPart:
         config_digest: digest of the `adapter_config.json` blob.
         weights_bytes: size of the safetensors blob, in bytes.
         canary: whether it is the second version of the alias's split.
+        features: features of PEFT that the version uses; see `AdapterShape.features`.
     """
 
     namespace: str
@@ -66,6 +68,7 @@ class AdapterPart:
     config_digest: str
     weights_bytes: int
     canary: bool = False
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +78,16 @@ class AdapterSelection:
     Attributes:
         key: identity in every cache: the version's digest, or the recipe's.
         parts: the versions that take part, in recipe order.
-        rank: sum of the parts' ranks, which is the rank of the stacked factors.
+        rank: of the factors that an adapter slot gets.
         recipe_digest: digest of the composition; empty for a single version.
+        recipe: how the parts become one; means nothing for a single version.
     """
 
     key: Digest
     parts: tuple[AdapterPart, ...]
     rank: int
     recipe_digest: str = ""
+    recipe: Recipe = SUM
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from switchyard.registry.records import ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
 from switchyard.server.adapters import composition
 from switchyard.server.engine.ports import Clock
+from switchyard.server.engine.recipe import Recipe
 from switchyard.server.engine.types import (
     AdapterPart,
     AdapterSelection,
@@ -205,7 +206,7 @@ class Admission:
         Raises:
             TargetRequired: nobody was asked.
             AdapterError: an adapter cannot answer on this server.
-            CompositionInvalid: two refs of a composition name the same version.
+            CompositionInvalid: two refs name the same version, or the versions cannot be merged so.
             RegistryError: a ref names nothing, or the registry failed.
         """
         if target is None:
@@ -222,7 +223,7 @@ class Admission:
                     f"composition.adapters[{index}] and [{first}] are both {_ref(part)} ({part.digest}); "
                     "name it once, with the sum of the weights"
                 )
-        return self._fitting(composition.weighted_sum(parts))
+        return self._fitting(composition.composed(parts, _recipe(target)))
 
     async def _part(self, weighted: WeightedRef, session_key: str) -> AdapterPart:
         resolved = await self._resolver.resolve(AdapterRef.parse(weighted.ref), session_key)
@@ -274,6 +275,10 @@ def _refuse_faults(faults: tuple[FieldFault, ...]) -> None:
     raise InvalidField(faults)
 
 
+def _recipe(target: CompositionTarget) -> Recipe:
+    return Recipe(target.method, target.density, target.seed, target.majority_sign, target.svd_rank)
+
+
 def _part_of(resolved: ResolvedAdapter, weight: float) -> AdapterPart:
     version = resolved.version
     return AdapterPart(
@@ -289,6 +294,7 @@ def _part_of(resolved: ResolvedAdapter, weight: float) -> AdapterPart:
         config_digest=version.file(CONFIG_FILE).digest,
         weights_bytes=version.file(WEIGHTS_FILE).size_bytes,
         canary=resolved.canary,
+        features=version.shape.features,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from switchyard.registry.errors import RefSyntax
 from switchyard.registry.refs import AdapterRef
 from switchyard.registry.verdicts import shown
-from switchyard.server.adapters.composition import METHOD_SUM
+from switchyard.server.adapters.composition import METHODS
 from switchyard.server.errors import FieldFault
 from switchyard.server.rpc.draft import CompositionTarget
 from switchyard.server.rpc.field_reasons import FieldReason
@@ -18,9 +18,6 @@ from switchyard.server.rpc.parameters import MAX_SEED, Range
 MAX_PARTS: Final = 8
 MAX_WEIGHT: Final = 1000.0
 """Largest factor of an adapter in a composition; far beyond use, far from float32's overflow."""
-
-SERVED_METHODS: Final = (METHOD_SUM,)
-"""Methods that a server can apply, by their names."""
 
 MAJORITY_SIGNS: Final = ("total", "frequency")
 
@@ -43,8 +40,8 @@ _RANGES: Final = {"density": Range(0, 1, above_low=True), "seed": Range(0, MAX_S
 
 def composition_faults(target: CompositionTarget) -> Iterator[FieldFault]:
     """Every fault of a recipe."""
-    if target.method not in SERVED_METHODS:
-        served = ", ".join(f"`{name}`" for name in SERVED_METHODS)
+    if target.method not in METHODS:
+        served = ", ".join(f"`{name}`" for name in METHODS)
         message = f"method {target.method} is not served; what is: {served}"
         yield FieldFault("composition.method", FieldReason.COMPOSITION, message)
     count = len(target.adapters)

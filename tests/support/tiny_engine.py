@@ -9,7 +9,7 @@ from pathlib import Path
 from fake_runner import ListSink
 
 from switchyard.registry.errors import BlobCorrupt
-from switchyard.server.adapters.composition import single, weighted_sum
+from switchyard.server.adapters.composition import composed, single
 from switchyard.server.adapters.host import AdapterHost
 from switchyard.server.adapters.loader import AdapterLoader
 from switchyard.server.adapters.residency import ResidencyLimits
@@ -88,7 +88,7 @@ class TinyEngine:
         return single(self.part(directory))
 
     def composition(self, *parts: tuple[Path, float]) -> AdapterSelection:
-        return weighted_sum([self.part(directory, weight) for directory, weight in parts])
+        return composed([self.part(directory, weight) for directory, weight in parts])
 
     def submit(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from switchyard.server.adapters.composition import recipe_digest, single, weighted_sum
+from switchyard.server.adapters.composition import composed, recipe_digest, single
 from switchyard.server.engine.types import AdapterPart, Digest
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -30,7 +30,7 @@ def test_equal_numbers_are_one_recipe() -> None:
 
 
 def test_a_sum_takes_the_sum_of_the_ranks() -> None:
-    chosen = weighted_sum([part(A, 0.5, 4), part(B, -1.0, 8)])
+    chosen = composed([part(A, 0.5, 4), part(B, -1.0, 8)])
     assert (chosen.rank, chosen.key) == (12, recipe_digest([(A, 0.5), (B, -1.0)]))
     assert chosen.recipe_digest == chosen.key
 
@@ -38,4 +38,4 @@ def test_a_sum_takes_the_sum_of_the_ranks() -> None:
 def test_one_version_is_known_by_its_own_digest() -> None:
     chosen = single(part(A, 1.0, 4))
     assert (chosen.key, chosen.rank, chosen.recipe_digest) == (A, 4, "")
-    assert weighted_sum([part(A, 1.0, 4)]).key != chosen.key
+    assert composed([part(A, 1.0, 4)]).key != chosen.key
