@@ -37,7 +37,14 @@ from switchyard.server.errors import (
     TargetRequired,
 )
 from switchyard.server.rpc.bounds import field_faults
-from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft, Target, WeightedRef
+from switchyard.server.rpc.draft import (
+    AdapterTarget,
+    BaseTarget,
+    CompositionTarget,
+    RequestDraft,
+    Target,
+    WeightedRef,
+)
 from switchyard.server.rpc.field_reasons import FieldLimits, FieldReason
 from switchyard.server.rpc.generation_params import (
     answers_asked,

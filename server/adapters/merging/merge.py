@@ -2,8 +2,9 @@
 
 The result is what PEFT's `add_weighted_adapter` gives for the same adapters,
 weights and parameters, and for `dare` with `torch.manual_seed(seed)` before
-it: PEFT draws module by module in the order of the model, all A factors of a
-module before its B factors, and so does this, from a generator of its own.
+it. PEFT first makes the new adapter with its default initialisation and then
+draws module by module in the order of the model, all A factors of a module
+before its B factors; so does this, from a generator of its own.
 All arithmetic is float32, as PEFT loads adapters, whatever the files hold.
 """
 
@@ -104,9 +105,12 @@ def merge(parts: Sequence[MergePart], recipe: Recipe, order: Sequence[str]) -> d
         AdapterUnpackable: ranks or shapes do not allow this method.
     """
     choice = _choice(recipe)
-    adapted = {module for part in parts for module in part.factors}
+    adapted = {module: one for part in parts for module, one in part.factors.items()}
+    paths = (*(path for path in order if path in adapted), *sorted(set(adapted) - set(order)))
+    if choice.generator is not None:
+        _pass_initialisation([adapted[path] for path in paths], choice.generator)
     merged: dict[str, torch.Tensor] = {}
-    for module in (*(path for path in order if path in adapted), *sorted(adapted - set(order))):
+    for module in paths:
         own = [(part, part.factors[module]) for part in parts if module in part.factors]
         a, b = _merged(module, own, recipe, choice)
         embeds = own[0][1].embeds
@@ -120,6 +124,19 @@ def _choice(recipe: Recipe) -> Choice:
     generator = None if recipe.seed is None else torch.Generator().manual_seed(recipe.seed)
     density = 1.0 if recipe.density is None else recipe.density
     return Choice(density, recipe.majority_sign or "total", generator)
+
+
+def _pass_initialisation(modules: Sequence[Factors], generator: torch.Generator) -> None:
+    """Draws what PEFT draws for the values that a new adapter begins with."""
+    for one in modules:
+        if one.embeds:
+            torch.randn(one.a.shape, generator=generator)
+            torch.randn(one.b.shape, generator=generator)
+            torch.empty(one.b.shape).normal_(generator=generator)
+        else:
+            # Each factor is made as a linear layer, and A is then initialised once more.
+            for shape in (one.a.shape, one.b.shape, one.a.shape):
+                torch.empty(shape).uniform_(generator=generator)
 
 
 def _merged(

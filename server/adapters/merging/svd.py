@@ -20,6 +20,7 @@ import numpy.typing as npt
 Matrix: TypeAlias = npt.NDArray[np.float64]
 
 _SWEEPS = 40
+_STEEP = 1e150
 _ORTHOGONAL = 1e-15
 # A column that keeps no more than this of its length beside the others adds rounding only.
 _DEPENDENT = 1e-13
@@ -121,7 +122,8 @@ def _rotate(columns: Matrix, turned: Matrix, first: npt.NDArray[np.intp], second
     lengths = np.sqrt(xx) * np.sqrt(yy)
     cosines = np.abs(xy) / np.where(lengths > 0, lengths, 1.0)
     turning = cosines > _ORTHOGONAL
-    zeta = (yy - xx) / np.where(turning, 2.0 * xy, 1.0)
+    # Beyond this the square overflows, and the angle is zero to the last bit.
+    zeta = np.clip((yy - xx) / np.where(turning, 2.0 * xy, 1.0), -_STEEP, _STEEP)
     tangent = np.where(zeta >= 0, 1.0, -1.0) / (np.abs(zeta) + np.sqrt(1.0 + zeta * zeta))
     tangent = np.where(turning, tangent, 0.0)
     cosine = 1.0 / np.sqrt(1.0 + tangent * tangent)

@@ -164,6 +164,8 @@ CASES: list[tuple[str, pb.GenerateRequest, grpc.StatusCode, str, str]] = [
         "both default/good:1",
     ),
     ("unknown method", mix(("good:1", 1), method=99), IA, "COMPOSITION", "number 99"),
+    ("a decomposition of one", mix(("good:1", 1), method=4), IA, "COMPOSITION", "needs two adapters or more"),
+    ("ties without density", mix(("good:1", 1), ("half:1", 1), method=5), IA, "COMPOSITION", "needs a density"),
     ("a density for a sum", mix(("good:1", 1), density=0.5), IA, "COMPOSITION", "sum has no density"),
     ("unknown part", mix(("good:1", 1), ("nobody:1", 1)), NF, "ADAPTER_NOT_FOUND", "nobody"),
 ]
