@@ -22,6 +22,9 @@ from switchyard.server.lora.table import GroupTable
 _MOST_ROWS = 8
 """Longer segments are multiplied faster one by one."""
 
+_FEWEST_MEMBERS = 8
+"""So are fewer adapters of one shape; copying their factors together costs more than it saves."""
+
 _Shape = tuple[int, tuple[tuple[int, int, int, int], ...]]
 
 
@@ -43,7 +46,11 @@ def add_grouped(y: torch.Tensor, x: torch.Tensor, segments: Segments, table: Gro
         else:
             apply_segment(y, x, segment, adapter)
     for members in buckets.values():
-        _add_bucket(y, x, members)
+        if len(members) >= _FEWEST_MEMBERS:
+            _add_bucket(y, x, members)
+        else:
+            for member in members:
+                apply_segment(y, x, member.segment, table[member.segment.slot])
 
 
 def _fits_a_bucket(segment: Segment, adapter: GroupAdapter) -> bool:

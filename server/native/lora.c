@@ -19,6 +19,7 @@
 
 #define STEP 16 /* elements that one load widens */
 #define BLOCK_ROWS 16 /* rows of x that are prepared at a time */
+#define AHEAD 4 /* a single row reads B so many tiles ahead, and A one tile: faster than memory brings them */
 #define PANEL_ROWS 5 /* from so many rows on, a column block of B is widened once for all */
 
 /* Sums live in registers only where these loops vanish early. */
@@ -55,6 +56,11 @@ INLINE_KERNEL void load16(enum element type, const char *p, __m256 *low, __m256 
         *low = _mm256_loadu_ps((const float *)p);
         *high = _mm256_loadu_ps((const float *)(p + 32));
     }
+}
+
+/* Asks for memory that is read soon; addresses past the end do no harm. */
+INLINE_KERNEL void prefetch(const char *from, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += CACHE_LINE) _mm_prefetch(from + at, _MM_HINT_T0);
 }
 
 /* In order to dealt, and back. */
@@ -104,6 +110,7 @@ INLINE_KERNEL void shrink_tile(enum element type, int rows, int ranks, const cha
     UNROLLED for (int j = 0; j < ranks; j++) own[j] = a + (first + j < rank ? first + j : rank - 1) * width * size;
     UNROLLED for (int i = 0; i < 8; i++) sum[i] = _mm256_setzero_ps();
     for (int64_t k = 0; k < whole; k += STEP) {
+        if (rows == 1) prefetch(own[0] + ranks * (width + k) * size, ranks * STEP * size);
         UNROLLED for (int j = 0; j < ranks; j++) {
             load16(type, own[j] + k * size, &low, &high);
             UNROLLED for (int t = 0; t < rows; t++) {
@@ -154,6 +161,8 @@ INLINE_KERNEL void expand_tile(enum element type, int dealt, int rows, int block
     __m256 sum[8];
     UNROLLED for (int i = 0; i < 8; i++) sum[i] = _mm256_setzero_ps();
     for (int32_t j = 0; j < rank; j++) {
+        if (rows == 1 && blocks == 4)
+            prefetch(b + j * b_stride + AHEAD * blocks * STEP * bytes_of(type), blocks * STEP * bytes_of(type));
         UNROLLED for (int c = 0; c < blocks; c++) {
             __m256 low, high;
             load16(type, b + j * b_stride + c * STEP * bytes_of(type), &low, &high);

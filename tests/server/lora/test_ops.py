@@ -150,6 +150,20 @@ def test_bits_do_not_depend_on_the_number_of_rows(backend: str, dtype: torch.dty
             assert torch.equal(together[row], alone[row]), f"row {row} of {count}"
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16])
+def test_many_adapters_of_one_shape_equal_the_oracle_and_themselves_alone(backend: str, dtype: torch.dtype) -> None:
+    adapters = {slot: make_adapter(slot, (8, 4, 8), dtype) for slot in range(20)}
+    table = GroupTable.of(adapters)
+    slots = [*range(20), *range(5, 15), *[3] * 9, NO_ADAPTER]
+    y, x = make_rows(len(slots))
+    found = as_step(slots, table, backend, y, x)
+    torch.testing.assert_close(found, add_lora_reference(y, x, slots, adapters), rtol=1e-5, atol=2e-4)
+    for row, slot in enumerate(slots):
+        alone = as_step([slot], table, backend, y[row : row + 1], x[row : row + 1])
+        assert torch.equal(found[row], alone[0])
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_bits_do_not_depend_on_the_number_of_threads(threads: int) -> None:
     slots = [row % 3 for row in range(100)]
