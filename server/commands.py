@@ -56,6 +56,7 @@ def serve(
     max_queue: Annotated[int | None, typer.Option(help="Accepted requests that may wait.")] = None,
     default_max_tokens: Annotated[int | None, typer.Option(help="Answer length when a caller names none.")] = None,
     adapter_slots: Annotated[int | None, typer.Option(help="Adapters that can be resident at once.")] = None,
+    adapter_bytes: Annotated[int | None, typer.Option(help="Bytes of all resident adapters together.")] = None,
     max_rank: Annotated[int | None, typer.Option(help="Largest rank of an adapter or composition.")] = None,
     host_cache_bytes: Annotated[int | None, typer.Option(help="Host memory for adapters, in bytes.")] = None,
     quantization: Annotated[Quantization | None, typer.Option(help="Quantisation of the base.")] = None,

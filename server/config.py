@@ -64,6 +64,7 @@ class ServerConfig(BaseModel):
         max_prompt_bytes: largest prompt text, in UTF-8 bytes.
         max_request_s: longest life of a request, in seconds.
         adapter_slots: adapters that can be resident at once.
+        adapter_bytes: bytes that resident adapters may take together; None for as many as the slots hold.
         max_rank: largest rank of an adapter or composition.
         host_cache_bytes: host memory for adapters.
         quantization: of the base.
@@ -98,6 +99,7 @@ class ServerConfig(BaseModel):
     max_prompt_bytes: Count = 256 * 1024
     max_request_s: Seconds = 600.0
     adapter_slots: Count = 8
+    adapter_bytes: Count | None = None
     max_rank: Annotated[int, Field(ge=1, le=4096)] = 64
     host_cache_bytes: Count = 1 << 30
     quantization: Quantization = Quantization.AUTO

@@ -14,6 +14,7 @@
     │   ├── BaseMismatch              made for another base model
     │   ├── QuantizationMismatch      trained on another quantisation of the base
     │   ├── RankTooLarge              larger than the server's slots
+    │   ├── AdapterTooLarge           more bytes than all slots may hold
     │   ├── AdapterUnpackable         the file does not fit the resident base
     │   ├── AdapterUnavailable        could not be loaded; says when to try again
     │   └── AdapterInUse              cannot be unloaded while sequences use it
@@ -155,6 +156,12 @@ class RankTooLarge(AdapterError):
     """The adapter's rank is larger than the server's slots."""
 
     reason = "RANK_TOO_LARGE"
+
+
+class AdapterTooLarge(AdapterError):
+    """The adapter takes more bytes than all of the server's slots may hold together."""
+
+    reason = "ADAPTER_TOO_LARGE"
 
 
 class AdapterUnpackable(AdapterError):

@@ -20,8 +20,8 @@ from switchyard.proto.inference.v1 import inference_pb2_grpc
 from switchyard.registry.store import Registry
 from switchyard.server.adapters.host import AdapterHost
 from switchyard.server.adapters.loader import AdapterLoader
-from switchyard.server.adapters.residency import ResidencyLimits
 from switchyard.server.adapters.slots import AdapterSlots
+from switchyard.server.adapters.tiers import ResidencyLimits
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.limits import StepLimits
@@ -154,7 +154,7 @@ def build_core(around: Surroundings) -> ServingCore:
     layout = base.resident.layout
     slots = AdapterSlots(config.adapter_slots, layout.group_count)
     loader = AdapterLoader(around.registry, layout, base.resident, clock)
-    residency = ResidencyLimits(slots=config.adapter_slots, host_bytes=config.host_cache_bytes)
+    residency = ResidencyLimits(config.adapter_slots, config.host_cache_bytes, config.adapter_bytes)
     host = AdapterHost(loader, slots, residency, clock, observer=around.metrics)
     engine = Engine(
         ModelRunner(base.step_model(config.max_sequences, slots, best_backend())),

@@ -11,7 +11,9 @@ from typing import Final, Protocol
 
 from switchyard.server.adapters.loader import AdapterLoader
 from switchyard.server.adapters.packing import HostAdapter
-from switchyard.server.adapters.residency import (
+from switchyard.server.adapters.residency import Residency
+from switchyard.server.adapters.slots import AdapterSlots
+from switchyard.server.adapters.tiers import (
     AdapterState,
     AdapterStatus,
     ClearSlot,
@@ -19,10 +21,8 @@ from switchyard.server.adapters.residency import (
     CopyToSlot,
     DropFromHost,
     Fetch,
-    Residency,
     ResidencyLimits,
 )
-from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.engine.ports import AdapterTier, Clock
 from switchyard.server.engine.types import AdapterSelection, AdapterSlot, Digest
 from switchyard.server.errors import AdapterUnavailable, ServerError
@@ -95,19 +95,19 @@ class AdapterHost:
     def prefetch(self, selection: AdapterSelection, now: float) -> None:
         """Starts bringing the weights to host memory; see `AdapterPool.prefetch`."""
         self._selections[selection.key] = selection
-        self._carry_out(self._residency.want(selection.key, now))
+        self._carry_out(self._residency.want(selection.key, _size_bytes(selection), now))
 
     def acquire(self, selection: AdapterSelection, now: float) -> AdapterSlot | None:
         """Pins the adapter and returns its slot; see `AdapterPool.acquire`."""
         self._selections[selection.key] = selection
-        slot, commands = self._residency.acquire(selection.key, now)
+        slot, commands = self._residency.acquire(selection.key, _size_bytes(selection), now)
         self._carry_out(commands)
         return slot
 
     def release(self, key: Digest, now: float) -> None:
         """Undoes one `acquire`; see `AdapterPool.release`."""
         del now
-        self._residency.release(key)
+        self._carry_out(self._residency.release(key))
 
     def poll(self, now: float) -> None:
         """Takes in finished loads; see `AdapterPool.poll`."""
@@ -117,8 +117,11 @@ class AdapterHost:
                 self._in_host[loaded.key] = loaded.adapter
                 self._carry_out(self._residency.fetched(loaded.key, loaded.adapter.nbytes))
             elif loaded.error is not None:
-                self._residency.failed(loaded.key, loaded.error, now)
+                self._carry_out(self._residency.failed(loaded.key, loaded.error, now))
             self._report()
+        self._carry_out(self._residency.next_round())
+        if self._residency.is_stuck:
+            self.wake()
 
     def unload(self, key: Digest) -> None:
         """Takes an adapter out of memory.
@@ -207,3 +210,7 @@ class AdapterHost:
             "device": sum(status.device_bytes for status in statuses),
         }
         self._observer.resident(dict(counts), sizes)
+
+
+def _size_bytes(selection: AdapterSelection) -> int:
+    return sum(part.weights_bytes for part in selection.parts)

@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from switchyard.server.adapters.residency import AdapterState
+from switchyard.server.adapters.tiers import AdapterState
 from switchyard.server.engine.types import AdapterSelection, EngineLoad
 from switchyard.server.observe import table
 from switchyard.server.observe.busiest import BusiestKeys

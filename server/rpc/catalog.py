@@ -11,7 +11,7 @@ from functools import partial
 from switchyard.registry.records import AdapterSummary, ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
 from switchyard.registry.store import Registry
-from switchyard.server.adapters.residency import AdapterState
+from switchyard.server.adapters.tiers import AdapterState
 from switchyard.server.engine.types import Digest
 from switchyard.server.errors import FieldFault, InvalidField
 from switchyard.server.rpc.field_reasons import FieldReason

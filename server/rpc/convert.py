@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from switchyard.proto.admin.v1 import admin_pb2
 from switchyard.proto.inference.v1 import inference_pb2
-from switchyard.server.adapters.residency import AdapterState, AdapterStatus
+from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
 from switchyard.server.engine.types import (
     AdapterPart,
     Choice,

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from switchyard.registry.records import ResolvedAdapter
 from switchyard.registry.refs import AdapterRef
-from switchyard.server.adapters.residency import AdapterStatus
+from switchyard.server.adapters.tiers import AdapterStatus
 from switchyard.server.engine.streams import TokenStream
 from switchyard.server.engine.structure import Grammar, Structure
 from switchyard.server.engine.types import AdapterSelection, Digest, EngineLoad, GenerateRequest

@@ -43,6 +43,7 @@ CODES: Final[dict[type[Exception], StatusCode]] = {
     server_errors.BaseMismatch: StatusCode.FAILED_PRECONDITION,
     server_errors.QuantizationMismatch: StatusCode.FAILED_PRECONDITION,
     server_errors.RankTooLarge: StatusCode.FAILED_PRECONDITION,
+    server_errors.AdapterTooLarge: StatusCode.FAILED_PRECONDITION,
     server_errors.AdapterUnpackable: StatusCode.FAILED_PRECONDITION,
     server_errors.AdapterUnavailable: StatusCode.UNAVAILABLE,
     server_errors.AdapterInUse: StatusCode.FAILED_PRECONDITION,

@@ -22,7 +22,7 @@ from switchyard.registry.lineage import Lineage, QuantizationSpec
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.records import AdapterShape, ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
-from switchyard.server.adapters.residency import AdapterState, AdapterStatus
+from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
 from switchyard.server.engine.structure import Structure
 from switchyard.server.engine.types import AdapterSelection, Digest
 from switchyard.server.errors import StructureInvalid

@@ -12,8 +12,8 @@ from switchyard.registry.errors import BlobCorrupt
 from switchyard.server.adapters.composition import composed, single
 from switchyard.server.adapters.host import AdapterHost
 from switchyard.server.adapters.loader import AdapterLoader
-from switchyard.server.adapters.residency import ResidencyLimits
 from switchyard.server.adapters.slots import AdapterSlots
+from switchyard.server.adapters.tiers import ResidencyLimits
 from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams

@@ -11,7 +11,7 @@ from tiny_adapter import make_adapter
 from tiny_base import make_tiny_llama
 from tiny_engine import TinyEngine, output
 
-from switchyard.server.adapters.residency import AdapterState
+from switchyard.server.adapters.tiers import AdapterState
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent
 from switchyard.server.errors import AdapterInUse, AdapterUnavailable
 from switchyard.server.model.loading import LoadedBase, load_base

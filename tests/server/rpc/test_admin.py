@@ -7,7 +7,7 @@ import pytest
 from rpc_harness import FACTS, refusal_of, running, version
 
 from switchyard.proto.admin.v1 import admin_pb2 as pb
-from switchyard.server.adapters.residency import AdapterState, AdapterStatus
+from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
 from switchyard.server.engine.types import Digest
 
 pytestmark = pytest.mark.asyncio

@@ -17,7 +17,7 @@ from switchyard.registry.index.schema import VersionState
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
-from switchyard.server.adapters.residency import AdapterState, AdapterStatus
+from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
 from switchyard.server.engine.types import AdapterSelection, Digest
 from switchyard.server.errors import AdapterUnavailable
 from switchyard.server.rpc.admission import Admission, AdmissionPolicy

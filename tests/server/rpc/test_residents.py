@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from switchyard.server.adapters.residency import AdapterState, AdapterStatus
+from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
 from switchyard.server.engine.types import AdapterPart, AdapterSelection, Digest
 from switchyard.server.errors import AdapterInUse, AdapterUnavailable
 from switchyard.server.rpc.residents import ResidentAdapters
