@@ -33,6 +33,7 @@ from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
 from switchyard.server.model.runner import ModelRunner
 from switchyard.server.model.sampling.grammars import GrammarCompilers
+from switchyard.server.model.sampling.sampler import Sampler
 from switchyard.server.observe.memory import resident_bytes
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
@@ -157,7 +158,9 @@ def build_core(around: Surroundings) -> ServingCore:
     residency = ResidencyLimits(config.adapter_slots, config.host_cache_bytes, config.adapter_bytes)
     host = AdapterHost(loader, slots, residency, clock, observer=around.metrics)
     engine = Engine(
-        ModelRunner(base.step_model(config.max_sequences, slots, best_backend())),
+        ModelRunner(
+            base.step_model(config.max_sequences, slots, best_backend()), Sampler(base.tokenizer.eos_token_ids)
+        ),
         host,
         base.tokenizer,
         clock,

@@ -57,8 +57,9 @@ class RequestGroup:
         """Takes the newest output of one answer; returns what may be shown of it now."""
         if not self.holds_back:
             return [event]
-        self._held.setdefault(sequence.sequence_id, []).append(event)
-        return []
+        self._held.setdefault(sequence.sequence_id, []).append(replace(event, prompt_logprobs=()))
+        # The prompt is the same whichever answers are given, and so are its scores.
+        return [TokenEvent("", (), 0, (), event.prompt_logprobs)] if event.prompt_logprobs else []
 
     def finished(self) -> tuple[list[TokenEvent], FinishedEvent]:
         """What is shown at the end: the events held back, and the terminal one."""

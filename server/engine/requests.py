@@ -165,6 +165,9 @@ class LiveRequests:
         if piece.request_id in output.faults:
             self._fail(group, NumericFault("the model gave a number that is not finite for this request"), now)
             return
+        if piece.request_id in output.refused:
+            self._fail(group, output.refused[piece.request_id], now)
+            return
         if sequence.state is SequenceState.PREFILL:
             self._scheduler.memory.keep_prompt(sequence, before)
         scores = sequence.new_scores(piece.start, output.prompt_logprobs.get(piece.request_id, ()))

@@ -31,7 +31,6 @@ class SamplingParams:
         logprobs: how many of the most probable tokens to report with each chosen one; None reports nothing.
         prompt_logprobs: the same for each token of the prompt after the first.
         grammar: what the text has to match; None allows every text.
-        scored: whether each token's logprob is needed although nobody asked to see it.
     """
 
     temperature: float = 0.0
@@ -49,7 +48,6 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     grammar: Grammar | None = None
-    scored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

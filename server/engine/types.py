@@ -273,6 +273,13 @@ class SequenceSlice:
     output: Sequence[int] = ()
     choice: int = 0
 
+    @property
+    def scored_tokens(self) -> tuple[int, ...]:
+        """Tokens of the prompt that this slice's logits tell the probabilities of: those after its own."""
+        if self.sampling.prompt_logprobs is None:
+            return ()
+        return tuple(self.prompt[self.start + 1 : self.start + len(self.tokens) + 1])
+
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
@@ -296,11 +303,13 @@ class StepOutput:
         faults: ids of slices whose logits were not finite.
         prompt_logprobs: tokens of the prompt scored in this step by the slice's id, in order;
             a slice [start, end) of a prompt that asks for them scores the tokens after its own.
+        refused: slices for which there was no token to choose, by id, with the reason.
     """
 
     tokens: dict[str, SampledToken]
     faults: frozenset[str] = frozenset()
     prompt_logprobs: dict[str, tuple[SampledToken, ...]] = field(default_factory=dict)
+    refused: dict[str, ServerError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

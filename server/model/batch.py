@@ -40,7 +40,9 @@ class StepBatch:
         spans: the longer pieces.
         segments: rows by adapter slot.
         sampled: slices whose last token chooses a token, in the order of `sample_index`.
-        sample_index: [n] int64, their last tokens in the batch.
+        sample_index: [n] int64, tokens in the batch whose logits are wanted: the last ones of `sampled`, then
+            those before each of the `scored_tokens` of `scored`.
+        scored: slices whose prompt is scored.
         sampled_segments: entries of `sample_index` by adapter slot.
         lengths: tokens in each KV row after the step.
         slices: the step's slices in the order of their tokens.
@@ -55,6 +57,7 @@ class StepBatch:
     segments: Segments
     sampled: tuple[SequenceSlice, ...]
     sample_index: torch.Tensor
+    scored: tuple[SequenceSlice, ...]
     sampled_segments: Segments
     lengths: dict[int, int]
     slices: tuple[SequenceSlice, ...]
@@ -71,6 +74,8 @@ def build_batch(plan: StepPlan) -> StepBatch:
     spans: list[PrefillSpan] = []
     sampled: list[SequenceSlice] = []
     sample_index: list[int] = []
+    scored: list[SequenceSlice] = []
+    score_index: list[int] = []
     for piece in [*singles, *longer]:
         first, count = len(tokens), len(piece.tokens)
         tokens += piece.tokens
@@ -82,6 +87,10 @@ def build_batch(plan: StepPlan) -> StepBatch:
         if piece.sample:
             sampled.append(piece)
             sample_index.append(first + count - 1)
+        if piece.scored_tokens:
+            scored.append(piece)
+            score_index += range(first, first + len(piece.scored_tokens))
+    sample_index += score_index
     return StepBatch(
         tokens=torch.tensor(tokens),
         positions=torch.tensor(positions),
@@ -92,6 +101,7 @@ def build_batch(plan: StepPlan) -> StepBatch:
         segments=Segments.of(slots),
         sampled=tuple(sampled),
         sample_index=torch.tensor(sample_index, dtype=torch.int64),
+        scored=tuple(scored),
         sampled_segments=Segments.of([slots[index] for index in sample_index]),
         lengths={s.kv_row: s.start + len(s.tokens) for s in plan.slices},
         slices=(*singles, *longer),

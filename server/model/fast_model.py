@@ -36,7 +36,7 @@ class FastModel:
         return True
 
     def logits(self, batch: StepBatch) -> torch.Tensor:
-        """[n, vocab] float32, one row per entry of `batch.sampled`."""
+        """[n, vocab] float32, one row per entry of `batch.sample_index`."""
         with torch.inference_mode():
             logits = self._decoder.forward(batch, self.cache, self._slots, self._add_lora)
         for row, length in batch.lengths.items():

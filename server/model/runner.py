@@ -6,28 +6,24 @@ import torch
 
 from switchyard.server.engine.types import SampledToken, StepOutput, StepPlan
 from switchyard.server.model.batch import StepBatch, build_batch
-from switchyard.server.model.sampler import choose_tokens
+from switchyard.server.model.sampling.logprobs import scored_tokens
+from switchyard.server.model.sampling.sampler import Sampler
 from switchyard.server.model.step_model import StepModel
 
 
 class ModelRunner:
     """The engine's runner on a resident base model; used on the engine thread only."""
 
-    def __init__(self, model: StepModel) -> None:
+    def __init__(self, model: StepModel, sampler: Sampler) -> None:
         self.model = model
+        self.sampler = sampler
 
     def execute(self, plan: StepPlan) -> StepOutput:
         """Runs one forward pass and chooses tokens; see `Runner.execute`."""
         batch = build_batch(plan)
         logits = self.logits(batch)
-        params = [piece.sampling for piece in batch.sampled]
-        draws = [piece.sample_index for piece in batch.sampled]
-        chosen = choose_tokens(logits, params, draws)
-        by_request = {p.request_id: token for p, token in zip(batch.sampled, chosen, strict=True)}
-        return StepOutput(
-            tokens={request: SampledToken(token) for request, token in by_request.items() if token is not None},
-            faults=frozenset(request for request, token in by_request.items() if token is None),
-        )
+        chosen = self.sampler.choose(logits[: len(batch.sampled)], batch.sampled)
+        return StepOutput(chosen.tokens, chosen.faults, _prompt_logprobs(batch, logits), chosen.refused)
 
     def logits(self, batch: StepBatch) -> torch.Tensor:
         """Runs the forward pass alone; see `StepModel.logits`."""
@@ -55,4 +51,19 @@ class ModelRunner:
         self.model.drop_block(block)
 
     def forget(self, request_id: str) -> None:
-        """Drops the sampler's memory of a request; it has none yet that outlives a step."""
+        """Drops what the sampler remembers of a sequence."""
+        self.sampler.forget(request_id)
+
+
+def _prompt_logprobs(batch: StepBatch, logits: torch.Tensor) -> dict[str, tuple[SampledToken, ...]]:
+    """Scores each token of a prompt from the logits of the one before it."""
+    first = len(batch.sampled)
+    scores: dict[str, tuple[SampledToken, ...]] = {}
+    for piece in batch.scored:
+        tokens = piece.scored_tokens
+        rows = logits[first : first + len(tokens)]
+        first += len(tokens)
+        scores[piece.request_id] = tuple(
+            scored_tokens(rows, tokens, [piece.sampling.prompt_logprobs or 0] * len(tokens))
+        )
+    return scores

@@ -39,7 +39,7 @@ class StepModel(Protocol):
         A sequence's bits depend on nothing but itself.
 
         Returns:
-            [n, vocab] float32, one row per entry of `batch.sampled`.
+            [n, vocab] float32, one row per entry of `batch.sample_index`.
         """
         ...
 

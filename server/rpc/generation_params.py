@@ -18,14 +18,12 @@ _OF_A_TOKEN = frozenset(SAMPLING_NUMBERS) & {one.name for one in fields(Sampling
 def sampling_params(draft: SamplingDraft, grammar: Grammar | None) -> SamplingParams:
     """How tokens are chosen; what was not set takes its default, and the seed is drawn."""
     given = {name: value for name in _OF_A_TOKEN if (value := getattr(draft, name)) is not None}
-    n, best_of = answers_asked(draft)
     params = SamplingParams(
         seed=secrets.randbits(64),
         logit_bias=tuple(sorted(draft.logit_bias.items())),
         allowed_token_ids=tuple(sorted(set(draft.allowed_token_ids))),
         banned_token_ids=tuple(sorted(set(draft.banned_token_ids))),
         grammar=grammar,
-        scored=best_of > n,
     )
     return replace(params, **given)
 

@@ -150,7 +150,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         "sampling.best_of",
         Range(1, MAX_ANSWERS),
         "n",
-        "Answers to make, at least n; the n with the largest mean logprob are given, at the end.",
+        "Answers to make, at least n; the n with the largest sum of logprobs are given, at the end.",
     ),
     Parameter(
         "sampling.logprobs",

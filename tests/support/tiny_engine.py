@@ -15,7 +15,7 @@ from switchyard.server.adapters.loader import AdapterLoader
 from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.adapters.tiers import ResidencyLimits
 from switchyard.server.engine.engine import Engine
-from switchyard.server.engine.limits import StepLimits
+from switchyard.server.engine.limits import KvLimits, StepLimits
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.types import (
     AdapterPart,
@@ -27,6 +27,7 @@ from switchyard.server.engine.types import (
 from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.loading import LoadedBase
 from switchyard.server.model.runner import ModelRunner
+from switchyard.server.model.sampling.sampler import Sampler
 
 
 class SystemClock:
@@ -58,7 +59,15 @@ class DirectoryBlobs:
 class TinyEngine:
     """The real engine, host, slots and runner; `run` steps until everything has ended."""
 
-    def __init__(self, base: LoadedBase, *, slots: int = 4, host_bytes: int = 1 << 30, sequences: int = 8) -> None:
+    def __init__(
+        self,
+        base: LoadedBase,
+        *,
+        slots: int = 4,
+        host_bytes: int = 1 << 30,
+        sequences: int = 8,
+        cached_blocks: int = 0,
+    ) -> None:
         self.base = base
         self.clock = SystemClock()
         self.source = DirectoryBlobs()
@@ -66,7 +75,8 @@ class TinyEngine:
         self.slots = AdapterSlots(slots, layout.group_count)
         loader = AdapterLoader(self.source, layout, base.resident, self.clock)
         self.host = AdapterHost(loader, self.slots, ResidencyLimits(slots, host_bytes), self.clock)
-        self.runner = ModelRunner(base.step_model(sequences, self.slots, best_backend()))
+        step_model = base.step_model(sequences, self.slots, best_backend())
+        self.runner = ModelRunner(step_model, Sampler(base.tokenizer.eos_token_ids))
         self.engine = Engine(
             self.runner,
             self.host,
@@ -75,6 +85,7 @@ class TinyEngine:
             StepLimits(sequences, 64 + sequences, 64),
             max_context_tokens=base.max_context_tokens,
             max_queue=1000,
+            memory=KvLimits(sequences * 8 + cached_blocks, cached_blocks),
         )
         self._count = 0
 
@@ -97,6 +108,9 @@ class TinyEngine:
         *,
         max_tokens: int = 12,
         sampling: SamplingParams | None = None,
+        stopping: StoppingParams | None = None,
+        n: int = 1,
+        best_of: int | None = None,
     ) -> ListSink:
         self._count += 1
         sink = ListSink()
@@ -106,7 +120,9 @@ class TinyEngine:
                 prompt_tokens=prompt,
                 adapter=adapter,
                 sampling=sampling or SamplingParams(),
-                stopping=StoppingParams(max_tokens, ignore_eos=True),
+                stopping=stopping or StoppingParams(max_tokens, ignore_eos=True),
+                n=n,
+                best_of=best_of or n,
             ),
             sink,
         )

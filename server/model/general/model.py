@@ -48,7 +48,7 @@ class GeneralModel:
         return True
 
     def logits(self, batch: StepBatch) -> torch.Tensor:
-        """[n, vocab] float32, one row per entry of `batch.sampled`."""
+        """[n, vocab] float32, one row per entry of `batch.sample_index`."""
         wanted = set(batch.sample_index.tolist())
         found: dict[int, torch.Tensor] = {}
         first = 0

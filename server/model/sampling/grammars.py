@@ -29,6 +29,7 @@ LIMITS: Final = LLParserLimits(
     step_max_items=10_000,
     max_lexer_states=250_000,
     max_grammar_size=500_000,
+    verbose_errors=False,
 )
 """Work that one structure may cause, when it is compiled and in each step."""
 
@@ -46,6 +47,13 @@ _THREADS: Final = 2
 _WAITING: Final = 16
 _MESSAGE_CHARACTERS: Final = 500
 
+_SPACES: Final = "[ ]?|\\n[ ]{0,32}"
+"""Between the parts of JSON: one space, or a line break with an indent; a model cannot go on with spaces for ever."""
+
+_NOTHING_FITS: Final = "NoExtension"
+"""How the library begins to say that no token fits at the start."""
+
+_NOT_VERBOSE: Final = "<non-verbose/>"
 _TOO_COSTLY: Final = ("fuel", "limit", "too large", "too big", "too complex", "too many")
 """Words of the library for bounds; everything else it says is about the structure itself."""
 
@@ -146,12 +154,14 @@ def compile_structure(tokenizer: LLTokenizer, digest: str, structure: Structure)
     """
     if structure.kind is StructureKind.GRAMMAR and (rules := structure.texts[0].count(":")) > MAX_RULES:
         raise StructureTooCostly(f"grammar: {rules} rules; at most {MAX_RULES} are compiled; make it smaller")
-    matcher = LLMatcher(tokenizer, _source(structure), log_level=0, limits=LIMITS)
-    first = b"" if matcher.is_error() else matcher.compute_bitmask()
+    try:
+        matcher = LLMatcher(tokenizer, _source(structure), log_level=0, limits=LIMITS)
+    except ValueError as error:
+        raise _refusal(structure.kind, str(error)) from error
+    if not matcher.is_error():
+        matcher.compute_bitmask()
     if matcher.is_error():
         raise _refusal(structure.kind, matcher.get_error())
-    if not any(first):
-        raise StructureInvalid(f"{structure.kind}: no text that this base can write matches it; check the structure")
     return CompiledGrammar(digest, matcher)
 
 
@@ -161,7 +171,7 @@ def _source(structure: Structure) -> str:
     [text] = structure.texts
     if structure.kind is StructureKind.JSON_SCHEMA:
         # Strict, so that what the library cannot keep to is refused and never left out.
-        return LLMatcher.grammar_from_json_schema(text, overrides={"lenient": False})
+        return LLMatcher.grammar_from_json_schema(text, overrides={"lenient": False, "whitespace_pattern": _SPACES})
     if structure.kind is StructureKind.REGEX:
         return LLMatcher.grammar_from_regex(text)
     return LLMatcher.grammar_from_lark(text)
@@ -172,7 +182,9 @@ def _lark_string(text: str) -> str:
 
 
 def _refusal(kind: StructureKind, found: str) -> StructureInvalid | StructureTooCostly:
-    first = " ".join(found.split())[:_MESSAGE_CHARACTERS]
+    first = " ".join(found.replace(_NOT_VERBOSE, "").split())[:_MESSAGE_CHARACTERS]
+    if first.startswith(_NOTHING_FITS):
+        return StructureInvalid(f"{kind}: no text that this base can write matches it; check the structure")
     if any(word in first.lower() for word in _TOO_COSTLY):
         return StructureTooCostly(f"{kind}: {first}; make it smaller or simpler")
     return StructureInvalid(f"{kind}: {first}")

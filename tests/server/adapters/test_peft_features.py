@@ -25,6 +25,7 @@ from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.batch import build_batch
 from switchyard.server.model.loading import LoadedBase, load_base
 from switchyard.server.model.runner import ModelRunner
+from switchyard.server.model.sampling.sampler import Sampler
 
 TOLERANCE = 2e-3
 PROMPT = tuple(torch.randint(5, 200, (24,), generator=torch.Generator().manual_seed(3)).tolist())
@@ -94,7 +95,7 @@ def serve(base: LoadedBase, adapters: list[HostAdapter | None]) -> list[torch.Te
     for slot, adapter in enumerate(adapters):
         if adapter is not None:
             slots.write(slot, adapter)
-    runner = ModelRunner(base.resident.serve(len(adapters), 64, slots, best_backend()))
+    runner = ModelRunner(base.resident.serve(len(adapters), 64, slots, best_backend()), Sampler(frozenset()))
     half = len(PROMPT) // 2
     logits = torch.empty(0)
     for start, stop in ((0, half), (half, len(PROMPT))):

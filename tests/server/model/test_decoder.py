@@ -17,6 +17,7 @@ from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.batch import build_batch
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
 from switchyard.server.model.runner import ModelRunner
+from switchyard.server.model.sampling.sampler import Sampler
 from switchyard.server.native import library
 
 PROMPT = tuple(torch.randint(5, 200, (90,), generator=torch.Generator().manual_seed(1)).tolist())
@@ -41,7 +42,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def make_runner(base: LoadedBase, rows: int = 6) -> ModelRunner:
     slots = AdapterSlots(4, base.resident.layout.group_count)
-    return ModelRunner(base.resident.serve(rows, 128, slots, best_backend()))
+    return ModelRunner(base.resident.serve(rows, 128, slots, best_backend()), Sampler(frozenset()))
 
 
 def piece(tokens: tuple[int, ...], start: int = 0, row: int = 0) -> SequenceSlice:

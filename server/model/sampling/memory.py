@@ -1,0 +1,80 @@
+"""What choosing tokens remembers of one answer: which tokens it has seen, and how far its structure has got.
+
+Everything here can be built again from the prompt and the answer so far, and is
+after a preemption. It belongs to a sequence, never to a row of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from llguidance import LLMatcher
+
+from switchyard.server.engine.sampling_params import SamplingParams
+from switchyard.server.engine.types import SequenceSlice
+from switchyard.server.model.sampling.grammars import CompiledGrammar
+
+
+@dataclass(slots=True)
+class TokenCounts:
+    """The different tokens of prompt and answer.
+
+    Attributes:
+        ids: each token once, in order of appearance.
+        in_answer: how often the answer has each of them.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    in_answer: list[int] = field(default_factory=list)
+    _places: dict[int, int] = field(default_factory=dict)
+
+    def add(self, tokens: Sequence[int], *, of_answer: bool) -> None:
+        """Counts more tokens."""
+        for token in tokens:
+            place = self._places.setdefault(token, len(self.ids))
+            if place == len(self.ids):
+                self.ids.append(token)
+                self.in_answer.append(0)
+            self.in_answer[place] += of_answer
+
+
+@dataclass(slots=True)
+class SequenceMemory:
+    """The state of one answer; see the module.
+
+    Attributes:
+        counts: its tokens; None when no penalty asks for them.
+        matcher: where its structure stands; None without one.
+    """
+
+    counts: TokenCounts | None
+    matcher: LLMatcher | None
+    _taken: int = 0
+
+    @classmethod
+    def of(cls, piece: SequenceSlice) -> SequenceMemory:
+        """The state at the beginning of the answer of a slice."""
+        counts = TokenCounts() if counts_tokens(piece.sampling) else None
+        if counts is not None:
+            counts.add(piece.prompt, of_answer=False)
+        grammar = piece.sampling.grammar
+        if grammar is None:
+            return cls(counts, None)
+        if not isinstance(grammar, CompiledGrammar):
+            raise TypeError(f"a grammar of another sampler: {type(grammar).__name__}")
+        return cls(counts, grammar.matcher())
+
+    def follow(self, output: Sequence[int]) -> None:
+        """Takes in what the answer has beyond what was taken before."""
+        new = output[self._taken :]
+        if self.counts is not None:
+            self.counts.add(new, of_answer=True)
+        if self.matcher is not None and new:
+            self.matcher.consume_tokens(list(new))
+        self._taken = len(output)
+
+
+def counts_tokens(params: SamplingParams) -> bool:
+    """Whether the penalties of `params` need to know the tokens so far."""
+    return (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) != (1.0, 0.0, 0.0)
