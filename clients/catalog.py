@@ -252,8 +252,8 @@ class CatalogCalls:
         Raises:
             ClientError: the registry cannot tell.
         """
-        found = self._connection.unary(self._stub.ListNamespaces, pb.ListNamespacesRequest())
-        return [_namespace_from(one) for one in found.namespaces]
+        pages = self._connection.pages(self._stub.ListNamespaces, pb.ListNamespacesRequest())
+        return [_namespace_from(one) for page in pages for one in page.namespaces]
 
     def set_quota(self, namespace: str, quota_bytes: int | None) -> Namespace:
         """Sets what a namespace may hold; None takes the limit away.

@@ -60,8 +60,8 @@ class StatementCalls:
         Raises:
             NotFound: no such adapter, version or alias.
         """
-        found = self._connection.unary(self._stub.ListStatements, pb.ListStatementsRequest(ref=ref))
-        return [_statement_from(one) for one in found.statements]
+        pages = self._connection.pages(self._stub.ListStatements, pb.ListStatementsRequest(ref=ref))
+        return [_statement_from(one) for page in pages for one in page.statements]
 
     def read(self, ref: str, statement_id: str) -> bytes:
         """Returns the bytes of one statement about a version.

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from switchyard.registry.catalog import usage
 from switchyard.registry.catalog.namespace_policy import NamespacePolicy, policy_from_document
+from switchyard.registry.catalog.versions import check_limit
 from switchyard.registry.errors import ArgumentInvalid, NamespaceNotFound
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import Change, ChangeKind
@@ -70,11 +71,21 @@ class Namespaces:
             raise NamespaceNotFound(f"there is no namespace {name!a}; publish an adapter in it first")
         return _record(row)
 
-    def all(self) -> list[NamespaceRecord]:
-        """Returns every namespace, by name."""
+    def page(self, limit: int = 100, page_token: str = "") -> tuple[list[NamespaceRecord], str]:
+        """Returns namespaces by name, and the token of the next page or ''.
+
+        Args:
+            limit: most of them.
+            page_token: of the page before; empty for the first one.
+
+        Raises:
+            ArgumentInvalid: the limit.
+        """
+        check_limit(limit)
+        query = sa.select(_namespace).where(_namespace.c.name > page_token).order_by(_namespace.c.name)
         with self._index.read() as connection:
-            rows = connection.execute(sa.select(_namespace).order_by(_namespace.c.name)).mappings()
-            return [_record(row) for row in rows]
+            found = [_record(row) for row in connection.execute(query.limit(limit + 1)).mappings()]
+        return found[:limit], found[limit - 1].name if len(found) > limit else ""
 
     def set_quota(self, name: str, quota_bytes: int | None, *, actor: str) -> NamespaceRecord:
         """Limits what a namespace may hold, or lifts the limit with None.

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from switchyard.registry.catalog.namespace_policy import NamespacePolicy
 from switchyard.registry.catalog.namespaces import Namespaces
-from switchyard.registry.catalog.versions import Versions
+from switchyard.registry.catalog.versions import Versions, check_limit
 from switchyard.registry.digest import is_digest, sha256_digest
 from switchyard.registry.errors import (
     ArgumentInvalid,
@@ -42,6 +42,8 @@ from switchyard.registry.verdicts import Reason, Verdict, shown
 
 _statement, _blob, _version = schema.statement, schema.blob, schema.version
 _ACTOR_CHARACTERS = 256
+MOST_BY_ONE = 64
+"""Statements of one kind by one actor about one version of an adapter; every move of an alias reads them all."""
 
 
 class Statements:
@@ -120,6 +122,8 @@ class Statements:
             _statement.c.adapter == name.adapter,
         )
         known = connection.execute(statement_query().where(same)).mappings().one_or_none()
+        if known is None:
+            _require_few(connection, name, subject_digest, kind, actor)
         if known is None or not self._is_stored(connection, digest, len(payload)):
             self._store(connection, digest, payload)
         if known is not None:
@@ -141,12 +145,37 @@ class Statements:
         self._index.announce(connection, change)
         return statement_record(connection.execute(statement_query().where(same)).mappings().one())
 
-    def of(self, name: AdapterName, subject_digest: str) -> list[StatementRecord]:
-        """Returns the statements that count for a version of an adapter, oldest first."""
+    def of(
+        self, name: AdapterName, subject_digest: str, limit: int = 100, page_token: str = ""
+    ) -> tuple[list[StatementRecord], str]:
+        """Returns the statements that count for a version of an adapter, oldest first.
+
+        Args:
+            name: the adapter.
+            subject_digest: manifest digest of the version.
+            limit: most of them.
+            page_token: of the page before; empty for the first one.
+
+        Returns:
+            The page, and the token of the next one or ''.
+
+        Raises:
+            ArgumentInvalid: the limit, or the token is not one that this call gave out.
+        """
+        check_limit(limit)
         order = (_statement.c.created_at_s, _statement.c.id)
-        query = statement_query().where(counts_for(name, subject_digest)).order_by(*order)
+        counting = statement_query().where(counts_for(name, subject_digest))
+        query = counting.order_by(*order).limit(limit + 1)
         with self._index.read() as connection:
-            return [statement_record(row) for row in connection.execute(query).mappings()]
+            if page_token:
+                last = connection.execute(counting.where(_statement.c.id == page_token)).mappings().one_or_none()
+                if last is None:
+                    raise ArgumentInvalid("page_token is not one that this call gave out; begin again without it")
+                query = query.where(
+                    sa.tuple_(*order) > sa.tuple_(sa.literal(last["created_at_s"]), sa.literal(last["id"]))
+                )
+            found = [statement_record(row) for row in connection.execute(query).mappings()]
+        return found[:limit], found[limit - 1].id if len(found) > limit else ""
 
     def get(self, statement_id: str) -> StatementRecord:
         """Returns one statement.
@@ -248,6 +277,20 @@ class Statements:
 def signature_summary(signature: Signature) -> dict[str, Json]:
     """Returns the facts of a signature: the key that it can be verified with again, and how far it reaches."""
     return {"key": signature.key, "bound": signature.bound}
+
+
+def _require_few(
+    connection: Connection, name: AdapterName, subject_digest: str, kind: StatementKind, actor: str
+) -> None:
+    """Refuses one more than `MOST_BY_ONE`."""
+    own = {"namespace": name.namespace, "adapter": name.adapter, "kind": str(kind), "actor": actor}
+    conditions = [_statement.c[column] == value for column, value in own.items()]
+    query = sa.select(sa.func.count()).where(_statement.c.subject_digest == subject_digest, *conditions)
+    count = connection.execute(query.select_from(_statement)).scalar_one()
+    if count >= MOST_BY_ONE:
+        message = f"{actor} has attached {count} of kind {kind} to {name}@{subject_digest}; expected at most "
+        message += f"{MOST_BY_ONE}, so put what is to be said into one, or have another attach it"
+        raise StatementRefused((Verdict(Reason.STATEMENT, "statement", message),))
 
 
 def _checked_kind(subject_digest: str, kind: str, payload: bytes, actor: str) -> StatementKind:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from switchyard.registry.access.policy import Grant, Scope, decide, decide_within
 from switchyard.registry.access.resources import EVERYTHING, Resource
 from switchyard.registry.index.changes import ChangeKind
-from switchyard.server.rpc.catalog import page_limit
+from switchyard.server.rpc.catalog import DEFAULT_PAGE, MAX_PAGE, page_limit
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -42,17 +42,6 @@ def _readable(item: Any, grants: Grants) -> bool:  # noqa: ANN401
 
 def _servable(item: Any, grants: Grants) -> bool:  # noqa: ANN401
     return _named(item, grants, Scope.GENERATE)
-
-
-def _filtered(field: str, visible: Visible) -> Answer:
-    """An answer that comes whole."""
-
-    async def answer(behaviour: Behaviour, request: Any, context: Context, grants: Grants) -> Any:  # noqa: ANN401
-        response = await behaviour(request, context)
-        _keep(response, field, [item for item in getattr(response, field) if visible(item, grants)])
-        return response
-
-    return answer
 
 
 class _Pages:
@@ -98,7 +87,7 @@ class _Pages:
         return response
 
 
-def _paged(field: str, visible: Visible) -> Answer:
+def _paged(field: str, visible: Visible, default: int = DEFAULT_PAGE) -> Answer:
     """An answer that comes in pages."""
 
     async def answer(behaviour: Behaviour, request: Any, context: Context, grants: Grants) -> Any:  # noqa: ANN401
@@ -111,7 +100,7 @@ def _paged(field: str, visible: Visible) -> Answer:
         def see(response: Any) -> list[Any]:  # noqa: ANN401
             return [item for item in getattr(response, field) if visible(item, grants)]
 
-        wanted = page_limit(request.page_size)
+        wanted = page_limit(request.page_size, default)
         if decide(grants, Scope.READ, EVERYTHING):
             return await behaviour(request, context)
         return await _Pages(ask, see, field).gather(request.page_token, wanted)
@@ -166,7 +155,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     f"{_REGISTRY}/ListAdapters": _paged("adapters", _readable),
     f"{_REGISTRY}/SearchVersions": _paged("versions", _readable),
     f"{_REGISTRY}/ListImpactedVersions": _paged("versions", lambda item, grants: _readable(item.version, grants)),
-    f"{_REGISTRY}/ListNamespaces": _filtered("namespaces", _has_readable),
+    f"{_REGISTRY}/ListNamespaces": _paged("namespaces", _has_readable, MAX_PAGE),
     f"{_REGISTRY}/Watch": _watch,
     "/switchyard.inference.v1.InferenceService/ListServable": _paged("adapters", _servable),
 }

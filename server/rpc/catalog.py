@@ -21,16 +21,16 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1000
 
 
-def page_limit(page_size: int) -> int:
+def page_limit(page_size: int, default: int = DEFAULT_PAGE) -> int:
     """The number of items for a page size on the wire, where 0 means unset.
 
     Raises:
         InvalidField: it is negative or above the maximum.
     """
     if not 0 <= page_size <= MAX_PAGE:
-        message = f"{page_size} is not from 1 to {MAX_PAGE}; 0 takes the default, {DEFAULT_PAGE}"
+        message = f"{page_size} is not from 1 to {MAX_PAGE}; 0 takes the default, {default}"
         raise InvalidField((FieldFault("page_size", FieldReason.LIMIT, message),))
-    return page_size or DEFAULT_PAGE
+    return page_size or default
 
 
 class RegistryResolver:

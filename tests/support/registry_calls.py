@@ -166,7 +166,7 @@ class Calls:
         return {
             "adapters": {name: self._picture(AdapterName.parse(name), made) for name in sorted(names)},
             **found,
-            "used_bytes": {space.name: space.used_bytes for space in registry.namespaces.all()},
+            "used_bytes": {space.name: space.used_bytes for space in registry.namespaces.page()[0]},
             "events": [
                 (event.kind, f"{event.namespace}/{event.adapter}")
                 for event in registry.feed.events(0, 100_000)

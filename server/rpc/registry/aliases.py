@@ -117,7 +117,7 @@ class AliasCalls(RegistryCalls):
             rest = [event for event in history if before is None or event.generation < before]
             return rest[:limit], str(rest[limit - 1].generation) if len(rest) > limit else ""
 
-        limit = page_limit(request.page_size) if request.page_size else MAX_PAGE
+        limit = page_limit(request.page_size, MAX_PAGE)
         events, token = await self._page(read, messages.alias_event_message, limit)
         return pb.ListAliasHistoryResponse(events=events, next_page_token=token)
 

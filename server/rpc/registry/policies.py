@@ -10,6 +10,7 @@ from switchyard.registry.catalog.alias_policy import AliasPolicy
 from switchyard.registry.catalog.namespace_policy import NamespacePolicy
 from switchyard.registry.catalog.namespaces import NamespaceRecord
 from switchyard.registry.refs import AdapterName
+from switchyard.server.rpc.catalog import MAX_PAGE, page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of
 from switchyard.server.rpc.registry.fields import FieldChecks
@@ -52,10 +53,14 @@ class PolicyCalls(RegistryCalls):
         return pb.GetNamespaceResponse(namespace=_namespace_message(record))
 
     async def ListNamespaces(self, request: pb.ListNamespacesRequest, context: Context) -> pb.ListNamespacesResponse:
-        """Lists every namespace."""
-        del request, context
-        records = await self._run(self._registry.namespaces.all)
-        return pb.ListNamespacesResponse(namespaces=[_namespace_message(record) for record in records])
+        """Lists namespaces, one page."""
+        del context
+        namespaces, token = await self._page(
+            lambda limit: self._registry.namespaces.page(limit, request.page_token),
+            _namespace_message,
+            page_limit(request.page_size, MAX_PAGE),
+        )
+        return pb.ListNamespacesResponse(namespaces=namespaces, next_page_token=token)
 
     async def UpdateNamespace(
         self, request: pb.UpdateNamespaceRequest, context: Context

@@ -3,12 +3,14 @@
 # ruff: noqa: N802 - methods are named as the service names them.
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.registry.errors import StatementNotFound
 from switchyard.registry.refs import AdapterRef
 from switchyard.registry.statements.kinds import StatementKind, StatementRecord
+from switchyard.server.rpc.catalog import MAX_PAGE, page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of
 from switchyard.server.rpc.registry.fields import FieldChecks
@@ -42,13 +44,16 @@ class StatementCalls(RegistryCalls):
         return pb.AttachStatementResponse(statement=_message(record))
 
     async def ListStatements(self, request: pb.ListStatementsRequest, context: Context) -> pb.ListStatementsResponse:
-        """Lists what is said about a version, oldest first."""
+        """Lists what is said about a version, oldest first, one page."""
         del context
         ref = AdapterRef.parse(request.ref)
-        records = await self._run(
-            lambda: self._registry.statements.of(ref.name, self._registry.get_version(ref).digest)
-        )
-        return pb.ListStatementsResponse(statements=[_message(record) for record in records])
+
+        def read(limit: int) -> tuple[Sequence[StatementRecord], str]:
+            digest = self._registry.get_version(ref).digest
+            return self._registry.statements.of(ref.name, digest, limit, request.page_token)
+
+        statements, token = await self._page(read, _message, page_limit(request.page_size, MAX_PAGE))
+        return pb.ListStatementsResponse(statements=statements, next_page_token=token)
 
     async def ReadStatement(self, request: pb.ReadStatementRequest, context: Context) -> pb.ReadStatementResponse:
         """Hands out the bytes of one statement about a version."""

@@ -240,11 +240,11 @@ def test_a_tampered_signature_no_longer_counts(
     policy = AliasPolicy(required_statements=("signature",), signers=(ann.fingerprint,))
     prod.policies.set(NAME, "prod", policy, actor="root")
     sign(prod, target, eve if how == "signer" else ann)
-    (made,) = prod.statements.of(NAME, version(prod, target).digest)
+    (made,) = prod.statements.of(NAME, version(prod, target).digest)[0]
     file = root / "blobs" / "sha256" / made.digest.removeprefix("sha256:")
     if how == "row":
         sign(prod, 4, ann)
-        (other,) = prod.statements.of(NAME, version(prod, 4).digest)
+        (other,) = prod.statements.of(NAME, version(prod, 4).digest)[0]
         change_statement(prod, made.id, blob_digest=other.digest)
     elif how == "signer":
         change_statement(prod, made.id, signer=ann.fingerprint)

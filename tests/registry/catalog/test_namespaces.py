@@ -63,7 +63,7 @@ def test_the_running_sum_is_the_count(registry: Registry, publish: Callable[...,
         if dice.random() < 0.3:
             clock.now_s += 30 * 86400
             registry.collector.collect(dry_run=False, grace_s=0, actor="ops")
-        for record in registry.namespaces.all():
+        for record in registry.namespaces.page()[0]:
             assert registry.namespaces.recount(record.name, actor="ops") == record
 
 
@@ -114,7 +114,12 @@ def test_records(registry: Registry, publish: Callable[..., None]) -> None:
     publish("team/a", 0)
     policy = NamespacePolicy(keep_last=3, keep_days=1.5, protected_aliases=("prod",))
     registry.namespaces.set_policy("new", policy, actor="ops")
-    assert [record.name for record in registry.namespaces.all()] == ["new", "team"]
+    assert [record.name for record in registry.namespaces.page()[0]] == ["new", "team"]
+    (one,), token = registry.namespaces.page(1)
+    (two,), end = registry.namespaces.page(1, token)
+    assert (one.name, two.name, end) == ("new", "team", "")
+    with pytest.raises(ArgumentInvalid, match="limit 1001"):
+        registry.namespaces.page(1001)
     new = registry.namespaces.get("new")
     assert (new.policy, new.quota_bytes, new.used_bytes) == (policy, None, 0)
     assert registry.namespaces.get("team").policy == NamespacePolicy()

@@ -163,8 +163,8 @@ def test_a_statement_of_before_counts_where_alone_it_can_have_been_meant(
         downgrade(scripts(connection), "0004")
         upgrade(scripts(connection), "head")
         assert connection.execute(sa.select(sa.func.count()).select_from(schema.statement)).scalar_one() == 2
-    assert registry.statements.of(name, alone) == [kept]
-    assert registry.statements.of(name, shared) == registry.statements.of(copy, shared) == []
+    assert registry.statements.of(name, alone)[0] == [kept]
+    assert registry.statements.of(name, shared)[0] == registry.statements.of(copy, shared)[0] == []
     assert registry.statements.attach(name, shared, "approval", b"{}", actor="bob").adapter == "addresses"
 
 

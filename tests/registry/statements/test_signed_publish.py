@@ -60,7 +60,7 @@ def test_a_signed_namespace_takes_signed_versions_only(
     bundle = sign_version(coming(base, adapter(0)), people("ann").private)
     version = commit(registry, session, signature=bundle).version
     assert version is not None
-    (statement,) = registry.statements.of(AdapterName(version.namespace, version.adapter), version.digest)
+    (statement,) = registry.statements.of(AdapterName(version.namespace, version.adapter), version.digest)[0]
     assert (statement.signer, registry.statements.read(statement.id)) == (people("ann").fingerprint, bundle)
 
 
@@ -90,7 +90,7 @@ def test_a_signature_beside_the_files_is_taken(
     assert SIGNATURE_FILE not in {entry.path for entry in version.files}
     assert [
         statement.signer
-        for statement in registry.statements.of(AdapterName(version.namespace, version.adapter), version.digest)
+        for statement in registry.statements.of(AdapterName(version.namespace, version.adapter), version.digest)[0]
     ] == [people("ann").fingerprint]
 
 
@@ -112,7 +112,7 @@ def test_where_nobody_is_trusted_it_is_left_out(
     source = adapter(0)
     (source / SIGNATURE_FILE).write_text("anything")
     version = publish(registry, base, name, source)
-    assert registry.statements.of(AdapterName(version.namespace, version.adapter), version.digest) == []
+    assert registry.statements.of(AdapterName(version.namespace, version.adapter), version.digest)[0] == []
 
 
 def test_a_namespace_that_asks_must_say_whom_it_trusts() -> None:

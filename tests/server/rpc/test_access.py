@@ -283,7 +283,11 @@ async def test_searches_and_namespaces_show_no_more(registry: Registry, patterns
             versions, _ = await pages(ada, "SearchVersions", pb.SearchVersionsRequest(page_size=size), "versions")
             found = sorted((AdapterName(version.namespace, version.adapter), version.version) for version in versions)
             assert found == [(name, number) for name in seen for number in ((1,) if of_alias else (1, 2))]
-        namespaces = {item.name for item in (await ada.ask("ListNamespaces", pb.ListNamespacesRequest())).namespaces}
+        whole = (await ada.ask("ListNamespaces", pb.ListNamespacesRequest())).namespaces
+        namespaces = {item.name for item in whole}
+        for size in (1, 3):
+            listed, _ = await pages(ada, "ListNamespaces", pb.ListNamespacesRequest(page_size=size), "namespaces")
+            assert listed == list(whole)
         # Patterns decide, not what is there: a right on `*/a` reaches into every namespace that will ever have one.
         owners = {pattern.partition("/")[0] for pattern in patterns}
         assert namespaces == {name.namespace for name in NAMES if owners & {"*", name.namespace}}

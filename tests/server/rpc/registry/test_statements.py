@@ -42,6 +42,26 @@ async def test_a_statement_is_kept_with_its_version(tmp_path: Path, base: BaseMo
     assert list(other.statements) == []
 
 
+async def test_they_are_listed_in_pages(tmp_path: Path, base: BaseModelSpec) -> None:
+    async with serving(tmp_path / "registry", base) as caller:
+        await caller.publish(write_adapter(tmp_path / "adapter"))
+        for actor in ("ada", "bob", "eve"):
+            request = pb.AttachStatementRequest(ref=f"{ADAPTER}:1", kind="approval", payload=b"{}")
+            await caller.stub.AttachStatement(request, metadata=as_actor(actor))
+
+        async def page(size: int, token: str = "") -> pb.ListStatementsResponse:
+            asked = pb.ListStatementsRequest(ref=f"{ADAPTER}:1", page_size=size, page_token=token)
+            return await caller.stub.ListStatements(asked)
+
+        whole, first = await page(0), await page(2)
+        second = await page(2, first.next_page_token)
+        large = await refusal_of(page(1001))
+    assert [*first.statements, *second.statements] == list(whole.statements)
+    assert (len(first.statements), len(whole.statements)) == (2, 3)
+    assert (second.next_page_token, whole.next_page_token) == ("", "")
+    assert [violation[0] for violation in large.violations] == ["page_size"]
+
+
 async def test_statements_that_do_not_hold_are_refused(tmp_path: Path, base: BaseModelSpec) -> None:
     async with serving(tmp_path / "registry", base) as caller:
         await caller.publish(write_adapter(tmp_path / "adapter"), set_alias="prod")
