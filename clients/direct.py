@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,18 +21,26 @@ class DirectFailed(Exception):
     """The store did not take the bytes, or did not give them out."""
 
 
-def send(url: str, file: Path, size_bytes: int, deadline_s: float) -> None:
+def send(url: str, headers: Mapping[str, str], file: Path, size_bytes: int, deadline_s: float) -> None:
     """Sends a whole file with one PUT.
+
+    Args:
+        url: an address that the registry has signed.
+        headers: what the store asks for besides.
+        file: the bytes.
+        size_bytes: how many they are.
+        deadline_s: seconds of silence that are borne.
 
     Raises:
         DirectFailed: it did not get there.
     """
-    headers = {"Content-Length": str(size_bytes), "Content-Type": "application/octet-stream"}
+    headers = {**headers, "Content-Length": str(size_bytes), "Content-Type": "application/octet-stream"}
     with file.open("rb") as stream:
         request = urllib.request.Request(_checked(url), data=stream, method="PUT", headers=headers)  # noqa: S310
         try:
             urllib.request.urlopen(request, timeout=deadline_s).close()  # noqa: S310
-        except (OSError, http.client.HTTPException) as error:
+        # A ValueError is a header that is none; it came over the wire like the address.
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise DirectFailed(str(error)) from error
 
 

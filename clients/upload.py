@@ -57,7 +57,7 @@ class Uploader:
         self._session_id = begun.session_id
         self._chunk_bytes = begun.chunk_bytes
         self._missing = frozenset(begun.missing_digests)
-        self._addresses = {one.digest: one.url for one in begun.presigned_uploads}
+        self._addresses = {one.digest: one for one in begun.presigned_uploads}
         self._progress = progress
 
     def send_missing(self, files: Sequence[SourceFile]) -> None:
@@ -92,8 +92,9 @@ class Uploader:
 
     def _sent_directly(self, source: SourceFile, left_s: float) -> bool:
         """Whether the bytes went to the store itself and the registry has found them right there."""
+        address = self._addresses[source.digest]
         try:
-            direct.send(self._addresses[source.digest], source.file, source.size_bytes, left_s)
+            direct.send(address.url, address.headers, source.file, source.size_bytes, left_s)
         except direct.DirectFailed:
             return False
         request = pb.ConfirmUploadRequest(session_id=self._session_id, digest=source.digest)

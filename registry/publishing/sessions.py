@@ -200,7 +200,7 @@ class Sessions:
     def presign(self, session_id: str, digest: str) -> str | None:
         """Returns an address where the bytes of one blob can be sent by HTTP PUT for `PRESIGNED_S`.
 
-        What was sent there counts once `confirm` has read it.
+        What was sent there with `upload_headers` counts once `confirm` has read it.
 
         Returns:
             The address; None when the store has none to give, then `upload` takes the bytes.
@@ -213,6 +213,11 @@ class Sessions:
         self.require_open(session)
         self._renew(session_id)
         return self._blobs.presign_upload(session_id, digest)
+
+    @property
+    def upload_headers(self) -> Mapping[str, str]:
+        """Headers that a PUT to an address of `presign` must carry."""
+        return self._blobs.upload_headers
 
     def confirm(self, session_id: str, digest: str) -> UploadProgress:
         """Reads what was sent to a presigned address and records the blob if the bytes are right.

@@ -8,7 +8,7 @@ versions; who may add or remove a blob is the caller's business.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +154,10 @@ class BlobStore(Protocol):
         Raises:
             StorageFailed, StoreUnavailable: it cannot be moved.
         """
+
+    @property
+    def upload_headers(self) -> Mapping[str, str]:
+        """Headers that a PUT to an address of `presign_upload` must carry."""
 
     def presign_upload(self, session_id: str, digest: str) -> str | None:
         """Returns an address that takes the bytes by HTTP PUT for `PRESIGNED_S`; None when the store has none."""

@@ -8,7 +8,7 @@ come from the environment, under the names that each vendor's own tools use.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -206,6 +206,14 @@ class Bucket:
             except FileNotFoundError:
                 return False
         return True
+
+    @property
+    def put_headers(self) -> Mapping[str, str]:
+        """Headers without which the store takes no PUT to an address from `presign`."""
+        from obstore.store import AzureStore
+
+        # Azure asks what kind of blob it is to be; the others know one kind.
+        return {"x-ms-blob-type": "BlockBlob"} if isinstance(self._store, AzureStore) else {}
 
     def presign(self, method: str, key: str, lifetime_s: float) -> str | None:
         """Returns an address that lets whoever has it GET or PUT one object; None when the store has none."""

@@ -113,7 +113,7 @@ def _in_pieces(under: BucketUnderTest) -> str:
 
 def _presigned(under: BucketUnderTest) -> str:
     key = f"{under.folder}/presigned"
-    status = _request(_address(under, "PUT", key), _DATA)
+    status = _request(under, _address(under, "PUT", key), _DATA)
     if status not in {200, 201, 204}:
         raise Unsound(f"PUT was answered with {status}")
     if under.read(key) != _DATA:
@@ -127,7 +127,7 @@ def _presigned(under: BucketUnderTest) -> str:
 def _checksums(under: BucketUnderTest) -> str:
     key = f"{under.folder}/checksum"
     wrong = base64.b64encode(hashlib.md5(b"others", usedforsecurity=False).digest()).decode()
-    status = _request(_address(under, "PUT", key), _DATA, {"Content-MD5": wrong})
+    status = _request(under, _address(under, "PUT", key), _DATA, {"Content-MD5": wrong})
     if status < 400 or under.bucket.size_bytes(key) is not None:
         raise Unsound(f"bytes that do not match their checksum were taken ({status})")
     return f"refused with {status}"
@@ -142,10 +142,9 @@ def _address(under: BucketUnderTest, method: str, key: str) -> str:
     return address
 
 
-def _request(address: str, data: bytes, headers: dict[str, str] | None = None) -> int:
+def _request(under: BucketUnderTest, address: str, data: bytes, headers: dict[str, str] | None = None) -> int:
     """Sends bytes to a presigned address and returns the status of the answer."""
-    # Azure asks for the kind of blob; others do not know the header and leave it alone.
-    sent = {"Content-Type": "application/octet-stream", "x-ms-blob-type": "BlockBlob", **(headers or {})}
+    sent = {"Content-Type": "application/octet-stream", **under.bucket.put_headers, **(headers or {})}
     request = urllib.request.Request(address, data=data, method="PUT", headers=sent)  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:  # noqa: S310

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
@@ -170,6 +170,11 @@ class FileBlobs:
         return str(target)
 
     # -- presigned addresses ---------------------------------------------
+
+    @property
+    def upload_headers(self) -> Mapping[str, str]:
+        """A directory has no address for others, and so no headers."""
+        return {}
 
     def presign_upload(self, session_id: str, digest: str) -> None:
         """A directory has no address for others."""

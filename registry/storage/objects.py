@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
@@ -175,6 +175,11 @@ class ObjectBlobs:
         return target
 
     # -- presigned addresses ---------------------------------------------
+
+    @property
+    def upload_headers(self) -> Mapping[str, str]:
+        """See `BlobStore.upload_headers`."""
+        return self._bucket.put_headers
 
     def presign_upload(self, session_id: str, digest: str) -> str | None:
         """See `BlobStore.presign_upload`."""

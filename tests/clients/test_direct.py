@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +66,33 @@ def test_bytes_pass_the_registry_by(
     assert len(sent) == len(received) == len(contents(adapter))
 
 
+def test_what_the_store_asks_for_is_sent_along(
+    bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def opened(request: urllib.request.Request, timeout: float) -> io.BytesIO:
+        assert timeout == 5.0
+        asked.append(dict(request.header_items()))
+        return io.BytesIO()
+
+    monkeypatch.setattr(urllib.request, "urlopen", opened)
+    file = tmp_path / "bytes"
+    file.write_bytes(b"abc")
+    direct.send("https://store/x", {"x-ms-blob-type": "BlockBlob", "Content-Length": "7"}, file, 3, 5.0)
+    (sent,) = ({name.lower(): value for name, value in headers.items()} for headers in asked)
+    assert (sent["x-ms-blob-type"], sent["content-length"]) == ("BlockBlob", "3")
+
+
+def test_a_header_that_is_none_is_not_sent(bucket: ObjectStore, tmp_path: Path) -> None:
+    file = tmp_path / "bytes"
+    file.write_bytes(b"abc")
+    seen = len(bucket.requests)
+    with pytest.raises(direct.DirectFailed):
+        direct.send(f"{bucket.endpoint}/x", {"x-a": "b\r\nx-c: d"}, file, 3, 5.0)
+    assert len(bucket.requests) == seen
+
+
 def test_what_cannot_go_directly_goes_through_the_registry(
     bucket: ObjectStore, client: RegistryClient, tmp_path: Path
 ) -> None:
@@ -91,4 +120,4 @@ def test_an_address_that_is_none_of_a_store_is_not_opened(tmp_path: Path, url: s
         next(direct.receive(url, 0, 1.0))
     (tmp_path / "x").write_bytes(b"x")
     with pytest.raises(direct.DirectFailed, match="not one of a store"):
-        direct.send(url, tmp_path / "x", 1, 1.0)
+        direct.send(url, {}, tmp_path / "x", 1, 1.0)

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import grpc
 import pytest
 from fake_services import BASE_DIGEST, FakeServer, Refusal
 
-from switchyard.clients import RegistryClient, RetryPolicy, errors, source
+from switchyard.clients import RegistryClient, RetryPolicy, direct, errors, source
 from switchyard.clients.upload import TransferProgress
 from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.registry.validation import adapter_files
@@ -104,6 +104,21 @@ def test_a_check_sends_everything_and_publishes_nothing(
     assert (version.version, version.note) == (1, "now")
     assert server.registry.calls.count("UploadBlob") == sent
     assert client.check(adapter, "sums") == ()
+
+
+def test_headers_of_a_presigned_address_are_sent_there(
+    server: FakeServer, client: RegistryClient, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.registry.upload_headers = {"x-ms-blob-type": "BlockBlob"}
+    sent: dict[str, dict[str, str]] = {}
+
+    def send(url: str, headers: Mapping[str, str], *_: object) -> None:
+        sent[url] = dict(headers)
+        raise direct.DirectFailed("there is no such store")
+
+    monkeypatch.setattr(direct, "send", send)
+    version = client.push(adapter, "sums", directly=True)
+    assert sent == {f"https://store/{file.digest}": {"x-ms-blob-type": "BlockBlob"} for file in version.files}
 
 
 def test_known_bytes_are_not_sent_again(server: FakeServer, client: RegistryClient, adapter: Path) -> None:

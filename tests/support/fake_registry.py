@@ -31,6 +31,7 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
         self.by_key: dict[str, registry.AdapterVersion] = {}
         self.versions: dict[str, list[registry.AdapterVersion]] = {}
         self.events: dict[tuple[str, str], list[registry.AliasEvent]] = {}
+        self.upload_headers: dict[str, str] = {}
         self.checked: list[registry.CommitPublishRequest] = []
         self.break_upload_after: int | None = None
         self.lose_commit_reply = False
@@ -66,7 +67,14 @@ class FakeRegistry(registry_stubs.RegistryServiceServicer, Scripted):
         self.sessions[session] = request
         missing = [f.digest for f in request.files if f.digest not in self.blobs]
         return registry.BeginPublishResponse(
-            session_id=session, missing_digests=missing, chunk_bytes=self.chunk_bytes
+            session_id=session,
+            missing_digests=missing,
+            chunk_bytes=self.chunk_bytes,
+            presigned_uploads=[
+                registry.PresignedUpload(digest=digest, url=f"https://store/{digest}", headers=self.upload_headers)
+                for digest in missing
+                if request.want_upload_urls
+            ],
         )
 
     def QueryUpload(

@@ -120,9 +120,15 @@ class PublishingCalls(RegistryCalls):
 
     def _presigned(self, session: UploadSession) -> list[pb.PresignedUpload]:
         expires_at_s = time.time() + PRESIGNED_S
-        found = ((digest, self._registry.sessions.presign(session.session_id, digest)) for digest in session.missing)
+        sessions = self._registry.sessions
+        found = ((digest, sessions.presign(session.session_id, digest)) for digest in session.missing)
         return [
-            pb.PresignedUpload(digest=digest, url=url, expire_time=messages.timestamp(expires_at_s))
+            pb.PresignedUpload(
+                digest=digest,
+                url=url,
+                expire_time=messages.timestamp(expires_at_s),
+                headers=sessions.upload_headers,
+            )
             for digest, url in found
             if url is not None
         ]

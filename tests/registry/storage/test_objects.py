@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -165,6 +166,17 @@ def test_a_session_that_was_cleaned_up_meanwhile(bucket: Bucket, tmp_path: Path)
 
 
 # -- presigned addresses -------------------------------------------------
+
+
+def test_only_azure_asks_for_a_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "somebody")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", base64.b64encode(b"key").decode())
+    blobs = ObjectBlobs(Bucket.open("az://container/prefix"), tmp_path)
+    url = blobs.presign_upload(SESSION, DIGEST)
+    assert url is not None
+    assert "sig=" in url
+    assert blobs.upload_headers == {"x-ms-blob-type": "BlockBlob"}
+    assert ObjectBlobs(Bucket.open("memory:///"), tmp_path).upload_headers == {}
 
 
 def test_a_presigned_round_trip(blobs: ObjectBlobs) -> None:
