@@ -14,6 +14,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from switchyard.server.engine.limits import FairnessRules, TenantPolicy
 from switchyard.server.observe.log import LogFormat
 from switchyard.server.protection import AccessMode, TlsFiles, is_local, require_protection, tls_files
 
@@ -40,6 +41,27 @@ class Dtype(StrEnum):
     FLOAT16 = "float16"
 
 
+class TenantSettings(BaseModel):
+    """What one tenant may have.
+
+    Attributes:
+        weight: its share of the service, relative to the others'.
+        max_running: sequences in the batch; None for as many as there are rows.
+        max_waiting: sequences that wait; None for as many as the queue holds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    max_running: Count | None = None
+    max_waiting: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def policy(self) -> TenantPolicy:
+        """The same for the engine."""
+        return TenantPolicy(self.weight, self.max_running, self.max_waiting)
+
+
 class ServerConfig(BaseModel):
     """One server.
 
@@ -59,7 +81,12 @@ class ServerConfig(BaseModel):
         max_sequences: sequences in one batch, each with a row of the KV cache.
         max_context_tokens: tokens that prompt and answer may have together; None for what the model allows.
         prefill_chunk_tokens: prompt tokens of one request in one step; a multiple of 64, where cached prefixes end.
+        kv_cache_bytes: memory for keys and values of running sequences and cached prefixes; None for whole rows, and
+            the prefixes beside them. Short of it, cached prefixes go first, then sequences are preempted.
+        prefix_cache_bytes: most memory for the keys and values of beginnings of prompts; 0 keeps none.
         max_queue: accepted requests that may wait.
+        tenants: what single tenants may have, by the name that access control proves.
+        other_tenants: what every other tenant may have; None for weight 1 and no limits.
         default_max_tokens: answer length when the caller names none.
         max_prompt_bytes: largest prompt text, in UTF-8 bytes.
         max_request_s: longest life of a request, in seconds.
@@ -94,7 +121,11 @@ class ServerConfig(BaseModel):
     max_sequences: Count = 16
     max_context_tokens: Count | None = None
     prefill_chunk_tokens: Annotated[int, Field(ge=64, multiple_of=64)] = 256
+    kv_cache_bytes: Count | None = None
+    prefix_cache_bytes: Annotated[int, Field(ge=0)] = 1 << 28
     max_queue: Annotated[int, Field(ge=0)] = 256
+    tenants: dict[str, TenantSettings] = Field(default={})
+    other_tenants: TenantSettings | None = None
     default_max_tokens: Count = 256
     max_prompt_bytes: Count = 256 * 1024
     max_request_s: Seconds = 600.0
@@ -146,6 +177,12 @@ class ServerConfig(BaseModel):
         return tls_files(
             self.tls_certificate, self.tls_key, self.tls_client_ca, client_required=self.tls_client_required
         )
+
+    @property
+    def fairness(self) -> FairnessRules:
+        """How the engine shares the server."""
+        tenants = {tenant: settings.policy for tenant, settings in self.tenants.items()}
+        return FairnessRules(tenants, (self.other_tenants or TenantSettings()).policy)
 
     @property
     def http_host(self) -> str:

@@ -257,6 +257,12 @@ class BaseUnreadable(BaseModelError):
     reason = "BASE_UNREADABLE"
 
 
+class KvMemoryTooSmall(BaseModelError):
+    """The memory for keys and values does not hold one sequence of the longest context."""
+
+    reason = "KV_MEMORY_TOO_SMALL"
+
+
 class EngineError(ServerError):
     """A failure after acceptance."""
 

@@ -28,6 +28,7 @@ from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.types import ErrorEvent, GenerateRequest
 from switchyard.server.http.observability import ObservabilityServer
+from switchyard.server.kv_budget import kv_limits
 from switchyard.server.lifecycle import StopSwitch, unless_stopped
 from switchyard.server.lora.ops import best_backend
 from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
@@ -157,20 +158,28 @@ def build_core(around: Surroundings) -> ServingCore:
     loader = AdapterLoader(around.registry, layout, base.resident, clock)
     residency = ResidencyLimits(config.adapter_slots, config.host_cache_bytes, config.adapter_bytes)
     host = AdapterHost(loader, slots, residency, clock, observer=around.metrics)
+    model = base.step_model(config.max_sequences, slots, best_backend())
+    steps = StepLimits(
+        max_sequences=config.max_sequences,
+        max_step_tokens=config.max_sequences + config.prefill_chunk_tokens,
+        prefill_chunk_tokens=config.prefill_chunk_tokens,
+    )
     engine = Engine(
-        ModelRunner(
-            base.step_model(config.max_sequences, slots, best_backend()), Sampler(base.tokenizer.eos_token_ids)
-        ),
+        ModelRunner(model, Sampler(base.tokenizer.eos_token_ids)),
         host,
         base.tokenizer,
         clock,
-        StepLimits(
-            max_sequences=config.max_sequences,
-            max_step_tokens=config.max_sequences + config.prefill_chunk_tokens,
-            prefill_chunk_tokens=config.prefill_chunk_tokens,
-        ),
+        steps,
         max_context_tokens=base.max_context_tokens,
         max_queue=config.max_queue,
+        memory=kv_limits(
+            steps,
+            token_bytes=model.kv_token_bytes,
+            context_tokens=base.max_context_tokens,
+            kv_cache_bytes=config.kv_cache_bytes,
+            prefix_cache_bytes=config.prefix_cache_bytes,
+        ),
+        rules=config.fairness,
         observer=around.metrics,
         on_failure=around.switch.fail_from_thread,
     )

@@ -20,8 +20,6 @@ from switchyard.server.errors import (
     DeadlineUnreachable,
     Draining,
     EngineFailed,
-    FieldFault,
-    InvalidField,
     QueueFull,
     RequestIdInUse,
 )
@@ -90,7 +88,6 @@ class Gate:
             EngineFailed: the step loop has died.
             Draining: the server is stopping.
             RequestIdInUse: another live request has this id.
-            InvalidField: the tenant may not ask for this priority.
             ContextLength: KV memory could never hold it.
             QueueFull: as many sequences are alive, or wait for this tenant, as may.
             DeadlineUnreachable: it would not be answered in time.
@@ -146,10 +143,6 @@ class Gate:
             raise Draining("the server is stopping; send the request to another one")
 
     def _refuse_impossible(self, request: GenerateRequest) -> None:
-        highest = self._rules.policy(request.tenant).max_priority
-        if highest is not None and request.priority > highest:
-            message = f"{request.priority} is above {highest}, the highest that this tenant may ask for"
-            raise InvalidField((FieldFault("priority", "PRIORITY_RANGE", message),))
         prompt, answer = len(request.prompt_tokens), request.stopping.max_tokens
         if prompt + answer > self._longest_tokens:
             raise ContextLength(
@@ -186,7 +179,11 @@ class Gate:
 
     def _work_ahead(self, request: GenerateRequest) -> float:
         """Tokens of the requests that go first: all that wait, or, if that is less, this tenant's at its share."""
-        waiting = [e for e in self._live.values() if e.waits and e.priority >= request.priority]
+        waiting = [
+            entry
+            for entry in self._live.values()
+            if entry.waits and (entry.tenant != request.tenant or entry.priority >= request.priority)
+        ]
         weights = {tenant: self._rules.policy(tenant).weight for tenant in {e.tenant for e in waiting}}
         own_weight = self._rules.policy(request.tenant).weight
         weights[request.tenant] = own_weight

@@ -62,13 +62,11 @@ class TenantPolicy:
         weight: share of the service, relative to the other tenants'.
         max_running: sequences in the batch; None for as many as there are rows.
         max_waiting: sequences that wait; None for as many as the queue holds.
-        max_priority: highest priority that its requests may ask for; None for any.
     """
 
     weight: float = 1.0
     max_running: int | None = None
     max_waiting: int | None = None
-    max_priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

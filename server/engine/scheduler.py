@@ -4,14 +4,17 @@
 reads. Decodes come first, one token each; prefill chunks fill what is left of
 the step's token budget.
 
-Who starts next: higher priority first; then the tenant, and within it the
-adapter, that had less service; then whoever came earlier. Short of a row or of
-memory, everybody waits behind the first, so that nobody large is overtaken for
-ever. A sequence that waits for its adapter, its prefix or its tenant's limit
-stands aside and holds up nobody.
+Who starts next: the tenant that had less service; of its requests those of
+higher priority, then those whose adapter had less service, then whoever came
+earlier. A priority is worth something among one tenant's requests only, or
+everybody would ask for the highest. Short of a row or of memory, everybody
+waits behind the first, so that nobody large is overtaken for ever. A sequence
+that waits for its adapter, its prefix or its tenant's limit stands aside and
+holds up nobody.
 
-Who is preempted: the lowest priority, of these the youngest. The oldest of the
-highest priority can take everything from all others and so always goes on.
+Who is preempted: for a request of higher priority, its own tenant's of lower;
+for want of memory, see `_victim`. No output is ever lost and every preemption
+lets somebody produce a token, so everybody ends.
 """
 
 from __future__ import annotations
@@ -151,15 +154,20 @@ class Scheduler:
 
     # -- who runs
 
-    def _order(self, sequence: Sequence) -> tuple[int, tuple[float, float], int, int]:
+    def _order(self, sequence: Sequence) -> tuple[float, str, int, float, int, int]:
         priority, arrival, choice = sequence.rank
-        return priority, self.shares.order(sequence.request.tenant, sequence.adapter_key), arrival, choice
+        tenant = sequence.request.tenant
+        of_tenant, of_adapter = self.shares.order(tenant, sequence.adapter_key)
+        return of_tenant, tenant, priority, of_adapter, arrival, choice
 
     def _may_start_any(self) -> bool:
         if not self.waiting or self.memory.rows.used < self.memory.rows.count:
             return bool(self.waiting)
-        lowest = min(sequence.request.priority for sequence in self.running)
-        return any(sequence.request.priority > lowest for sequence in self.waiting)
+        lowest: dict[str, int] = {}
+        for sequence in self.running:
+            tenant, priority = sequence.request.tenant, sequence.request.priority
+            lowest[tenant] = min(priority, lowest.get(tenant, priority))
+        return any(s.request.priority > lowest.get(s.request.tenant, s.request.priority) for s in self.waiting)
 
     def _obstacle(self, sequence: Sequence, now: float, *, patience_ended: bool) -> WaitReason | None:
         """Why a sequence cannot start now; when nothing is in its way, its adapter is pinned.
@@ -214,8 +222,8 @@ class Scheduler:
     # -- rows and memory
 
     def _shortage(self, sequence: Sequence) -> WaitReason | None:
-        """What is missing even after all cached prefixes and all sequences of lower priority have gone."""
-        victims = self._victims(sequence.request.priority)
+        """What is missing even after all cached prefixes and its tenant's lower priorities have gone."""
+        victims = self._below(sequence)
         if self.memory.rows.used >= self.memory.rows.count and not victims:
             return WaitReason.ROW
         needed = self.memory.blocks_to_start(sequence)
@@ -229,7 +237,7 @@ class Scheduler:
         return WaitReason.BLOCKS
 
     def _start(self, sequence: Sequence, done: Admissions, now: float) -> None:
-        victims = self._victims(sequence.request.priority)
+        victims = self._below(sequence)
         needed = self.memory.blocks_to_start(sequence)
         while self.memory.rows.used >= self.memory.rows.count or self.memory.available_blocks < needed:
             self._preempt(victims.pop(), done, now)
@@ -244,16 +252,37 @@ class Scheduler:
             done.started.append(sequence)
 
     def _secure(self, done: Admissions, now: float) -> None:
-        """Gives every decode the block that it needs, the oldest of the highest priority first."""
+        """Gives every decode the block that it needs; who is preempted meanwhile needs none."""
         needy = [s for s in self.running if s.state is SequenceState.DECODE and not self.memory.holds_next(s)]
-        for sequence in sorted(needy, key=lambda s: s.rank):
+        for sequence in sorted(needy, key=lambda s: s.arrival):
             while sequence.kv_row is not None and not self.memory.grow(sequence):
-                self._preempt(max(self.running, key=lambda s: s.rank), done, now)
+                self._preempt(self._victim(), done, now)
 
-    def _victims(self, priority: int) -> list[Sequence]:
-        """Running sequences of lower priority; the one to preempt first is last."""
-        lower = [sequence for sequence in self.running if sequence.request.priority < priority]
-        return sorted(lower, key=lambda s: s.rank)
+    def _below(self, sequence: Sequence) -> list[Sequence]:
+        """Its tenant's running sequences of lower priority; the one to preempt first is last."""
+        tenant, priority = sequence.request.tenant, sequence.request.priority
+        below = [s for s in self.running if s.request.tenant == tenant and s.request.priority < priority]
+        return sorted(below, key=lambda s: s.rank)
+
+    def _victim(self) -> Sequence:
+        """Who gives way for want of memory.
+
+        Of the tenants that run several sequences, the one with the most memory for its weight; of
+        its sequences the lowest priority, of these the youngest. When no tenant has several, the
+        youngest of all: the oldest of all is never preempted.
+        """
+        of_tenant: dict[str, list[Sequence]] = {}
+        for sequence in self.running:
+            of_tenant.setdefault(sequence.request.tenant, []).append(sequence)
+        crowded = [tenant for tenant, running in of_tenant.items() if len(running) > 1]
+        if not crowded:
+            return max(self.running, key=lambda s: (s.arrival, s.choice))
+
+        def memory(tenant: str) -> tuple[float, str]:
+            held = sum(self.memory.blocks.held(s.sequence_id) for s in of_tenant[tenant])
+            return held / self.shares.rules.policy(tenant).weight, tenant
+
+        return max(of_tenant[max(crowded, key=memory)], key=lambda s: s.rank)
 
     def _preempt(self, sequence: Sequence, done: Admissions, now: float) -> None:
         self._leave_batch(sequence, now)

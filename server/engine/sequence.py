@@ -95,7 +95,7 @@ class Sequence:
 
     @property
     def rank(self) -> tuple[int, int, int]:
-        """Sorts first whoever is preempted last: by priority, then by age."""
+        """Sorts one tenant's sequences by priority, then by age; whoever is last is preempted first."""
         return (-self.request.priority, self.arrival, self.choice)
 
     @property

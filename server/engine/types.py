@@ -102,7 +102,7 @@ class GenerateRequest:
         stopping: when the answer ends.
         deadline_s: time on the engine's clock after which it ends with an error; None for never.
         tenant: who asked, as proven; empty when nobody has to say.
-        priority: higher goes first.
+        priority: higher goes first, among the requests of one tenant.
         n: answers to give.
         best_of: answers to make, of which the `n` most probable are given.
     """

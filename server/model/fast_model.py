@@ -31,6 +31,11 @@ class FastModel:
         return self.cache.nbytes
 
     @property
+    def kv_token_bytes(self) -> int:
+        """Bytes of the keys and values of one token, over all layers."""
+        return self.cache.token_bytes
+
+    @property
     def caches_prefixes(self) -> bool:
         """Every position of a row stands on its own."""
         return True

@@ -71,6 +71,11 @@ class KvCache:
         del self._blocks[block]
 
     @property
+    def token_bytes(self) -> int:
+        """Bytes of one token, over all layers."""
+        return sum(tensor[0, :, 0].nbytes for tensor in (*self.keys, *self.values))
+
+    @property
     def nbytes(self) -> int:
         """Bytes reserved for all rows, and of the kept blocks."""
         kept = (tensor for block in self._blocks.values() for tensor in block)

@@ -29,6 +29,11 @@ class StepModel(Protocol):
         ...
 
     @property
+    def kv_token_bytes(self) -> int:
+        """Bytes of the keys and values of one token, over all layers."""
+        ...
+
+    @property
     def caches_prefixes(self) -> bool:
         """Whether blocks can be copied out of a row and into another."""
         ...

@@ -54,6 +54,7 @@ CODES: Final[dict[type[Exception], StatusCode]] = {
     server_errors.Draining: StatusCode.UNAVAILABLE,
     server_errors.ArchitectureUnsupported: StatusCode.FAILED_PRECONDITION,
     server_errors.BaseUnreadable: StatusCode.FAILED_PRECONDITION,
+    server_errors.KvMemoryTooSmall: StatusCode.FAILED_PRECONDITION,
     server_errors.Cancelled: StatusCode.CANCELLED,
     server_errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     server_errors.NoTokenAllowed: StatusCode.FAILED_PRECONDITION,

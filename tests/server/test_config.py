@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from switchyard.server.config import ServerConfig, read_config
+from switchyard.server.engine.limits import FairnessRules, TenantPolicy
 from switchyard.server.protection import TlsFiles
 
 MINIMAL: dict[str, Any] = {"base": "somewhere", "registry": "reg"}
@@ -97,3 +98,20 @@ def test_addresses_of_both_families() -> None:
 def test_every_setting_is_documented() -> None:
     documented = ServerConfig.__doc__ or ""
     assert [name for name in ServerConfig.model_fields if f"        {name}: " not in documented] == []
+
+
+def test_tenants_get_what_the_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(
+        "base: b\nregistry: r\ntenants: {gold: {weight: 3}}\nother_tenants: {max_running: 2, max_waiting: 0}\n"
+    )
+    rules = read_config(file, {}).fairness
+    assert rules.policy("gold") == TenantPolicy(3.0)
+    assert rules.policy("anybody") == TenantPolicy(1.0, 2, 0)
+    assert ServerConfig.model_validate(MINIMAL).fairness == FairnessRules()
+
+
+@pytest.mark.parametrize("settings", [{"weight": 0}, {"weight": "inf"}, {"max_running": 0}, {"max_runing": 1}])
+def test_a_tenant_that_could_never_be_served_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ServerConfig.model_validate({**MINIMAL, "tenants": {"t": settings}})

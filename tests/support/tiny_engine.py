@@ -67,6 +67,7 @@ class TinyEngine:
         host_bytes: int = 1 << 30,
         sequences: int = 8,
         cached_blocks: int = 0,
+        kv_blocks: int | None = None,
     ) -> None:
         self.base = base
         self.clock = SystemClock()
@@ -85,7 +86,7 @@ class TinyEngine:
             StepLimits(sequences, 64 + sequences, 64),
             max_context_tokens=base.max_context_tokens,
             max_queue=1000,
-            memory=KvLimits(sequences * 8 + cached_blocks, cached_blocks),
+            memory=KvLimits(kv_blocks or sequences * 8 + cached_blocks, cached_blocks),
         )
         self._count = 0
 
@@ -141,6 +142,7 @@ class TinyEngine:
         return output(sink)
 
 
-def output(sink: ListSink) -> tuple[int, ...]:
+def output(sink: ListSink, index: int = 0) -> tuple[int, ...]:
     """All tokens of an answer."""
-    return tuple(token for event in sink.events if isinstance(event, TokenEvent) for token in event.token_ids)
+    events = [event for event in sink.events if isinstance(event, TokenEvent) and event.index == index]
+    return tuple(token for event in events for token in event.token_ids)

@@ -11,7 +11,7 @@ from stepped_engine import Bench, failed, finished, tokens
 from switchyard.server.engine.fairness import FairShares, VirtualCounters
 from switchyard.server.engine.limits import FairnessRules, TenantPolicy
 from switchyard.server.engine.wait_reason import WaitReason
-from switchyard.server.errors import InvalidField, QueueFull
+from switchyard.server.errors import QueueFull
 
 
 def test_who_comes_back_starts_no_lower_than_those_who_waited() -> None:
@@ -170,14 +170,12 @@ def test_a_newcomer_does_not_wait_behind_a_queue() -> None:
 
 
 def test_caps_hold_and_name_themselves() -> None:
-    rules = FairnessRules(others=TenantPolicy(max_running=1, max_waiting=2, max_priority=3))
+    rules = FairnessRules(others=TenantPolicy(max_running=1, max_waiting=2))
     bench = Bench(rules=rules)
     sinks = [bench.submit(name, tenant="t") for name in "ab"]
     with pytest.raises(QueueFull, match="tenant 't', its limit is 2"):
         bench.submit("c", tenant="t")
-    with pytest.raises(InvalidField, match="above 3"):
-        bench.submit("c", tenant="u", priority=4)
-    other = bench.submit("d", tenant="u", priority=3)
+    other = bench.submit("d", tenant="u")
     assert bench.engine.step().waiting == {"b": WaitReason.TENANT_LIMIT}
     bench.run()
     assert all(finished(sink).completion_tokens == 4 for sink in [*sinks, other])
@@ -228,6 +226,46 @@ def test_loads_begin_while_every_row_is_taken() -> None:
     bench.run()
     assert finished(waiting).timing.adapter_wait_s == 0.0
     assert len(tokens(running)) == 10
+
+
+def test_a_priority_is_worth_nothing_against_other_tenants() -> None:
+    bench = Bench(sequences=1, queue=20)
+    for index in range(5):
+        bench.submit(f"a{index}", tenant="loud", priority=50)
+    bench.run(steps=1)
+    bench.submit("v", tenant="quiet")
+    bench.run(steps=1)
+    bench.submit("urgent", tenant="loud", priority=100)
+    bench.run()
+    assert bench.observer.counts["preempted"] == 0
+    assert bench.runner.forgotten[:3] == ["a0", "v", "urgent"]
+
+
+def resumed(bench: Bench) -> set[str]:
+    """Who had to compute everything again."""
+    pieces = [piece for plan in bench.runner.plans for piece in plan.slices]
+    return {piece.request_id for piece in pieces if piece.start == 0 and piece.sample_index > 0}
+
+
+def test_short_of_memory_the_tenant_with_most_of_it_gives_way() -> None:
+    bench = Bench(sequences=4, blocks=17, chunk=8, step_tokens=16)
+    for index in range(3):
+        bench.submit(f"a{index}", 6, max_tokens=24, tenant="large", priority=9)
+    bench.submit("v", 6, max_tokens=24, tenant="small")
+    bench.run()
+    assert bench.observer.counts["preempted"] > 0
+    assert resumed(bench) == {"a1", "a2"}
+
+
+def test_with_one_sequence_each_the_youngest_gives_way() -> None:
+    bench = Bench(sequences=2, blocks=8, chunk=8, step_tokens=16)
+    for name in "ab":
+        bench.submit(name, 6, max_tokens=20, tenant=name, priority=5 * (name == "b"))
+    bench.run()
+    resumed = {
+        p.request_id for plan in bench.runner.plans for p in plan.slices if p.start == 0 and p.sample_index > 0
+    }
+    assert resumed == {"b"}
 
 
 def test_one_tenant_is_served_in_order_of_arrival() -> None:
