@@ -24,7 +24,15 @@ from switchyard.server.model.general.wrapping import Wrapped
 class GeneralModel:
     """A step model on transformers' own modules; see `StepModel` for its methods."""
 
-    def __init__(self, wrapped: Wrapped, max_context_tokens: int, slots: SlotTable, add_lora: LoraBackend) -> None:
+    def __init__(
+        self,
+        wrapped: Wrapped,
+        kv_token_bytes: int,
+        max_context_tokens: int,
+        slots: SlotTable,
+        add_lora: LoraBackend,
+    ) -> None:
+        self.kv_token_bytes = kv_token_bytes
         self._wrapped = wrapped
         self._capacity = -(-max_context_tokens // BLOCK_TOKENS) * BLOCK_TOKENS
         self._rows: dict[int, RowCache] = {}

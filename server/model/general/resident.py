@@ -37,9 +37,11 @@ class GeneralBase:
 
     Attributes:
         wrapped: the model with our linear layers.
+        kv_token_bytes: bytes of the keys and values of one token, over all layers, as the trial wrote them.
     """
 
     wrapped: Wrapped
+    kv_token_bytes: int
 
     @property
     def layout(self) -> GroupLayout:
@@ -66,7 +68,7 @@ class GeneralBase:
 
     def serve(self, rows: int, max_context_tokens: int, slots: SlotTable, add_lora: LoraBackend) -> GeneralModel:
         """Puts adapters to the weights; rows are made when sequences start. See `ResidentModel.serve`."""
-        return GeneralModel(self.wrapped, max_context_tokens, slots, add_lora)
+        return GeneralModel(self.wrapped, self.kv_token_bytes, max_context_tokens, slots, add_lora)
 
 
 def require_causal(config: PreTrainedConfig) -> None:
@@ -101,11 +103,11 @@ def take_model(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) -> G
             "such a state cannot be cut into blocks or computed again in pieces"
         )
     wrapped = wrap(model.eval().requires_grad_(False), dtype, shadow=shadow)
-    _try(wrapped, architecture, _ROUNDED_TOLERANCE if wrapped.has_int8 else _TRIAL_TOLERANCE)
-    return GeneralBase(wrapped)
+    cache = _try(wrapped, architecture, _ROUNDED_TOLERANCE if wrapped.has_int8 else _TRIAL_TOLERANCE)
+    return GeneralBase(wrapped, cache.nbytes // cache.length)
 
 
-def _try(wrapped: Wrapped, architecture: str, tolerance: float) -> None:
+def _try(wrapped: Wrapped, architecture: str, tolerance: float) -> RowCache:
     tokens = torch.arange(1, 1 + _TRIAL_TOKENS)[None] % wrapped.vocab_size
     try:
         with torch.inference_mode():
@@ -127,3 +129,4 @@ def _try(wrapped: Wrapped, architecture: str, tolerance: float) -> None:
             f"architecture {architecture} gives other logits with cached keys and values than without: they differ "
             f"by {difference:.1e} standard deviations, and {cache.length} of {_TRIAL_TOKENS} tokens were cached"
         )
+    return cache
