@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ def test_a_store_of_the_first_release(migrated: Registry, early: EarlyStore, bas
     for entry in found.version.files:
         assert len(migrated.read_blob(entry.digest)) == entry.size_bytes
     assert [move.generation for move in migrated.alias_history(name, "prod")] == [3, 2, 1]
-    assert migrated.base_models() == [base]
+    # What an adapter can reach besides linear layers was not recorded then.
+    assert migrated.base_models() == [replace(base, tensors={})]
     assert [event.revision for event in migrated.feed.events(0)] == [1, 2, 3, 4, 5, 6]
     assert migrated.audit.verify() == 0
 

@@ -166,9 +166,9 @@ async def test_an_upload_that_stalls_is_let_go(tmp_path: Path, base: BaseModelSp
     assert (refused.code, refused.reason) == (grpc.StatusCode.CANCELLED, "CANCELLED")
 
 
-def with_extra_head(directory: Path) -> Path:
-    head = {"base_model.model.lm_head.weight": tensor(np.zeros((288, 64), np.float32))}
-    return write_adapter(directory, tensors=lora_tensors() | head)
+def with_extra_tensor(directory: Path) -> Path:
+    norm = {"base_model.model.model.norm.weight": tensor(np.zeros((64,), np.float32))}
+    return write_adapter(directory, tensors=lora_tensors() | norm)
 
 
 def with_nan(directory: Path) -> Path:
@@ -181,7 +181,7 @@ def with_nan(directory: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("make", "reason", "says"),
-    [(with_extra_head, "TENSOR_NAME", "lm_head.weight"), (with_nan, "NON_FINITE", "lora_A")],
+    [(with_extra_tensor, "TENSOR_NAME", "norm.weight"), (with_nan, "NON_FINITE", "lora_A")],
     ids=["extra tensor", "NaN weights"],
 )
 async def test_bad_weights_are_refused_with_their_fault(
