@@ -1,11 +1,12 @@
 """Python client, synchronous and asyncio, and the command line."""
 
 from switchyard.clients.admin import AdminClient
-from switchyard.clients.answers import Answer, FinishReason, ServedAdapter, ServedBy, Timing, Usage
+from switchyard.clients.answers import Answer, Choice, FinishReason, ServedAdapter, ServedBy, Timing, Usage
 from switchyard.clients.async_registry import AsyncRegistryClient
 from switchyard.clients.channel import ChannelOptions
 from switchyard.clients.errors import ClientError, Fault
 from switchyard.clients.inference import AsyncInferenceClient, InferenceClient
+from switchyard.clients.logprobs import TokenLogprob, TopLogprob
 from switchyard.clients.registry import RegistryClient
 from switchyard.clients.retry import RetryPolicy
 from switchyard.clients.streams import AnswerStream, AsyncAnswerStream
@@ -18,6 +19,7 @@ __all__ = [
     "AsyncInferenceClient",
     "AsyncRegistryClient",
     "ChannelOptions",
+    "Choice",
     "ClientError",
     "Fault",
     "FinishReason",
@@ -27,5 +29,7 @@ __all__ = [
     "ServedAdapter",
     "ServedBy",
     "Timing",
+    "TokenLogprob",
+    "TopLogprob",
     "Usage",
 ]

@@ -6,11 +6,13 @@ channel and sends nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from switchyard.clients.errors import StreamBroken
+from switchyard.clients.logprobs import TokenLogprob, logprobs_from
 from switchyard.proto.inference.v1 import inference_pb2 as pb
 
 SHORT_DIGEST_CHARACTERS: Final = 12
@@ -85,11 +87,13 @@ class Usage:
 
     Attributes:
         prompt_tokens: tokens of the prompt.
-        completion_tokens: tokens of the answer.
+        completion_tokens: tokens of all answers that were made.
+        cached_prompt_tokens: tokens of the prompt that the server did not have to compute again.
     """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,31 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several answers to one request.
+
+    Attributes:
+        index: which one, counted from 0.
+        text: the text.
+        token_ids: its tokens.
+        finish_reason: why it ended.
+        matched_stop: the stop string that ended it; empty if none did.
+        cumulative_logprob: sum of its tokens' logprobs; 0 unless logprobs or best_of was asked for.
+        logprobs: one per token, when asked for.
+    """
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    matched_stop: str
+    cumulative_logprob: float
+    logprobs: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """One whole answer.
+    """One whole answer; when several were asked for, the first of them, and all of them.
 
     Attributes:
         text: the text.
@@ -123,6 +150,9 @@ class Answer:
         timing: where the time went.
         request_id: the request's name in the server's logs.
         seed: the seed in use, with which the same text can be had again.
+        logprobs: one per token, when asked for.
+        prompt_logprobs: one per token of the prompt after the first, when asked for.
+        choices: every answer, when more than one was asked for.
     """
 
     text: str
@@ -134,6 +164,9 @@ class Answer:
     timing: Timing
     request_id: str
     seed: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
 
 def answer_from(response: pb.GenerateOnceResponse) -> Answer:
@@ -148,6 +181,26 @@ def answer_from(response: pb.GenerateOnceResponse) -> Answer:
         timing=timing_from(response.timing),
         request_id=response.request_id,
         seed=response.seed,
+        logprobs=logprobs_from(response.logprobs),
+        prompt_logprobs=logprobs_from(response.prompt_logprobs),
+        choices=tuple(
+            choice_from(one.choice, one.text, one.token_ids, logprobs_from(one.logprobs)) for one in response.choices
+        ),
+    )
+
+
+def choice_from(
+    message: pb.Choice, text: str, token_ids: Iterable[int], logprobs: tuple[TokenLogprob, ...]
+) -> Choice:
+    """Reads how one of several answers ended, and puts what it says to it."""
+    return Choice(
+        index=message.index,
+        text=text,
+        token_ids=tuple(token_ids),
+        finish_reason=finish_reason_from(message.reason),
+        matched_stop=message.matched_stop,
+        cumulative_logprob=message.cumulative_logprob,
+        logprobs=logprobs,
     )
 
 
@@ -174,7 +227,7 @@ def served_by_from(message: pb.ServedBy) -> ServedBy:
 
 def usage_from(message: pb.Usage) -> Usage:
     """Reads token counts."""
-    return Usage(message.prompt_tokens, message.completion_tokens)
+    return Usage(message.prompt_tokens, message.completion_tokens, message.cached_prompt_tokens)
 
 
 def timing_from(message: pb.Timing) -> Timing:

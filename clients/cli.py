@@ -20,6 +20,7 @@ from switchyard.clients.commands import (
     browsing,
     demonstration,
     finding,
+    generating,
     lifecycle,
     operating,
     owning,
@@ -102,7 +103,7 @@ app.command(rich_help_panel=OPERATIONS_PANEL)(operating.scrub)
 app.command(rich_help_panel=OPERATIONS_PANEL)(operating.retention)
 app.command(rich_help_panel=OPERATIONS_PANEL)(operating.audit)
 app.add_typer(owning.app, name="namespace", rich_help_panel=OPERATIONS_PANEL)
-app.command(rich_help_panel=SERVING_PANEL)(serving.generate)
+app.command(rich_help_panel=SERVING_PANEL)(generating.generate)
 app.command(rich_help_panel=SERVING_PANEL)(serving.status)
 app.command(rich_help_panel=DEMO_PANEL)(demonstration.demo)
 

@@ -5,6 +5,7 @@
     │   ├── AddressInvalid            not an address of a server
     │   ├── CredentialInvalid         a token or certificate that cannot be used, or not safely
     │   ├── TargetInvalid             not exactly one of adapter, base and composition
+    │   ├── StructureAmbiguous        more than one of JSON schema, regex, grammar and choices
     │   ├── SourceInvalid             the directory to push is not one of plain files; lists every fault
     │   ├── BaseAmbiguous             the base model of a push cannot be told
     │   ├── DestinationExists         pull never writes over something
@@ -118,6 +119,12 @@ class TargetInvalid(LocalError):
     """Not exactly one of adapter, base and composition was given."""
 
     reason = "TARGET_INVALID"
+
+
+class StructureAmbiguous(LocalError):
+    """More than one of JSON schema, regular expression, grammar and choices was given."""
+
+    reason = "STRUCTURE_AMBIGUOUS"
 
 
 class SourceInvalid(LocalError):

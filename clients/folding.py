@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass, field
+
 from switchyard.clients.answers import (
     Answer,
+    Choice,
     ServedBy,
+    choice_from,
     finish_reason_from,
     served_by_from,
     timing_from,
     usage_from,
 )
 from switchyard.clients.errors import StreamBroken
+from switchyard.clients.logprobs import TokenLogprob, logprobs_from
 from switchyard.clients.statuses import from_event
 from switchyard.proto.inference.v1 import inference_pb2 as pb
+
+
+@dataclass(slots=True)
+class _Parts:
+    """One answer so far."""
+
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
 
 
 class AnswerBuilder:
@@ -23,8 +42,8 @@ class AnswerBuilder:
     """
 
     def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._token_ids: list[int] = []
+        self._parts: defaultdict[int, _Parts] = defaultdict(_Parts)
+        self._prompt_logprobs: list[TokenLogprob] = []
         self._started: pb.Started | None = None
         self._answer: Answer | None = None
 
@@ -40,13 +59,13 @@ class AnswerBuilder:
 
     @property
     def text(self) -> str:
-        """The text so far."""
-        return "".join(self._texts)
+        """The text so far; of the first answer, when several were asked for."""
+        return self._parts[0].text
 
     @property
     def tokens(self) -> int:
-        """Tokens so far."""
-        return len(self._token_ids)
+        """Tokens so far, over all answers."""
+        return sum(len(parts.token_ids) for parts in self._parts.values())
 
     @property
     def served_by(self) -> ServedBy:
@@ -68,14 +87,13 @@ class AnswerBuilder:
         """
         if self._answer is None:
             raise StreamBroken(
-                "the answer is not complete: read the stream to its end first "
-                f"({len(self._token_ids)} tokens so far).",
+                f"the answer is not complete: read the stream to its end first ({self.tokens} tokens so far).",
                 accepted=self.accepted,
             )
         return self._answer
 
     def accept(self, event: pb.GenerateResponse) -> str:
-        """Takes one event and returns the text in it, which may be empty.
+        """Takes one event and returns the text that it adds to the first answer, which may be empty.
 
         Raises:
             ClientError: the event is `error`; the typed error of its code.
@@ -86,9 +104,7 @@ class AnswerBuilder:
         if kind == "started":
             self._started = event.started
         elif kind == "chunk":
-            self._texts.append(event.chunk.text)
-            self._token_ids.extend(event.chunk.token_ids)
-            return event.chunk.text
+            return self._add(event.chunk)
         elif kind == "finished":
             self._answer = self._complete(event.finished)
         else:
@@ -104,10 +120,22 @@ class AnswerBuilder:
         """
         if not self.finished:
             raise StreamBroken(
-                f"the stream ended without a terminal event after {len(self._token_ids)} tokens; "
+                f"the stream ended without a terminal event after {self.tokens} tokens; "
                 "the answer is not complete and must not be used as if it were.",
                 accepted=self.accepted,
             )
+
+    def _add(self, chunk: pb.Chunk) -> str:
+        parts = self._parts[chunk.index]
+        parts.texts.append(chunk.text)
+        parts.token_ids.extend(chunk.token_ids)
+        parts.logprobs.extend(logprobs_from(chunk.logprobs))
+        self._prompt_logprobs.extend(logprobs_from(chunk.prompt_logprobs))
+        return "" if chunk.index else chunk.text
+
+    def _choice(self, message: pb.Choice) -> Choice:
+        parts = self._parts[message.index]
+        return choice_from(message, parts.text, parts.token_ids, tuple(parts.logprobs))
 
     def _check_order(self, kind: str | None) -> None:
         found = kind or "an event of a kind that this client does not know"
@@ -126,9 +154,10 @@ class AnswerBuilder:
                 f"{served_by_from(finished.served_by).label}; one answer comes from one version.",
                 accepted=True,
             )
+        first = self._parts[0]
         return Answer(
-            text=self.text,
-            token_ids=tuple(self._token_ids),
+            text=first.text,
+            token_ids=tuple(first.token_ids),
             finish_reason=finish_reason_from(finished.reason),
             matched_stop=finished.matched_stop,
             served_by=served_by_from(finished.served_by),
@@ -136,4 +165,7 @@ class AnswerBuilder:
             timing=timing_from(finished.timing),
             request_id=started.request_id,
             seed=started.seed,
+            logprobs=tuple(first.logprobs),
+            prompt_logprobs=tuple(self._prompt_logprobs),
+            choices=tuple(self._choice(one) for one in finished.choices),
         )

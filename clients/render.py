@@ -20,6 +20,7 @@ from rich.text import Text
 
 from switchyard.clients.admin import AdapterStatus, ServerInfo, ServerLoad
 from switchyard.clients.answers import Answer, short_digest
+from switchyard.clients.logprobs import TokenLogprob
 from switchyard.clients.records import AdapterSummary, Alias, AliasEvent, BaseModel, Version
 
 _PIPE_WIDTH: Final = 160
@@ -234,6 +235,15 @@ def served_line(answer: Answer) -> str:
     speed = tokens_per_s(answer)
     parts += [f"{speed:.0f} tok/s"] if speed is not None else []
     return safe(" · ".join([*parts, f"seed {answer.seed}"]))
+
+
+def logprobs_table(title: str, tokens: Sequence[TokenLogprob]) -> Table:
+    """One line per token: what was chosen, and what could have been."""
+    table = lined_table(title, ">id", ">logprob", "most probable")
+    for one in tokens:
+        others = "  ".join(f"{json.dumps(other.text, ensure_ascii=False)} {other.logprob:.3f}" for other in one.top)
+        row(table, json.dumps(one.text, ensure_ascii=False), str(one.token_id), f"{one.logprob:.3f}", others)
+    return table
 
 
 def tokens_per_s(answer: Answer) -> float | None:

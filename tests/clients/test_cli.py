@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_services import BASE_DIGEST, FakeServer, Refusal
+from fake_services import BASE_DIGEST, FakeServer, Refusal, two_answers
 from typer.testing import CliRunner, Result
 
 from switchyard.clients.cli import app
@@ -122,6 +122,69 @@ def test_generate_passes_every_option(server: FakeServer) -> None:
     assert "0.7 x default/a:1 + -0.3 x" in result.stderr
 
 
+def test_generate_passes_what_chooses_and_shapes_the_answer(server: FakeServer, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "integer"}')
+    options = ["--min-p", "0.1", "--typical-p", "0.9", "--repetition-penalty", "1.1", "--presence-penalty", "0.5"]
+    options += ["--frequency-penalty", "-0.5", "--logit-bias", "5=-1.5", "--logit-bias", "7=2", "--best-of", "4"]
+    options += ["--allow-token", "5", "--allow-token", "7", "--ban-token", "9", "-n", "2", "--logprobs", "3"]
+    options += [
+        "--prompt-logprobs",
+        "0",
+        "--min-tokens",
+        "2",
+        "--stop-token",
+        "11",
+        "--ignore-eos",
+        "--priority",
+        "-3",
+    ]
+    result = run("generate", "--base", "hi", "--json-schema", str(schema), *options, at=server)
+    assert result.exit_code == 0, result.output
+    sent = server.inference.requests[-1]
+    sampling = sent.sampling
+    found = (sampling.n, sampling.best_of, sampling.logprobs, sampling.prompt_logprobs, sent.priority)
+    assert found == (2, 4, 3, 0, -3)
+    assert sampling.HasField("prompt_logprobs")
+    numbers = (sampling.min_p, sampling.typical_p, sampling.repetition_penalty)
+    assert numbers == pytest.approx((0.1, 0.9, 1.1))
+    assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.5, -0.5)
+    assert dict(sampling.logit_bias) == {5: -1.5, 7: 2.0}
+    assert (list(sampling.allowed_token_ids), list(sampling.banned_token_ids)) == ([5, 7], [9])
+    assert (sent.stopping.min_tokens, list(sent.stopping.stop_token_ids), sent.stopping.ignore_eos) == (2, [11], True)
+    assert sent.structure.json_schema == '{"type": "integer"}'
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "texts"),
+    [
+        (["--regex", "[0-9]+"], "regex", "[0-9]+"),
+        (["--choice", "yes", "--choice", "no"], "choices", ["yes", "no"]),
+    ],
+)
+def test_generate_passes_a_structure(server: FakeServer, options: list[str], kind: str, texts: object) -> None:
+    assert run("generate", "--base", "hi", *options, at=server).exit_code == 0
+    structure = server.inference.requests[-1].structure
+    assert structure.WhichOneof("kind") == kind
+    assert (list(structure.choices.texts) if kind == "choices" else getattr(structure, kind)) == texts
+
+
+def test_generate_shows_logprobs_as_a_table_and_several_answers_by_number(server: FakeServer) -> None:
+    server.inference.script = two_answers
+    result = run("generate", "--base", "hi", "-n", "2", "--logprobs", "1", at=server)
+    assert result.stdout == "[0] ab\n[1] c\n"
+    lines = [" ".join(line.split()) for line in result.stderr.splitlines()]
+    assert lines[0] == "prompt id logprob most probable"
+    assert lines[1] == '"i" 9 -0.500'
+    assert lines[2:5] == [
+        "answer 0 id logprob most probable",
+        '"a" 5 -1.250 "x" -0.250',
+        '"b" 6 -1.250 "x" -0.250',
+    ]
+    streamed = run("generate", "--base", "hi", "--logprobs", "1", at=server)
+    assert streamed.stdout == "ab\n", "a stream shows the first answer"
+
+
 def test_generate_reads_a_prompt_from_standard_input(server: FakeServer) -> None:
     assert run("generate", "--base", "-", at=server, stdin="from a pipe").stdout == "pipe a from\n"
 
@@ -139,6 +202,8 @@ def test_an_answer_cannot_drive_the_terminal(server: FakeServer) -> None:
         (["generate", "--base", "ref", "prompt"], "only a prompt"),
         (["generate", "--compose", "a", "prompt"], "ns/name@prod=0.7"),
         (["generate", "--compose", "a=b", "prompt"], "ns/name@prod=0.7"),
+        (["generate", "--base", "--logit-bias", "x=1", "prompt"], "like 42=-1.5"),
+        (["generate", "--base", "--grammar", "/nowhere/at/all", "prompt"], "cannot be read"),
         (["promote", "team/sums", "--alias", "x"], "ns/name:7"),
         (["promote", "team/sums@prod", "--alias", "x"], "ns/name:7"),
         (["history", "team/sums"], "ns/name@prod"),

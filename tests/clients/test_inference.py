@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_services import BASE_DIGEST, FakeServer, Refusal, plain_answer
+from fake_services import BASE_DIGEST, FakeServer, Refusal, plain_answer, two_answers
 
 from switchyard.clients import AsyncInferenceClient, FinishReason, InferenceClient, RetryPolicy, errors
 from switchyard.clients.answers import short_digest
@@ -91,6 +91,52 @@ def test_everything_asked_for_is_sent_zeros_included(server: FakeServer, client:
     assert sent.stopping.HasField("ignore_eos")
 
 
+def test_every_field_of_the_contract_can_be_asked_for(server: FakeServer, client: InferenceClient) -> None:
+    """Whatever the contract has for a request, an application can set by its name."""
+    asking: Any = {field.name: 1 for field in pb.SamplingParams.DESCRIPTOR.fields if not field.is_repeated}
+    asking |= {"logit_bias": {3: -1.0}, "allowed_token_ids": [3], "banned_token_ids": [4]}
+    asking |= {"max_tokens": 9, "min_tokens": 2, "stop": ["x"], "stop_token_ids": [5], "ignore_eos": True}
+    asking |= {"priority": 3, "session_key": "s", "request_id": "r", "choices": ["a", "b"]}
+    recipe = {"method": "dare_ties", "density": 0.5, "method_seed": 0, "majority_sign": "frequency", "svd_rank": 4}
+    client.generate("hi", composition=[("a@x", 1.0)], **asking, **recipe)
+    sent = server.inference.requests[-1]
+    for message in (sent.sampling, sent.stopping):
+        assert {one.name for one, _ in message.ListFields()} == {one.name for one in message.DESCRIPTOR.fields}
+    assert (sent.composition.density, sent.composition.HasField("seed"), sent.composition.svd_rank) == (0.5, True, 4)
+    assert sent.composition.method == pb.COMPOSITION_METHOD_DARE_TIES
+    assert sent.composition.majority_sign == pb.MAJORITY_SIGN_FREQUENCY
+    assert (sent.priority, sent.session_key, list(sent.structure.choices.texts)) == (3, "s", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"), [({"json_schema": {"type": "null"}}, "json_schema"), ({"grammar": "start:"}, "grammar")]
+)
+def test_a_structure_is_sent_as_it_is(server: FakeServer, client: InferenceClient, given: Any, sent: str) -> None:
+    client.generate("hi", base=True, **given)
+    structure = server.inference.requests[-1].structure
+    assert structure.WhichOneof("kind") == sent
+    assert getattr(structure, sent) in {'{"type": "null"}', "start:"}
+
+
+def test_an_answer_has_one_structure(server: FakeServer, client: InferenceClient) -> None:
+    with pytest.raises(errors.StructureAmbiguous, match="regex and choices"):
+        client.generate("hi", base=True, regex="a", choices=["a"])
+    assert server.inference.calls == []
+
+
+def test_several_answers_and_their_logprobs_whole_and_streamed(server: FakeServer, client: InferenceClient) -> None:
+    server.inference.script = two_answers
+    whole = client.generate("hi", base=True, n=2, logprobs=1)
+    assert (whole.text, [one.text for one in whole.choices]) == ("ab", ["ab", "c"])
+    assert [one.token_ids for one in whole.choices] == [(5, 6), (7,)]
+    assert whole.choices[0].cumulative_logprob == -2.5
+    assert [one.text for one in whole.prompt_logprobs] == ["i"]
+    assert [(one.token_id, one.logprob, one.top[0].text) for one in whole.choices[1].logprobs] == [(7, -1.25, "x")]
+    with client.stream("hi", base=True, n=2, logprobs=1) as stream:
+        assert "".join(stream) == "ab", "a stream gives the text of the first answer"
+    assert stream.answer == whole
+
+
 def test_an_empty_token_prompt_stays_a_token_prompt(server: FakeServer, client: InferenceClient) -> None:
     client.generate([], base=True)
     assert server.inference.requests[-1].WhichOneof("input") == "prompt_tokens"
@@ -102,6 +148,8 @@ def test_an_empty_token_prompt_stays_a_token_prompt(server: FakeServer, client: 
         ({}, "none of them"),
         ({"adapter": "a@b", "base": True}, "adapter and base"),
         ({"adapter": "a@b", "composition": []}, "adapter and composition"),
+        ({"adapter": "a@b", "density": 0.5}, "expected a composition too"),
+        ({"composition": [("a@b", 1.0)], "method": "magic"}, "found method 'magic'"),
     ],
 )
 def test_who_answers_must_be_said_once(server: FakeServer, client: InferenceClient, asking: Any, found: str) -> None:

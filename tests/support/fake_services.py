@@ -25,7 +25,7 @@ from switchyard.proto.inference.v1 import inference_pb2 as inference
 from switchyard.proto.inference.v1 import inference_pb2_grpc as inference_stubs
 from switchyard.proto.registry.v1 import registry_pb2_grpc as registry_stubs
 
-__all__ = ["BASE_DIGEST", "FakeServer", "Refusal", "plain_answer", "running_fakes"]
+__all__ = ["BASE_DIGEST", "FakeServer", "Refusal", "plain_answer", "running_fakes", "two_answers"]
 
 
 def served_by_of(request: inference.GenerateRequest) -> inference.ServedBy:
@@ -69,6 +69,54 @@ def plain_answer(request: inference.GenerateRequest) -> list[inference.GenerateR
     return [*events, inference.GenerateResponse(finished=finished)]
 
 
+def two_answers(request: inference.GenerateRequest) -> list[inference.GenerateResponse]:
+    """`ab` and `c`, token by token in turns, with logprobs of prompt and answers."""
+    started, *_, finished = plain_answer(request)
+    top = [inference.TopLogprob(token_id=8, logprob=-0.25, text="x")]
+    prompt = [inference.TokenLogprob(token_id=9, logprob=-0.5, text="i")]
+    events = [started, inference.GenerateResponse(chunk=inference.Chunk(prompt_logprobs=prompt))]
+    for index, text, token in ((0, "a", 5), (1, "c", 7), (0, "b", 6)):
+        logprobs = [inference.TokenLogprob(token_id=token, logprob=-1.25, text=text, top=top)]
+        chunk = inference.Chunk(text=text, token_ids=[token], index=index, logprobs=logprobs)
+        events.append(inference.GenerateResponse(chunk=chunk))
+    for index, tokens in ((0, 2), (1, 1)):
+        finished.finished.choices.add(
+            index=index,
+            reason=inference.FINISH_REASON_STOP,
+            completion_tokens=tokens,
+            cumulative_logprob=-1.25 * tokens,
+        )
+    return [*events, finished]
+
+
+def whole(events: list[inference.GenerateResponse]) -> inference.GenerateOnceResponse:
+    """The answer of `GenerateOnce` to what `Generate` streams."""
+    started, finished = events[0].started, events[-1].finished
+    chunks = [event.chunk for event in events if event.HasField("chunk")]
+    first = [chunk for chunk in chunks if chunk.index == 0]
+    answer = inference.GenerateOnceResponse(
+        request_id=started.request_id,
+        text="".join(chunk.text for chunk in first),
+        token_ids=[token for chunk in first for token in chunk.token_ids],
+        reason=finished.reason,
+        usage=finished.usage,
+        timing=finished.timing,
+        served_by=finished.served_by,
+        seed=started.seed,
+        logprobs=[one for chunk in first for one in chunk.logprobs],
+        prompt_logprobs=[one for chunk in chunks for one in chunk.prompt_logprobs],
+    )
+    for choice in finished.choices:
+        own = [chunk for chunk in chunks if chunk.index == choice.index]
+        answer.choices.add(
+            choice=choice,
+            text="".join(chunk.text for chunk in own),
+            token_ids=[token for chunk in own for token in chunk.token_ids],
+            logprobs=[one for chunk in own for one in chunk.logprobs],
+        )
+    return answer
+
+
 class FakeInference(inference_stubs.InferenceServiceServicer, Scripted):
     """Answers by a script; `plain_answer` unless told otherwise."""
 
@@ -104,17 +152,7 @@ class FakeInference(inference_stubs.InferenceServiceServicer, Scripted):
         for event in events:
             if isinstance(event, Refusal):
                 event.abort(context)
-        started, finished = events[0].started, events[-1].finished
-        return inference.GenerateOnceResponse(
-            request_id=started.request_id,
-            text="".join(e.chunk.text for e in events if e.HasField("chunk")),
-            token_ids=[t for e in events if e.HasField("chunk") for t in e.chunk.token_ids],
-            reason=finished.reason,
-            usage=finished.usage,
-            timing=finished.timing,
-            served_by=finished.served_by,
-            seed=started.seed,
-        )
+        return whole(events)
 
     def ListServable(
         self, request: inference.ListServableRequest, context: grpc.ServicerContext
