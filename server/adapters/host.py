@@ -146,9 +146,13 @@ class AdapterHost:
             RuntimeError: they do not.
         """
         self._residency.check_integrity()
+        self.slots.check_integrity()
         in_host = {status.key for status in self.statuses() if status.host_bytes}
         if in_host != set(self._in_host):
             raise RuntimeError(f"host memory holds {sorted(self._in_host)}, the policy says {sorted(in_host)}")
+        resident = {s.key for s in self.statuses() if s.state is AdapterState.RESIDENT}
+        if len(self.slots.taken) != len(resident):
+            raise RuntimeError(f"slots {sorted(self.slots.taken)} are written, the policy says {sorted(resident)}")
 
     def close(self) -> None:
         """Stops the loader threads; loads under way are waited for."""

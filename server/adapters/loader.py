@@ -7,17 +7,15 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-from safetensors.torch import load as load_safetensors
 
 from switchyard.registry.validation.adapter_config import AdapterConfig, parse_adapter_config
 from switchyard.server.adapters.composition import METHOD_SUM
 from switchyard.server.adapters.merging.merge import MERGED_CONFIG, merge, part_of
 from switchyard.server.adapters.packing import BaseModules, HostAdapter, pack
-from switchyard.server.adapters.reading import HostModule, host_modules
+from switchyard.server.adapters.reading import HostModule, host_modules, tensors_of
 from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.types import AdapterPart, AdapterSelection
 from switchyard.server.errors import AdapterUnpackable
@@ -32,6 +30,10 @@ class BlobSource(Protocol):
 
     def read_blob(self, digest: str) -> bytes:
         """The verified bytes of one blob, in private memory."""
+        ...
+
+    def open_blob(self, digest: str) -> Iterator[bytes]:
+        """The same in chunks; the last one comes only after all bytes were verified."""
         ...
 
 
@@ -68,7 +70,7 @@ class AdapterLoader:
     def _fetch(self, part: AdapterPart, timer: PhaseTimer) -> _Fetched:
         began_s = self._clock.now()
         config = parse_adapter_config(self._source.read_blob(part.config_digest))
-        content = self._source.read_blob(part.weights_digest)
+        content = bytearray().join(self._source.open_blob(part.weights_digest))
         timer("fetch", self._clock.now() - began_s)
         return _Fetched(part, config, content)
 
@@ -77,7 +79,7 @@ class AdapterLoader:
         modules = [
             module
             for one in fetched
-            for module in host_modules(load_safetensors(one.content), self._layout, one.config, one.part.weight)
+            for module in host_modules(tensors_of(one.content), self._layout, one.config, one.part.weight)
         ]
         if selection.recipe_digest:
             _require_summable(modules)
@@ -89,7 +91,7 @@ class AdapterLoader:
             part_of(
                 f"{one.part.namespace}/{one.part.adapter}:{one.part.version}",
                 one.part.weight,
-                load_safetensors(one.content),
+                tensors_of(one.content),
                 one.config.scaling_of,
             )
             for one in fetched
@@ -104,7 +106,7 @@ class _Fetched:
 
     part: AdapterPart
     config: AdapterConfig
-    content: bytes
+    content: bytearray
 
 
 def _require_summable(modules: Sequence[HostModule]) -> None:

@@ -20,6 +20,7 @@ from switchyard.server.adapters.reading import HostModule
 from switchyard.server.errors import AdapterUnpackable
 from switchyard.server.lora.factors import FactorPart, GroupAdapter, LoraFactors
 from switchyard.server.lora.layout import GroupLayout
+from switchyard.server.lora.native import transposed
 
 
 class BaseModules(Protocol):
@@ -49,6 +50,16 @@ class HostAdapter:
         """Bytes of all tensors."""
         return sum(adapter.nbytes for adapter in self.groups.values())
 
+    def copied(self) -> HostAdapter:
+        """The same in tensors of its own."""
+        return HostAdapter({index: group.copied() for index, group in self.groups.items()})
+
+    def fill(self, value: float) -> None:
+        """Overwrites every number."""
+        for group in self.groups.values():
+            for tensor in group.tensors():
+                tensor.fill_(value)
+
     def prepare(self) -> None:
         """Does on a loader thread what would else be done when a slot is written."""
         for adapter in self.groups.values():
@@ -61,6 +72,8 @@ def pack(modules: Iterable[HostModule], layout: GroupLayout, base: BaseModules) 
     The parts of a composition are stacked like the projections of a group: the
     sum of their deltas comes out of the same products, and nothing of the size
     of a weight matrix is ever formed.
+
+    Nothing of the result shares memory with the modules: their file is let go.
 
     Args:
         modules: what each part does to each module; a composition repeats modules.
@@ -99,7 +112,7 @@ class _Packer:
             input_gain=self._input_gain(group, modules),
             output_gain=self._spread(group, gains, 1.0),
             offset=self._spread(group, offsets, 0.0),
-            weight=None if weight is None else weight.contiguous(),
+            weight=None if weight is None else weight.clone(),
         )
 
     def _gain(self, module: HostModule) -> torch.Tensor | None:
@@ -161,7 +174,7 @@ def _stack(modules: list[HostModule]) -> LoraFactors | None:
         if module.a is None or module.b is None:
             continue
         rank_stop = rank_start + module.a.shape[0]
-        place, b_t = module.place, module.b.t().contiguous()
+        place, b_t = module.place, transposed(module.b)
         parts.append(FactorPart(rank_start, rank_stop, place.out_start, place.out_stop, b_t, module.scaling))
         stacked.append(module.a)
         rank_start = rank_stop

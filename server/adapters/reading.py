@@ -7,19 +7,27 @@ skipped.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
 from switchyard.registry.validation.adapter_config import AdapterConfig
+from switchyard.registry.validation.safetensors_header import METADATA_KEY
 from switchyard.registry.validation.tensor_names import Role, parse_tensor_name
 from switchyard.server.errors import AdapterUnpackable
 from switchyard.server.lora.layout import GroupLayout, ModulePlace
 
+_LENGTH_BYTES = 8
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _PAIRS = {False: (Role.A, Role.B), True: (Role.EMBEDDING_A, Role.EMBEDDING_B)}
 _BIASES = (Role.ADAPTED_BIAS, Role.BIAS)
+
+# The adapters of one base have the same few hundred names.
+_parsed_name = lru_cache(maxsize=8192)(parse_tensor_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,36 @@ class HostModule:
         return tuple(name for name, tensor in others.items() if tensor is not None)
 
 
+def tensors_of(content: bytearray) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, as views of its bytes.
+
+    The file has passed the gate of the registry, which reads strictly.
+
+    Args:
+        content: the whole file; must live as long as the tensors.
+
+    Raises:
+        AdapterUnpackable: it is no such file.
+    """
+    start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    tensors: dict[str, torch.Tensor] = {}
+    try:
+        for name, entry in json.loads(content[_LENGTH_BYTES:start]).items():
+            if name == METADATA_KEY:
+                continue
+            dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+            first, stop = entry["data_offsets"]
+            if (start + first) % dtype.itemsize:
+                # torch wants numbers on their boundaries; writers pad the header so that they are.
+                tensors[name] = torch.frombuffer(content[start + first : start + stop], dtype=dtype).view(shape)
+            else:
+                count = (stop - first) // dtype.itemsize
+                tensors[name] = torch.frombuffer(content, dtype=dtype, count=count, offset=start + first).view(shape)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise AdapterUnpackable(f"the weights are no safetensors file with known element types: {error}") from error
+    return tensors
+
+
 def host_modules(
     tensors: Mapping[str, torch.Tensor], layout: GroupLayout, config: AdapterConfig, weight: float
 ) -> Iterator[HostModule]:
@@ -78,7 +116,7 @@ def host_modules(
     """
     by_module: dict[str, dict[Role, torch.Tensor]] = defaultdict(dict)
     for name, tensor in tensors.items():
-        parsed = parse_tensor_name(name)
+        parsed = _parsed_name(name)
         if parsed is None:
             raise AdapterUnpackable(f"tensor {name!r} belongs to no feature that is served")
         by_module[parsed.module][parsed.role] = tensor

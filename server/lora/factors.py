@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -93,6 +93,15 @@ class GroupAdapter:
             yield from (part.b_t for part in self.factors.parts)
         optional = (self.input_gain, self.output_gain, self.offset, self.weight)
         yield from (tensor for tensor in optional if tensor is not None)
+
+    def copied(self) -> GroupAdapter:
+        """The same in tensors of its own."""
+        factors = None
+        if self.factors is not None:
+            parts = tuple(replace(part, b_t=part.b_t.clone()) for part in self.factors.parts)
+            factors = LoraFactors(self.factors.a.clone(), parts)
+        optional = (self.input_gain, self.output_gain, self.offset, self.weight)
+        return GroupAdapter(factors, *(None if tensor is None else tensor.clone() for tensor in optional))
 
     # Made where the adapter is loaded, so that writing a slot is storing one address.
     @cached_property

@@ -8,6 +8,7 @@ import torch
 
 from switchyard.server.lora.segments import Segments
 from switchyard.server.lora.table import GroupTable
+from switchyard.server.native import library
 from switchyard.server.native.library import Library
 
 Fallback = Callable[[torch.Tensor, torch.Tensor, Segments, GroupTable], None]
@@ -50,3 +51,21 @@ class NativeLora:
         )
         if failed:
             raise MemoryError(f"no scratch memory for a block of rows of {x.shape[1]} numbers")
+
+
+def transposed(matrix: torch.Tensor) -> torch.Tensor:
+    """The transposed matrix, contiguous, same bits.
+
+    torch takes a hundred times longer than memory does for tall and thin
+    matrices of 16-bit numbers, which is what B factors are.
+
+    Args:
+        matrix: [n, m] in main memory, of 2 or 4 bytes per element.
+    """
+    kernels = library.load()
+    if kernels is None or not matrix.is_contiguous():
+        return matrix.t().contiguous()
+    rows, columns = matrix.shape
+    result = matrix.new_empty(columns, rows)
+    kernels.transpose(matrix.data_ptr(), rows, columns, matrix.itemsize, result.data_ptr())
+    return result

@@ -52,6 +52,19 @@ class GroupTable(Mapping[int, GroupAdapter]):
             self.gained.discard(slot)
             self.replaced.discard(slot)
 
+    def check_integrity(self) -> None:
+        """Verifies that torch and the kernel see the same adapters.
+
+        Raises:
+            RuntimeError: they do not.
+        """
+        addresses = {slot: address for slot, address in enumerate(self._pointers) if address}
+        if addresses != {slot: ctypes.addressof(adapter.record) for slot, adapter in self.items()}:
+            raise RuntimeError(f"the kernel's slots {sorted(addresses)} are not those of torch, {sorted(self)}")
+        for name, marked in (("input_gain", self.gained), ("weight", self.replaced)):
+            if marked != {slot for slot, adapter in self.items() if getattr(adapter, name) is not None}:
+                raise RuntimeError(f"slots {sorted(marked)} are marked for {name}")
+
     def __getitem__(self, slot: int) -> GroupAdapter:
         return self._adapters[slot]
 

@@ -17,13 +17,14 @@ from pathlib import Path
 SWITCH = "SWITCHYARD_NATIVE"
 """Environment variable; `0` leaves the kernels unused."""
 
-INTERFACE = 2
+INTERFACE = 3
 """Number of the signatures below; the library says which it was built with."""
 
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
 _SIGNATURES: dict[str, list[type]] = {
     "switchyard_add_lora": [_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _INT],
+    "switchyard_transpose": [_POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
     "switchyard_nf4_linear": [_POINTER] * 5 + [_SIZE] * 3 + [_INT],
 }
 """Argument types of the kernels; each returns 0, or -1 when there is no memory."""
@@ -34,6 +35,7 @@ class Library:
 
     def __init__(self, handle: ctypes.CDLL) -> None:
         self.add_lora = _typed(handle, "switchyard_add_lora")
+        self.transpose = _typed(handle, "switchyard_transpose")
         self.nf4_linear = _typed(handle, "switchyard_nf4_linear")
 
 

@@ -319,3 +319,24 @@ EXPORT int switchyard_add_lora(float *y, int64_t y_stride, const float *x, int64
     }
     return failed;
 }
+
+/* to[j][i] = from[i][j] for elements of 2 or 4 bytes; strips of rows, so that both sides stay in the cache. */
+INLINE_KERNEL void transpose_as(int64_t size, const char *from, int64_t rows, int64_t columns, char *to) {
+    for (int64_t first = 0; first < rows; first += 32) {
+        int64_t stop = first + smaller(rows - first, 32);
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t i = first; i < stop; i++)
+                memcpy(to + (j * rows + i) * size, from + (i * columns + j) * size, (size_t)size);
+    }
+}
+
+/* Returns 0. */
+KERNEL static int transpose(const char *from, int64_t rows, int64_t columns, int64_t size, char *to) {
+    if (size == 2) transpose_as(2, from, rows, columns, to);
+    else transpose_as(4, from, rows, columns, to);
+    return 0;
+}
+
+EXPORT int switchyard_transpose(const char *from, int64_t rows, int64_t columns, int64_t size, char *to) {
+    return transpose(from, rows, columns, size, to);
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from fake_runner import ListSink
@@ -55,6 +56,11 @@ class DirectoryBlobs:
             raise BlobCorrupt("disk on fire")
         return self.blobs[digest]
 
+    def open_blob(self, digest: str) -> Iterator[bytes]:
+        content = self.read_blob(digest)
+        half = len(content) // 2
+        yield from (content[:half], content[half:])
+
 
 class TinyEngine:
     """The real engine, host, slots and runner; `run` steps until everything has ended."""
@@ -73,7 +79,7 @@ class TinyEngine:
         self.clock = SystemClock()
         self.source = DirectoryBlobs()
         layout = base.resident.layout
-        self.slots = AdapterSlots(slots, layout.group_count)
+        self.slots = AdapterSlots(slots, layout.group_count, poison=True)
         loader = AdapterLoader(self.source, layout, base.resident, self.clock)
         self.host = AdapterHost(loader, self.slots, ResidencyLimits(slots, host_bytes), self.clock)
         step_model = base.step_model(sequences, self.slots, best_backend())
