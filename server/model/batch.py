@@ -36,7 +36,6 @@ class StepBatch:
         positions: [T] int64, positions in their sequences.
         kv_rows: [T] int64, rows in the KV cache.
         singles: how many of the first tokens stand alone in their sequence.
-        longest_single: longest context among the singles, in tokens, own token included.
         spans: the longer pieces.
         segments: rows by adapter slot.
         sampled: slices whose last token chooses a token, in the order of `sample_index`.
@@ -52,7 +51,6 @@ class StepBatch:
     positions: torch.Tensor
     kv_rows: torch.Tensor
     singles: int
-    longest_single: int
     spans: tuple[PrefillSpan, ...]
     segments: Segments
     sampled: tuple[SequenceSlice, ...]
@@ -96,7 +94,6 @@ def build_batch(plan: StepPlan) -> StepBatch:
         positions=torch.tensor(positions),
         kv_rows=torch.tensor(rows),
         singles=len(singles),
-        longest_single=max((s.start + 1 for s in singles), default=0),
         spans=tuple(spans),
         segments=Segments.of(slots),
         sampled=tuple(sampled),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -18,12 +17,14 @@ import torch
 from switchyard.server.lora.embedding import embed
 from switchyard.server.lora.layout import GroupLayout, ModulePlace
 from switchyard.server.lora.ops import LoraBackend, project
-from switchyard.server.lora.rows import padded_linear
 from switchyard.server.lora.table import GroupTable
-from switchyard.server.model.attention import attend
+from switchyard.server.model.attention import Rotation, attention_for
 from switchyard.server.model.batch import StepBatch
 from switchyard.server.model.kv_cache import KvCache
-from switchyard.server.model.linears import BaseLinear
+from switchyard.server.model.linears import BaseLinear, dense_linear
+from switchyard.server.model.pointwise import pointwise_for
+from switchyard.server.native import library
+from switchyard.server.native.heads import HeadNorms
 
 GROUPS_PER_LAYER = 4
 """Query-key-value, attention output, gate-up, down."""
@@ -107,11 +108,22 @@ class SlotTable(Protocol):
 
 
 class Decoder:
-    """Runs step batches through the base, with each row's adapter added on the way."""
+    """Runs step batches through the base, with each row's adapter added on the way.
+
+    Attributes:
+        shape: sizes of the model.
+        weights: the frozen base.
+        attention: how heads attend; the rows of the KV cache lie as it wants them.
+        layout: where adapters can reach.
+    """
 
     def __init__(self, shape: DecoderShape, weights: DecoderWeights) -> None:
+        kernels = library.load()
         self.shape = shape
         self.weights = weights
+        self.attention = attention_for(kernels, shape.heads, shape.kv_heads, shape.head_dim)
+        self._pointwise = pointwise_for(kernels, weights.activation)
+        self._head = dense_linear(weights.head, None)
         self.layout = _layout(shape, len(weights.layers), weights.embedding.shape[0])
 
     def forward(self, batch: StepBatch, cache: KvCache, slots: SlotTable, add_lora: LoraBackend) -> torch.Tensor:
@@ -128,65 +140,23 @@ class Decoder:
         """
         weights, eps = self.weights, self.shape.norm_eps
 
-        def adapted(linear: BaseLinear, inputs: torch.Tensor, table: GroupTable) -> torch.Tensor:
-            return project(linear, inputs, batch.segments, table, add_lora)
+        def adapted(linear: BaseLinear, inputs: torch.Tensor, group: int) -> torch.Tensor:
+            return project(linear, inputs, batch.segments, slots.group(group), add_lora)
 
-        first_group = len(weights.layers) * GROUPS_PER_LAYER
+        add_and_norm, first_group = self._pointwise.add_and_norm, len(weights.layers) * GROUPS_PER_LAYER
+        next_norms = [*(layer.attention_norm for layer in weights.layers[1:]), weights.final_norm]
+        turns = Rotation.of(batch.positions, weights.inverse_frequencies, self.shape.rope_scaling)
         x = embed(batch.tokens, weights.embedding, batch.segments, slots.group(first_group))
-        rotation = self._rotation(batch.positions)
-        for index, layer in enumerate(weights.layers):
+        hidden = add_and_norm(x, None, weights.layers[0].attention_norm, eps)
+        for index, (layer, next_norm) in enumerate(zip(weights.layers, next_norms, strict=True)):
             group = index * GROUPS_PER_LAYER
-            hidden = rms_norm(x, layer.attention_norm, eps)
-            projected = adapted(layer.qkv, hidden, slots.group(group))
-            attended = self._attention(projected, index, layer, batch, cache, rotation)
-            x = x + adapted(layer.out, attended, slots.group(group + 1))
-            hidden = rms_norm(x, layer.mlp_norm, eps)
-            gate, up = adapted(layer.gate_up, hidden, slots.group(group + 2)).chunk(2, dim=1)
-            inner = weights.activation(gate) * up
-            x = x + adapted(layer.down, inner, slots.group(group + 3))
-        last = rms_norm(x.index_select(0, batch.sample_index), weights.final_norm, eps)
-        head = partial(padded_linear, weight=weights.head.float())
-        return project(head, last, batch.sampled_segments, slots.group(first_group + 1), add_lora)
-
-    def _attention(
-        self,
-        projected: torch.Tensor,
-        index: int,
-        layer: LayerWeights,
-        batch: StepBatch,
-        cache: KvCache,
-        rotation: tuple[torch.Tensor, torch.Tensor],
-    ) -> torch.Tensor:
-        """[T, heads * head_dim] from the fused projection [T, (heads + 2 kv_heads) * head_dim]."""
-        shape = self.shape
-        heads = projected.view(-1, shape.heads + 2 * shape.kv_heads, shape.head_dim)
-        query = heads[:, : shape.heads]
-        key, value = heads[:, shape.heads :].chunk(2, dim=1)
-        if layer.query_norm is not None and layer.key_norm is not None:
-            query = rms_norm(query, layer.query_norm, shape.norm_eps)
-            key = rms_norm(key, layer.key_norm, shape.norm_eps)
-        query, key = _rotate(query, *rotation), _rotate(key, *rotation)
-        cache.write(index, batch.kv_rows, batch.positions, key, value)
-        return attend(query, index, batch, cache, shape.head_dim**-0.5)
-
-    def _rotation(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines, each [T, 1, head_dim] float32."""
-        angles = torch.outer(positions.float(), self.weights.inverse_frequencies)
-        angles = torch.cat([angles, angles], dim=1)[:, None]
-        scaling = self.shape.rope_scaling
-        return angles.cos() * scaling, angles.sin() * scaling
-
-
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Root-mean-square norm over the last axis, float32 (arXiv:1910.07467, eq. 4)."""
-    return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
-
-
-def _rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """Rotary positions (arXiv:2104.09864, §3.4) on [T, heads, head_dim], halves interleaved as in Llama."""
-    half = x.shape[-1] // 2
-    turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
-    return x * cosines + turned * sines
+            norms = HeadNorms(layer.query_norm, layer.key_norm, eps)
+            attended = self.attention(adapted(layer.qkv, hidden, group), index, norms, batch, cache, turns)
+            hidden = add_and_norm(x, adapted(layer.out, attended, group + 1), layer.mlp_norm, eps)
+            inner = self._pointwise.gate(adapted(layer.gate_up, hidden, group + 2))
+            hidden = add_and_norm(x, adapted(layer.down, inner, group + 3), next_norm, eps)
+        last = hidden.index_select(0, batch.sample_index)
+        return project(self._head, last, batch.sampled_segments, slots.group(first_group + 1), add_lora)
 
 
 def _layout(shape: DecoderShape, layer_count: int, vocab: int) -> GroupLayout:

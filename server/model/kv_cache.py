@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from switchyard.server.engine.types import BLOCK_TOKENS
+from switchyard.server.native.heads import LANES
 
 
 class KvCache:
     """Dense rows: row r, position p of a layer holds the key and value of token p.
 
+    The memory of all rows is reserved at once and taken from the machine only as it is written.
+
     Attributes:
-        keys: per layer [rows, kv_heads, max_context, head_dim] float32.
-        values: per layer, same shape.
+        keys: per layer, float32: [rows, kv_heads, max_context, head_dim], or, tiled as the compiled attention
+            wants it, [rows, kv_heads, max_context / 8, head_dim, 8].
+        values: per layer [rows, kv_heads, max_context, head_dim] float32.
+        max_context: positions in a row, a multiple of `BLOCK_TOKENS`.
+        tiled: whether the compiled attention reads the rows, and nothing else.
     """
 
-    def __init__(self, layers: int, rows: int, kv_heads: int, max_context: int, head_dim: int) -> None:
-        shape = (rows, kv_heads, max_context, head_dim)
-        self.keys = [torch.zeros(shape) for _ in range(layers)]
-        self.values = [torch.zeros(shape) for _ in range(layers)]
-        self.max_context = max_context
+    def __init__(
+        self, layers: int, rows: int, kv_heads: int, max_context: int, head_dim: int, *, tiled: bool = False
+    ) -> None:
+        self.max_context = -(-max_context // BLOCK_TOKENS) * BLOCK_TOKENS
+        self.tiled = tiled
+        self._head_dim = head_dim
+        self._store = torch.zeros(2, layers, rows, kv_heads, self.max_context * head_dim)
+        plain = (rows, kv_heads, self.max_context, head_dim)
+        tiles = (rows, kv_heads, self.max_context // LANES, head_dim, LANES)
+        self.keys = [layer.view(tiles if tiled else plain) for layer in self._store[0]]
+        self.values = [layer.view(plain) for layer in self._store[1]]
         self._written = [0] * rows
-        self._blocks: dict[int, tuple[torch.Tensor, ...]] = {}
+        self._blocks: dict[int, torch.Tensor] = {}
+        self._left_behind = 0.0
 
     def write(
         self, layer: int, rows: torch.Tensor, positions: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> None:
-        """Stores the keys and values of a step.
+        """Stores the keys and values of a step, in rows that are not tiled.
 
         Args:
             layer: index of the layer.
@@ -38,37 +53,51 @@ class KvCache:
         self.keys[layer][rows, :, positions] = key
         self.values[layer][rows, :, positions] = value
 
+    def poison(self) -> None:
+        """Fills what is unused or given back with NaN from now on, so that a test sees whoever reads it.
+
+        Raises:
+            ValueError: the rows are not tiled; torch's attention multiplies what it masks by zero.
+        """
+        if not self.tiled:
+            raise ValueError("only rows for the compiled attention can be poisoned; torch's reads what it masks")
+        self._left_behind = math.nan
+        for row, length in enumerate(self._written):
+            self._store[:, :, row, :, -(-length // LANES) * LANES * self._head_dim :] = math.nan
+
     def note_length(self, row: int, length: int) -> None:
         """Remembers how far a row is written."""
         self._written[row] = max(self._written[row], length)
 
     def clear(self, row: int) -> None:
-        """Zeroes what a sequence left in a row.
+        """Wipes what a sequence left in a row.
 
-        Masked positions get a probability of exactly zero, and zero times a
+        With torch's attention masked positions get a probability of exactly zero, and zero times a
         number that is not finite is not zero: a row must never keep one.
         """
-        length = self._written[row]
-        for keys, values in zip(self.keys, self.values, strict=True):
-            keys[row, :, :length].zero_()
-            values[row, :, :length].zero_()
+        length = -(-self._written[row] // LANES) * LANES
+        self._store[:, :, row, :, : length * self._head_dim] = self._left_behind
         self._written[row] = 0
 
     def copy_out(self, row: int, start: int, block: int) -> None:
-        """Keeps a copy of tokens [start, start + BLOCK_TOKENS) of a row, of all layers."""
-        stop = start + BLOCK_TOKENS
-        self._blocks[block] = tuple(tensor[row, :, start:stop].clone() for tensor in (*self.keys, *self.values))
+        """Keeps a copy of tokens [start, start + BLOCK_TOKENS) of a row, of all layers; `start` is a multiple."""
+        self._blocks[block] = self._span(row, start).contiguous()
 
     def copy_in(self, block: int, row: int, start: int) -> None:
-        """Writes a kept block to tokens [start, start + BLOCK_TOKENS) of a row."""
-        stop = start + BLOCK_TOKENS
-        for tensor, kept in zip((*self.keys, *self.values), self._blocks[block], strict=True):
-            tensor[row, :, start:stop] = kept
-        self.note_length(row, stop)
+        """Writes a kept block to tokens [start, start + BLOCK_TOKENS) of a row; `start` is a multiple."""
+        self._span(row, start).copy_(self._blocks[block])
+        self.note_length(row, start + BLOCK_TOKENS)
 
     def drop_block(self, block: int) -> None:
         """Frees a kept block."""
-        del self._blocks[block]
+        kept = self._blocks.pop(block)
+        if math.isnan(self._left_behind):
+            kept.fill_(self._left_behind)
+
+    def _span(self, row: int, start: int) -> torch.Tensor:
+        """[2, layers, kv_heads, BLOCK_TOKENS * head_dim], a view: one block of a row, tiled or not."""
+        first, stop = start * self._head_dim, (start + BLOCK_TOKENS) * self._head_dim
+        return self._store[:, :, row, :, first:stop]
 
     @property
     def token_bytes(self) -> int:
@@ -78,5 +107,4 @@ class KvCache:
     @property
     def nbytes(self) -> int:
         """Bytes reserved for all rows, and of the kept blocks."""
-        kept = (tensor for block in self._blocks.values() for tensor in block)
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values, *kept))
+        return self._store.nbytes + sum(block.nbytes for block in self._blocks.values())

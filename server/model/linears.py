@@ -23,6 +23,7 @@ from torch import nn
 
 from switchyard.server.lora.rows import padded_linear
 from switchyard.server.native import library
+from switchyard.server.native.dense import TYPES, DenseMatrix
 from switchyard.server.native.nf4 import BLOCK, Nf4Matrix
 
 
@@ -51,7 +52,7 @@ class BaseLinear(Protocol):
 
 
 class DenseLinear:
-    """A linear map with 16- or 32-bit weights."""
+    """A linear map with 16- or 32-bit weights, widened as a whole when it is used."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.weight = weight
@@ -160,6 +161,40 @@ class NativeNf4Linear:
         return [self.matrix.tiles, self.matrix.scales, *([] if self.bias is None else [self.bias])]
 
 
+class NativeDenseLinear:
+    """A linear map with 16- or 32-bit weights, widened in the registers of the compiled kernel."""
+
+    def __init__(self, matrix: DenseMatrix, bias: torch.Tensor | None) -> None:
+        self.matrix = matrix
+        self.bias = bias
+        self.out_features = matrix.weight.shape[0]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, in_features] to [T, out_features]."""
+        return self.matrix.linear(x, self.bias)
+
+    def dequantized(self) -> torch.Tensor:
+        """[out_features, in_features], the weight itself."""
+        return self.matrix.weight
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps in memory."""
+        return sum(tensor.nbytes for tensor in self.tensors())
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The weights as they lie in memory."""
+        return [self.matrix.weight, *([] if self.bias is None else [self.bias])]
+
+
+def dense_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> BaseLinear:
+    """A linear map with the given weight, [out_features, in_features] of 16 or 32 bits; it is not copied."""
+    kernels = library.load()
+    if kernels is None or weight.dtype not in TYPES:
+        return DenseLinear(weight, bias)
+    return NativeDenseLinear(DenseMatrix(kernels, weight), bias)
+
+
 def fuse_linears(modules: Sequence[nn.Module], dtype: torch.dtype, *, shadow: bool) -> BaseLinear:
     """One linear map for projections that read the same input.
 
@@ -173,7 +208,7 @@ def fuse_linears(modules: Sequence[nn.Module], dtype: torch.dtype, *, shadow: bo
     if quantized:
         return _native(quantized, bias) or Nf4Linear(quantized, bias, shadow=shadow)
     weights = [module.weight for module in modules if isinstance(module, nn.Linear)]
-    return DenseLinear(torch.cat([weight.detach().to(dtype) for weight in weights]), bias)
+    return dense_linear(torch.cat([weight.detach().to(dtype) for weight in weights]), bias)
 
 
 def _native(layers: Sequence[Linear4bit], bias: torch.Tensor | None) -> NativeNf4Linear | None:

@@ -75,7 +75,8 @@ class LlamaFamily:
         """Puts KV rows and adapters to the weights; see `ResidentModel.serve`."""
         shape = self.decoder.shape
         layers = len(self.decoder.weights.layers)
-        cache = KvCache(layers, rows, shape.kv_heads, max_context_tokens, shape.head_dim)
+        tiled = self.decoder.attention.tiled
+        cache = KvCache(layers, rows, shape.kv_heads, max_context_tokens, shape.head_dim, tiled=tiled)
         return FastModel(self.decoder, cache, slots, add_lora)
 
     def _linear(self, place: ModulePlace) -> BaseLinear | None:

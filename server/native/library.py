@@ -10,22 +10,27 @@ from __future__ import annotations
 import ctypes
 import os
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 SWITCH = "SWITCHYARD_NATIVE"
 """Environment variable; `0` leaves the kernels unused."""
 
-INTERFACE = 3
+INTERFACE = 4
 """Number of the signatures below; the library says which it was built with."""
 
-_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 
-_SIGNATURES: dict[str, list[type]] = {
+_SIGNATURES: Mapping[str, Sequence[type]] = {
+    "switchyard_add_and_norm": [_POINTER] * 3 + [_FLOAT, _POINTER] + [_SIZE] * 2,
     "switchyard_add_lora": [_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _INT],
-    "switchyard_transpose": [_POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
+    "switchyard_attend": [_POINTER, _SIZE] + [_POINTER] * 5 + [_SIZE] * 5 + [_FLOAT, _INT],
+    "switchyard_dense_linear": [_POINTER] * 4 + [_SIZE] * 3 + [_INT] * 2,
+    "switchyard_gated_silu": [_POINTER] * 2 + [_SIZE] * 2 + [_INT],
     "switchyard_nf4_linear": [_POINTER] * 5 + [_SIZE] * 3 + [_INT],
+    "switchyard_place_heads": [_POINTER] * 3 + [_FLOAT] + [_POINTER] * 6 + [_SIZE] * 5,
+    "switchyard_transpose": [_POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
 }
 """Argument types of the kernels; each returns 0, or -1 when there is no memory."""
 
@@ -34,15 +39,20 @@ class Library:
     """The loaded kernels, one attribute each; arguments as in the C sources, pointers as integers."""
 
     def __init__(self, handle: ctypes.CDLL) -> None:
+        self.add_and_norm = _typed(handle, "switchyard_add_and_norm")
         self.add_lora = _typed(handle, "switchyard_add_lora")
-        self.transpose = _typed(handle, "switchyard_transpose")
+        self.attend = _typed(handle, "switchyard_attend")
+        self.dense_linear = _typed(handle, "switchyard_dense_linear")
+        self.gated_silu = _typed(handle, "switchyard_gated_silu")
         self.nf4_linear = _typed(handle, "switchyard_nf4_linear")
+        self.place_heads = _typed(handle, "switchyard_place_heads")
+        self.transpose = _typed(handle, "switchyard_transpose")
 
 
 def _typed(handle: ctypes.CDLL, name: str) -> Callable[..., int]:
     # Without the types a pointer would be cut to 32 bits.
     function = handle[name]
-    function.argtypes, function.restype = _SIGNATURES[name], _INT
+    function.argtypes, function.restype = list(_SIGNATURES[name]), _INT
     return function
 
 
