@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -103,6 +104,10 @@ class ServerLoad:
         adapter_device_bytes: bytes of adapters in slots.
         rss_bytes: memory of the process.
         draining: whether new requests are refused.
+        kv_blocks_running: blocks of KV memory that running sequences hold.
+        kv_blocks_cached: blocks that cached beginnings of prompts take.
+        kv_blocks_total: blocks there are.
+        waiting_for: sequences that the last step left out, by why, in words.
     """
 
     waiting_requests: int
@@ -114,6 +119,10 @@ class ServerLoad:
     adapter_device_bytes: int
     rss_bytes: int
     draining: bool
+    kv_blocks_running: int
+    kv_blocks_cached: int
+    kv_blocks_total: int
+    waiting_for: Mapping[str, int]
 
 
 class AdminClient:
@@ -176,6 +185,10 @@ class AdminClient:
             adapter_device_bytes=found.adapter_device_bytes,
             rss_bytes=found.rss_bytes,
             draining=found.draining,
+            kv_blocks_running=found.kv_blocks_running,
+            kv_blocks_cached=found.kv_blocks_cached,
+            kv_blocks_total=found.kv_blocks_total,
+            waiting_for={one.explanation: one.sequences for one in found.waiting},
         )
 
     def adapters(self) -> list[AdapterStatus]:

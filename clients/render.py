@@ -199,7 +199,10 @@ def server_table(info: ServerInfo, load: ServerLoad) -> Table:
             "quantization": info.quantization,
             "fingerprint": info.base_fingerprint,
             "sequences": f"{load.running_sequences} of {info.max_sequences} running, {load.waiting_requests} waiting",
+            "waiting": "\n".join(f"{count}: {safe(why)}" for why, count in load.waiting_for.items()) or "nobody",
             "KV rows": f"{load.kv_rows_used} of {load.kv_rows_total} used",
+            "KV blocks": f"{load.kv_blocks_running} running and {load.kv_blocks_cached} cached of "
+            f"{load.kv_blocks_total}",
             "context": f"{info.max_context_tokens} tokens",
             "adapters": f"{load.adapters_resident} of {info.adapter_slots} adapter slots, rank up to {info.max_rank}",
             "adapter memory": f"{size(load.adapter_host_bytes)} of {size(info.host_cache_bytes)} host, "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -169,6 +169,7 @@ class Engine:
             kv_blocks_running=self._memory.blocks.running,
             kv_blocks_cached=self._memory.blocks.cached,
             kv_blocks_total=self._memory.blocks.total,
+            waiting_for=Counter(self._plan.waiting.values()),
         )
 
     def wake(self) -> None:

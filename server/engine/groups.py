@@ -50,8 +50,8 @@ class RequestGroup:
 
     @property
     def has_started(self) -> bool:
-        """Whether any answer has been in the batch."""
-        return any(sequence.started_s is not None for sequence in self.sequences)
+        """Whether any answer has been in the batch; the first one goes first."""
+        return self.sequences[0].started_s is not None
 
     def put(self, sequence: Sequence, event: TokenEvent) -> list[TokenEvent]:
         """Takes the newest output of one answer; returns what may be shown of it now."""

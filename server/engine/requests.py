@@ -97,14 +97,14 @@ class LiveRequests:
 
         A request is shed only where others wait for its place: until then its chance costs nobody anything.
         """
-        contested = len(self._scheduler.waiting) > 1
+        may_shed = self._forecast.rates is not None and len(self._scheduler.waiting) > 1
         for group in list(self._groups.values()):
             deadline = group.request.deadline_s
             if deadline is None:
                 continue
             if now >= deadline:
                 self._fail(group, DeadlineExceeded("the deadline passed before the answer was complete"), now)
-            elif contested and not group.has_started and self._forecast.is_hopeless(group.request, now):
+            elif may_shed and not group.has_started and self._forecast.is_hopeless(group.request, now):
                 service_s = self._forecast.service_s(group.request)
                 self._observer.shed()
                 self._fail(group, unreachable(deadline - now, 0.0, service_s), now)

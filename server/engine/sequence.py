@@ -135,10 +135,13 @@ class Sequence:
 
     def waits_for(self, reason: WaitReason, now: float) -> None:
         """Notes why it could not start."""
+        if reason is self.waiting_for:
+            return
         self.waiting_for = reason
-        if reason in {WaitReason.ADAPTER, WaitReason.ADAPTER_SLOT} and self.adapter_wait_began_s is None:
+        needs_slot = reason is WaitReason.ADAPTER_SLOT
+        if (needs_slot or reason is WaitReason.ADAPTER) and self.adapter_wait_began_s is None:
             self.adapter_wait_began_s = now
-        if reason is WaitReason.ADAPTER_SLOT and self.slot_wait_began_s is None:
+        if needs_slot and self.slot_wait_began_s is None:
             self.slot_wait_began_s = now
 
     def new_scores(self, start: int, scores: tuple[SampledToken, ...]) -> tuple[SampledToken, ...]:

@@ -6,7 +6,7 @@ the event loop, the engine thread and the loader pool without locks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
@@ -325,6 +325,7 @@ class EngineLoad:
         kv_blocks_running: blocks of KV memory that running sequences hold.
         kv_blocks_cached: blocks that cached prefixes take.
         kv_blocks_total: blocks there are.
+        waiting_for: how many sequences the last step left out, by why.
     """
 
     waiting_requests: int
@@ -335,3 +336,4 @@ class EngineLoad:
     kv_blocks_running: int = 0
     kv_blocks_cached: int = 0
     kv_blocks_total: int = 0
+    waiting_for: Mapping[WaitReason, int] = field(default_factory=dict)

@@ -219,4 +219,11 @@ def load_message(load: EngineLoad, statuses: list[AdapterStatus], rss_bytes: int
         adapter_device_bytes=sum(status.device_bytes for status in statuses),
         rss_bytes=rss_bytes,
         draining=load.draining,
+        kv_blocks_running=load.kv_blocks_running,
+        kv_blocks_cached=load.kv_blocks_cached,
+        kv_blocks_total=load.kv_blocks_total,
+        waiting=[
+            admin_pb2.Waiting(reason=reason.value, explanation=reason.words, sequences=count)
+            for reason, count in load.waiting_for.items()
+        ],
     )

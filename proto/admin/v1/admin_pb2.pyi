@@ -71,7 +71,7 @@ class GetLoadRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetLoadResponse(_message.Message):
-    __slots__ = ("waiting_requests", "running_sequences", "kv_rows_used", "kv_rows_total", "adapters_resident", "adapter_host_bytes", "adapter_device_bytes", "rss_bytes", "draining")
+    __slots__ = ("waiting_requests", "running_sequences", "kv_rows_used", "kv_rows_total", "adapters_resident", "adapter_host_bytes", "adapter_device_bytes", "rss_bytes", "draining", "kv_blocks_running", "kv_blocks_cached", "kv_blocks_total", "waiting")
     WAITING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     KV_ROWS_USED_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,10 @@ class GetLoadResponse(_message.Message):
     ADAPTER_DEVICE_BYTES_FIELD_NUMBER: _ClassVar[int]
     RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    KV_BLOCKS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    KV_BLOCKS_CACHED_FIELD_NUMBER: _ClassVar[int]
+    KV_BLOCKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     waiting_requests: int
     running_sequences: int
     kv_rows_used: int
@@ -90,7 +94,21 @@ class GetLoadResponse(_message.Message):
     adapter_device_bytes: int
     rss_bytes: int
     draining: bool
-    def __init__(self, waiting_requests: _Optional[int] = ..., running_sequences: _Optional[int] = ..., kv_rows_used: _Optional[int] = ..., kv_rows_total: _Optional[int] = ..., adapters_resident: _Optional[int] = ..., adapter_host_bytes: _Optional[int] = ..., adapter_device_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
+    kv_blocks_running: int
+    kv_blocks_cached: int
+    kv_blocks_total: int
+    waiting: _containers.RepeatedCompositeFieldContainer[Waiting]
+    def __init__(self, waiting_requests: _Optional[int] = ..., running_sequences: _Optional[int] = ..., kv_rows_used: _Optional[int] = ..., kv_rows_total: _Optional[int] = ..., adapters_resident: _Optional[int] = ..., adapter_host_bytes: _Optional[int] = ..., adapter_device_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., draining: _Optional[bool] = ..., kv_blocks_running: _Optional[int] = ..., kv_blocks_cached: _Optional[int] = ..., kv_blocks_total: _Optional[int] = ..., waiting: _Optional[_Iterable[_Union[Waiting, _Mapping]]] = ...) -> None: ...
+
+class Waiting(_message.Message):
+    __slots__ = ("reason", "explanation", "sequences")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    explanation: str
+    sequences: int
+    def __init__(self, reason: _Optional[str] = ..., explanation: _Optional[str] = ..., sequences: _Optional[int] = ...) -> None: ...
 
 class ListAdapterStatesRequest(_message.Message):
     __slots__ = ()

@@ -100,6 +100,8 @@ def test_cold_adapter_waits_aside() -> None:
     assert isinstance(terminal(warm), FinishedEvent)
     assert not cold.events
     assert bench.engine.step().waiting == {"cold": WaitReason.ADAPTER}
+    assert bench.engine.why("cold") is WaitReason.ADAPTER
+    assert bench.engine.load().waiting_for == {WaitReason.ADAPTER: 1}
     bench.clock.time_s = 5.0
     bench.pool.ready = {"x"}
     bench.run()
@@ -287,3 +289,20 @@ def test_a_request_behind_the_command_that_kills_the_loop_gets_its_terminal_even
 def test_limits_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot hold 4 decodes"):
         StepLimits(max_sequences=4, max_step_tokens=6, prefill_chunk_tokens=4)
+
+
+def test_every_reason_to_wait_has_words() -> None:
+    words = [reason.words for reason in WaitReason]
+    assert len(set(words)) == len(WaitReason)
+
+
+def test_a_plan_is_a_function_of_the_queues() -> None:
+    bench = Bench(sequences=2, chunk=8)
+    for name in "abc":
+        bench.submit(name, 12)
+    bench.run(steps=1)
+    scheduler = bench.engine._scheduler
+    before = [(s.sequence_id, s.state, s.computed, s.waiting_for) for s in scheduler]
+    assert scheduler.plan() == scheduler.plan()
+    assert [(s.sequence_id, s.state, s.computed, s.waiting_for) for s in scheduler] == before
+    bench.engine.check_integrity()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from fake_engine import FakeEngine
 from rpc_harness import FACTS, refusal_of, running, version
 
 from switchyard.proto.admin.v1 import admin_pb2 as pb
 from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
-from switchyard.server.engine.types import Digest
+from switchyard.server.engine.types import Digest, EngineLoad
+from switchyard.server.engine.wait_reason import WaitReason
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,6 +31,17 @@ async def test_load_sums_what_adapters_hold() -> None:
         load = await harness.admin.GetLoad(pb.GetLoadRequest())
     assert (load.adapters_resident, load.adapter_host_bytes, load.adapter_device_bytes) == (1, 400, 40)
     assert (load.kv_rows_total, load.rss_bytes, load.draining) == (16, 1 << 20, False)
+
+
+async def test_load_says_in_words_why_who_waits() -> None:
+    engine = FakeEngine()
+    waiting = {WaitReason.ADAPTER: 2, WaitReason.ROW: 1}
+    engine.load = lambda: EngineLoad(3, 4, 4, 4, False, 5, 6, 12, waiting)  # type: ignore[method-assign]
+    async with running(engine) as harness:
+        load = await harness.admin.GetLoad(pb.GetLoadRequest())
+    assert (load.kv_blocks_running, load.kv_blocks_cached, load.kv_blocks_total) == (5, 6, 12)
+    assert [(one.reason, one.sequences) for one in load.waiting] == [("adapter", 2), ("kv_row", 1)]
+    assert [one.explanation for one in load.waiting] == [reason.words for reason in waiting]
 
 
 async def test_every_state_has_its_own_name() -> None:
