@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Final
 
 import typer
@@ -34,7 +35,8 @@ _SUMMARIES: Final[Mapping[str, tuple[str, str]]] = {
     "sign": (REGISTRY_PANEL, "Sign a version with a key of your own."),
     "verify": (REGISTRY_PANEL, "Check who signed a version."),
     "import": (REGISTRY_PANEL, "Bring in a version from the Hub's or OCI's layout."),
-    "export": (REGISTRY_PANEL, "Write a version in the Hub's or OCI's layout."),
+    "export": (REGISTRY_PANEL, "Write a version in the Hub's or OCI's layout, or merged into its base."),
+    "compose": (REGISTRY_PANEL, "Make one version of several."),
     "registry": (OPERATIONS_PANEL, "Make, prove and mend a registry on this machine."),
     "doctor": (OPERATIONS_PANEL, "Prove that disk, database and bucket keep what they acknowledge."),
     "fsck": (OPERATIONS_PANEL, "Find everything that is wrong; change nothing."),
@@ -48,11 +50,17 @@ _SUMMARIES: Final[Mapping[str, tuple[str, str]]] = {
 class LazyCommand(TyperCommand):
     """Stands for a command until it runs; its own options and help are those of the command itself."""
 
-    def __init__(self, entry_point: EntryPoint) -> None:
-        """Knows the command by its entry point only."""
+    def __init__(self, entry_point: EntryPoint, variants: Mapping[str, EntryPoint] = MappingProxyType({})) -> None:
+        """Knows the command by its entry point only.
+
+        Args:
+            entry_point: the command.
+            variants: flag to what runs instead when the flag is given; other rooms bring them.
+        """
         panel, summary = _SUMMARIES.get(entry_point.name, ("Extensions", f"From {entry_point.value}."))
         super().__init__(entry_point.name, help=summary, rich_help_panel=panel)
         self._entry_point = entry_point
+        self._variants = variants
 
     def make_context(  # type: ignore[override]  # typer names its own context class only
         self,
@@ -66,15 +74,21 @@ class LazyCommand(TyperCommand):
         Raises:
             CommandUnavailable: it cannot be imported.
         """
-        made: typer.Context = self._load().make_context(info_name, args, parent, **extra)  # type: ignore[assignment]
+        flag = next((word for word in args if word in self._variants), None)
+        if flag is None:
+            command, rest, name = self._load(self._entry_point), args, info_name
+        else:
+            command, rest = self._load(self._variants[flag]), [word for word in args if word != flag]
+            name = f"{info_name} {flag}"
+        made: typer.Context = command.make_context(name, rest, parent, **extra)  # type: ignore[assignment]
         return made
 
-    def _load(self) -> TyperCommand | TyperGroup:
+    def _load(self, entry_point: EntryPoint) -> TyperCommand | TyperGroup:
         try:
-            found = self._entry_point.load()
+            found = entry_point.load()
         except (ImportError, AttributeError) as error:
             raise CommandUnavailable(
-                f"`switchyard {self.name}` cannot be loaded from {self._entry_point.value}: {error}. "
+                f"`switchyard {self.name}` cannot be loaded from {entry_point.value}: {error}. "
                 "Install the whole package, dependencies included (`make setup`)."
             ) from error
         return command_of(found)
@@ -96,10 +110,19 @@ def command_of(found: object) -> TyperCommand | TyperGroup:
 
 
 def add_commands(group: TyperGroup) -> None:
-    """Adds every command found in `GROUP` that `group` does not have itself, in the order of names."""
-    for entry_point in sorted(entry_points(group=GROUP), key=lambda one: one.name):
-        if entry_point.name not in group.commands:
-            group.add_command(LazyCommand(entry_point))
+    """Adds every command found in `GROUP` that `group` does not have itself, in the order of names.
+
+    An entry point `export.merged` is what `export` runs when it is given `--merged`.
+    """
+    found = {one.name: one for one in entry_points(group=GROUP)}
+    for name, entry_point in sorted(found.items()):
+        if "." not in name and name not in group.commands:
+            variants = {
+                f"--{other.removeprefix(f'{name}.')}": one
+                for other, one in found.items()
+                if other.startswith(f"{name}.")
+            }
+            group.add_command(LazyCommand(entry_point, variants))
 
 
 def _command_of_function(function: Callable[..., object]) -> TyperCommand | TyperGroup:

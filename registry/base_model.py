@@ -56,8 +56,8 @@ _EMBEDDINGS = frozenset({"embed_tokens", "embed_in", "wte", "word_embeddings", "
 _NOT_LINEAR = _HEADS | _EMBEDDINGS | {"wpe", "shared"}
 # What transformers calls every head, whatever the file calls it; also of a head that shares the embedding's weight.
 _HEAD = "lm_head"
-# transformers' Conv1D keeps its weight as [in, out].
-_TRANSPOSED_MODEL_TYPES = frozenset({"gpt2"})
+TRANSPOSED_MODEL_TYPES = frozenset({"gpt2"})
+"""Models of transformers' Conv1D, which keeps its weight as [in, out]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _described(directory: Path, name: str | None) -> BaseModelSpec:
     findings = Findings()
     config, config_digest = _read_config(directory, findings)
     weight_files = _weight_files(directory, findings)
-    transposed = config.get("model_type") in _TRANSPOSED_MODEL_TYPES
+    transposed = config.get("model_type") in TRANSPOSED_MODEL_TYPES
     parameters = _parameters(directory, weight_files, findings)
     modules = _module_table(parameters, transposed)
     if weight_files and not modules and not findings.faults:
@@ -226,18 +226,24 @@ def _module_table(parameters: Mapping[str, TensorEntry], transposed: bool) -> di
     return dict(sorted(modules.items()))
 
 
+def parameter_name(tensor: str) -> str:
+    """Returns what transformers calls the parameter that a weight file names so."""
+    module, dot, parameter = tensor.rpartition(".")
+    return f"{_HEAD}{dot}{parameter}" if module in _HEADS else tensor
+
+
 def _tensor_table(
     parameters: Mapping[str, TensorEntry], modules: Mapping[str, tuple[int, int]]
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of embedding, head and biases, under the names that transformers gives them."""
     table: dict[str, tuple[int, ...]] = {}
     for tensor in parameters.values():
-        module, _, parameter = tensor.name.rpartition(".")
-        _, dot, last = module.rpartition(".")
-        if last in _HEADS and not dot:
-            table[f"{_HEAD}.{parameter}"] = tensor.shape
-        elif (last in _EMBEDDINGS and parameter == "weight") or (module in modules and parameter == "bias"):
-            table[tensor.name] = tensor.shape
+        name = parameter_name(tensor.name)
+        module, _, parameter = name.rpartition(".")
+        last = module.rpartition(".")[2]
+        is_bias = module in modules and parameter == "bias"
+        if module == _HEAD or (last in _EMBEDDINGS and parameter == "weight") or is_bias:
+            table[name] = tensor.shape
     embeddings = [shape for name, shape in table.items() if name.rpartition(".")[0].rpartition(".")[2] in _EMBEDDINGS]
     if len(embeddings) == 1:
         # Without a head of its own in the file the model uses the embedding's weight.

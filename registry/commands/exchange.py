@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from switchyard.registry.interop.oci_registry import OciReference, OciRegistry
 
 importing = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring in a version.")
-exporting = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write a version for others.")
+exporting = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Write a version for others. With --merged: merged into a copy of its base; see `export --merged --help`.",
+)
 NameArgument = Annotated[str, typer.Argument(metavar="ADAPTER", help="Adapter to publish it as: ns/name.")]
 RefArgument = Annotated[str, typer.Argument(metavar="REF", help="Version: ns/name@alias, ns/name:7 or a digest.")]
 PlainOption = Annotated[bool, typer.Option("--plain-http", help="Without TLS; on this machine only.")]

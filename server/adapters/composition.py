@@ -24,6 +24,18 @@ METHOD_SUM: Final = "sum"
 METHODS: Final = (METHOD_SUM, "cat", "linear", "svd", "ties", "dare_linear", "dare_ties", "magnitude_prune")
 """All methods; those after `sum` are the combination types of PEFT's `add_weighted_adapter`."""
 
+PARAMETERS_OF: Final[dict[str, frozenset[str]]] = {
+    "sum": frozenset(),
+    "cat": frozenset(),
+    "linear": frozenset(),
+    "svd": frozenset({"svd_rank"}),
+    "ties": frozenset({"density", "majority_sign"}),
+    "dare_linear": frozenset({"density", "seed"}),
+    "dare_ties": frozenset({"density", "seed", "majority_sign"}),
+    "magnitude_prune": frozenset({"density"}),
+}
+"""What each method can be told beyond the weights."""
+
 _FOR_ONE: Final = frozenset({METHOD_SUM, "linear"})
 _STACKED: Final = frozenset({METHOD_SUM, "cat"})
 _DEFAULTS: Final[dict[str, dict[str, int | str]]] = {
@@ -31,7 +43,8 @@ _DEFAULTS: Final[dict[str, dict[str, int | str]]] = {
     "dare_linear": {"seed": 0},
     "dare_ties": {"seed": 0, "majority_sign": "total"},
 }
-_NOT_FACTORS: Final = frozenset({"bias", "dora", "ia3", "modules_to_save"})
+NOT_FACTORS: Final = frozenset({"bias", "dora", "ia3", "modules_to_save"})
+"""Features that do more than add a low-rank update; see `AdapterShape.features`."""
 
 
 def recipe_digest(parts: Sequence[tuple[str, float]], recipe: Recipe = SUM) -> Digest:
@@ -79,7 +92,7 @@ def _feature_faults(parts: Sequence[AdapterPart]) -> list[str]:
         f"{_ref(part)} uses {', '.join(sorted(found))}, which a composition cannot merge; "
         "only versions that add low-rank updates can be composed"
         for part in parts
-        if (found := _NOT_FACTORS & set(part.features))
+        if (found := NOT_FACTORS & set(part.features))
     ]
 
 

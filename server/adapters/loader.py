@@ -96,8 +96,13 @@ class AdapterLoader:
             )
             for one in fetched
         ]
-        merged = merge(parts, selection.recipe, tuple(self._layout.places))
+        merged = merge(parts, selection.recipe, model_order(self._layout))
         return list(host_modules(merged, self._layout, MERGED_CONFIG, 1.0))
+
+
+def model_order(layout: GroupLayout) -> tuple[str, ...]:
+    """Paths of all modules in the order in which a model of transformers has them: the embedding comes first."""
+    return tuple(sorted(layout.places, key=lambda path: not layout.places[path].embeds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 from switchyard.registry.errors import RefSyntax
 from switchyard.registry.refs import AdapterRef
 from switchyard.registry.verdicts import shown
-from switchyard.server.adapters.composition import METHODS
+from switchyard.server.adapters.composition import METHODS, PARAMETERS_OF
 from switchyard.server.errors import FieldFault
 from switchyard.server.rpc.draft import CompositionTarget
 from switchyard.server.rpc.field_reasons import FieldReason
@@ -20,18 +20,6 @@ MAX_WEIGHT: Final = 1000.0
 """Largest factor of an adapter in a composition; far beyond use, far from float32's overflow."""
 
 MAJORITY_SIGNS: Final = ("total", "frequency")
-
-PARAMETERS_OF: Final[dict[str, frozenset[str]]] = {
-    "sum": frozenset(),
-    "cat": frozenset(),
-    "linear": frozenset(),
-    "svd": frozenset({"svd_rank"}),
-    "ties": frozenset({"density", "majority_sign"}),
-    "dare_linear": frozenset({"density", "seed"}),
-    "dare_ties": frozenset({"density", "seed", "majority_sign"}),
-    "magnitude_prune": frozenset({"density"}),
-}
-"""What each method can be told beyond the weights."""
 
 _PARAMETERS: Final = ("density", "seed", "majority_sign", "svd_rank")
 _NEEDED: Final = frozenset({"density"})
