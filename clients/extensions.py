@@ -60,7 +60,7 @@ class LazyCommand(TyperCommand):
         panel, summary = _SUMMARIES.get(entry_point.name, ("Extensions", f"From {entry_point.value}."))
         super().__init__(entry_point.name, help=summary, rich_help_panel=panel)
         self._entry_point = entry_point
-        self._variants = variants
+        self.variants = variants
 
     def make_context(  # type: ignore[override]  # typer names its own context class only
         self,
@@ -74,16 +74,14 @@ class LazyCommand(TyperCommand):
         Raises:
             CommandUnavailable: it cannot be imported.
         """
-        flag = next((word for word in args if word in self._variants), None)
-        if flag is None:
-            command, rest, name = self._load(self._entry_point), args, info_name
-        else:
-            command, rest = self._load(self._variants[flag]), [word for word in args if word != flag]
-            name = f"{info_name} {flag}"
-        made: typer.Context = command.make_context(name, rest, parent, **extra)  # type: ignore[assignment]
+        flag = next((word for word in args if word in self.variants), None)
+        if flag is not None:
+            info_name, args = f"{info_name} {flag}", [word for word in args if word != flag]
+        made: typer.Context = self._load(flag).make_context(info_name, args, parent, **extra)  # type: ignore[assignment]
         return made
 
-    def _load(self, entry_point: EntryPoint) -> TyperCommand | TyperGroup:
+    def _load(self, flag: str | None = None) -> TyperCommand | TyperGroup:
+        entry_point = self._entry_point if flag is None else self.variants[flag]
         try:
             found = entry_point.load()
         except (ImportError, AttributeError) as error:

@@ -36,6 +36,8 @@ def leaves(group: TyperGroup, context: typer.Context, prefix: str = "") -> Itera
             yield from leaves(loaded, context, f"{prefix}{name} ")
         else:
             yield f"{prefix}{name}"
+        if isinstance(command, LazyCommand):
+            yield from (f"{prefix}{name} {flag}" for flag in command.variants)
 
 
 def test_the_reference_has_every_command() -> None:

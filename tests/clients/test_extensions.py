@@ -19,6 +19,11 @@ def greet(name: str, loud: Annotated[bool, typer.Option("--loud")] = False) -> N
     typer.echo(f"HELLO {name}" if loud else f"hello {name}")
 
 
+def greet_all(names: list[str]) -> None:
+    """Say hello to several."""
+    typer.echo(f"hello {' and '.join(names)}")
+
+
 def refuse() -> None:
     from switchyard.clients.errors import NotFound
 
@@ -32,6 +37,7 @@ not_a_command = 3
 def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     names = {"greet": "greet", "refuse": "refuse", "odd": "not_a_command", "gone": "nothing"}
     found = [EntryPoint(name, f"{__name__}:{attribute}", extensions.GROUP) for name, attribute in names.items()]
+    found.append(EntryPoint("greet.all", f"{__name__}:greet_all", extensions.GROUP))
     found.append(EntryPoint("missing", "switchyard.no_such_room:run", extensions.GROUP))
     monkeypatch.setattr(extensions, "entry_points", lambda group: found)
     made = typer.Typer(cls=CommandLine, pretty_exceptions_enable=False)
@@ -45,6 +51,13 @@ def test_a_found_command_parses_its_own_arguments(app: typer.Typer) -> None:
     assert (result.exit_code, result.output) == (0, "HELLO ana\n")
     assert CliRunner().invoke(app, ["greet"]).exit_code == 2
     assert "--loud" in CliRunner().invoke(app, ["greet", "--help"]).output
+
+
+def test_a_flag_can_bring_another_command(app: typer.Typer) -> None:
+    result = CliRunner().invoke(app, ["greet", "ana", "--all", "bob"])
+    assert (result.exit_code, result.output) == (0, "hello ana and bob\n")
+    assert "greet --all [OPTIONS] NAMES..." in CliRunner().invoke(app, ["greet", "--all", "--help"]).output
+    assert "greet.all" not in CliRunner().invoke(app, ["--help"]).output
 
 
 def test_the_list_names_commands_without_running_them(app: typer.Typer) -> None:
