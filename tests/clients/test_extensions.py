@@ -56,7 +56,7 @@ def test_a_found_command_parses_its_own_arguments(app: typer.Typer) -> None:
 def test_a_flag_can_bring_another_command(app: typer.Typer) -> None:
     result = CliRunner().invoke(app, ["greet", "ana", "--all", "bob"])
     assert (result.exit_code, result.output) == (0, "hello ana and bob\n")
-    assert "greet --all [OPTIONS] NAMES..." in CliRunner().invoke(app, ["greet", "--all", "--help"]).output
+    assert "greet --all [OPTIONS] {names}..." in CliRunner().invoke(app, ["greet", "--all", "--help"]).output
     assert "greet.all" not in CliRunner().invoke(app, ["--help"]).output
 
 
