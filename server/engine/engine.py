@@ -200,6 +200,7 @@ class Engine:
         self._drain(timeout_s=0)
         self._admit()
         plan = self._plan = self._scheduler.plan()
+        self._forecast.planned(plan.waiting.values())
         if plan.slices:
             self._commit(plan, self._run(plan))
         self._requests.emit()
@@ -250,8 +251,7 @@ class Engine:
         output = self._runner.execute(plan)
         duration_s, tokens = self.clock.now() - began_s, sum(len(piece.tokens) for piece in plan.slices)
         self._observer.step(duration_s, len(plan.slices), tokens)
-        if plan.waiting:
-            self._forecast.step(duration_s, tokens)
+        self._forecast.step(duration_s, tokens)
         return output
 
     def _commit(self, plan: StepPlan, output: StepOutput) -> None:

@@ -1,16 +1,18 @@
 """How long a request would take, from what the last steps have taken.
 
-Only steps during which others waited are measured: they show what the server
-can do, while an idle server shows only what it was asked. Without such steps
-there is no forecast, and nothing is refused for its deadline.
+Only steps are measured during which others waited for room: they show what the
+server can do, while an idle server shows only what it was asked. Without such
+steps there is no forecast, and nothing is refused for its deadline.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from switchyard.server.engine.types import GenerateRequest
+from switchyard.server.engine.wait_reason import WaitReason
 
 _STEP_SHARE: Final = 0.05
 """Weight of the newest step in the moving averages, which so look back on about twenty."""
@@ -40,9 +42,15 @@ class Rates:
 
 
 class ServiceForecast:
-    """Measured by the engine thread; read by any."""
+    """Measured by the engine thread; read by any.
+
+    Attributes:
+        is_busy: whether the last plan left somebody out for want of room.
+        rates: what was measured; None while that is too little.
+    """
 
     def __init__(self, chunk_tokens: int) -> None:
+        self.is_busy = False
         self.rates: Rates | None = None
         self._chunk_tokens = chunk_tokens
         self._tokens = 0.0
@@ -51,8 +59,14 @@ class ServiceForecast:
         self._stretch = 1.0
         self._output_tokens: float | None = None
 
+    def planned(self, waiting: Iterable[WaitReason]) -> None:
+        """Notes why the next step leaves sequences out."""
+        self.is_busy = any(reason.shows_load for reason in waiting)
+
     def step(self, duration_s: float, tokens: int) -> None:
-        """Notes a step during which others waited."""
+        """Notes the duration of the step that was planned last."""
+        if not self.is_busy:
+            return
         self._steps += 1
         share = max(_STEP_SHARE, 1 / self._steps)
         self._tokens += share * (tokens - self._tokens)

@@ -151,12 +151,11 @@ class Gate:
             )
 
     def _refuse_too_many(self, request: GenerateRequest, answers: int) -> None:
-        retry_after_s = max(1.0, self._forecast.wait_s(self._work_ahead(request)))
         if len(self._live) + answers > self._max_live:
             raise QueueFull(
                 f"{len(self._live)} answers are being made or wait, the limit is {self._max_live} and the request "
                 f"needs {answers}; try again later",
-                retry_after_s=retry_after_s,
+                retry_after_s=self._retry_after_s(request),
             )
         most = self._rules.policy(request.tenant).max_waiting
         waiting = sum(entry.waits for entry in self._live.values() if entry.tenant == request.tenant)
@@ -164,18 +163,23 @@ class Gate:
             raise QueueFull(
                 f"{waiting} answers wait for tenant {request.tenant!r}, its limit is {most} and the request needs "
                 f"{answers}; try again later",
-                retry_after_s=retry_after_s,
+                retry_after_s=self._retry_after_s(request),
             )
 
     def _refuse_too_late(self, request: GenerateRequest, now: float) -> None:
+        if request.deadline_s is None or not self._forecast.is_busy:
+            # Where there is room a forecast cannot save anything for others.
+            return
         ahead = self._work_ahead(request)
-        if request.deadline_s is None or not ahead:
-            # Where nobody waits a forecast cannot save anything for others.
+        if not ahead:
             return
         wait_s, service_s = self._forecast.wait_s(ahead), self._forecast.service_s(request)
         left_s = request.deadline_s - now
         if wait_s + service_s > left_s or wait_s > _MOST_WAITING * left_s:
             raise unreachable(left_s, wait_s, service_s)
+
+    def _retry_after_s(self, request: GenerateRequest) -> float:
+        return max(1.0, self._forecast.wait_s(self._work_ahead(request)))
 
     def _work_ahead(self, request: GenerateRequest) -> float:
         """Tokens of the requests that go first: all that wait, or, if that is less, this tenant's at its share."""

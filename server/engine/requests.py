@@ -97,7 +97,7 @@ class LiveRequests:
 
         A request is shed only where others wait for its place: until then its chance costs nobody anything.
         """
-        may_shed = self._forecast.rates is not None and len(self._scheduler.waiting) > 1
+        may_shed = self._forecast.is_busy and len(self._scheduler.waiting) > 1
         for group in list(self._groups.values()):
             deadline = group.request.deadline_s
             if deadline is None:

@@ -100,8 +100,7 @@ class Scheduler:
                 queue.sort(key=self._order)
                 continue
             sequence.waits_for(obstacle, now)
-            since_s = sequence.slot_wait_began_s
-            patience_ended |= since_s is not None and now - since_s >= _SLOT_PATIENCE_S
+            patience_ended |= obstacle is WaitReason.ADAPTER_SLOT and sequence.slot_wait_s(now) >= _SLOT_PATIENCE_S
             if obstacle in _AHEAD:
                 break
         for sequence in queue:

@@ -144,6 +144,10 @@ class Sequence:
         if needs_slot and self.slot_wait_began_s is None:
             self.slot_wait_began_s = now
 
+    def slot_wait_s(self, now: float) -> float:
+        """Seconds since an adapter slot was first all that it lacked."""
+        return now - self.slot_wait_began_s if self.slot_wait_began_s is not None else 0.0
+
     def new_scores(self, start: int, scores: tuple[SampledToken, ...]) -> tuple[SampledToken, ...]:
         """Those of a step's prompt scores that have not been handed on before, as after a preemption they can be.
 

@@ -18,6 +18,11 @@ class WaitReason(Enum):
     STEP_BUDGET = "step_budget"
 
     @property
+    def shows_load(self) -> bool:
+        """Whether the server has no room for it, rather than it being not ready."""
+        return self in _OF_LOAD
+
+    @property
     def words(self) -> str:
         """One sentence for an operator."""
         return _WORDS[self]
@@ -33,3 +38,5 @@ _WORDS: dict[WaitReason, str] = {
     WaitReason.TENANT_LIMIT: "its tenant runs as many sequences as it may",
     WaitReason.STEP_BUDGET: "the step's tokens went to others; it is next when there is room",
 }
+
+_OF_LOAD = frozenset({WaitReason.TURN, WaitReason.ROW, WaitReason.BLOCKS})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from fake_runner import request
 from stepped_engine import Bench, failed, finished, terminal, text, tokens
 
 from switchyard.server.engine.sampling_params import SamplingParams
 from switchyard.server.engine.types import ErrorEvent, TokenEvent
+from switchyard.server.errors import QueueFull, RequestIdInUse
 
 PROMPT = tuple(range(1, 10))
 
@@ -96,6 +98,17 @@ def test_cancel_deadline_and_fault_end_all_answers_at_once() -> None:
         assert failed(sink) == reason
         assert sorted(bench.runner.forgotten) == ["a", "a/1", "a/2"]
         bench.assert_at_rest()
+
+
+def test_nobody_takes_the_id_of_an_answer() -> None:
+    bench = Bench()
+    bench.submit("a", n=2, best_of=2)
+    with pytest.raises(RequestIdInUse, match="'a/1' is in use"):
+        bench.submit("a/1")
+    with pytest.raises(QueueFull, match="the request needs 11"):
+        bench.submit("b", n=11, best_of=11)
+    bench.run()
+    bench.submit("a/1")
 
 
 def test_a_broken_adapter_refuses_the_group_once() -> None:

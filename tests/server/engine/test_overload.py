@@ -8,6 +8,7 @@ from open_loop import open_loop
 from stepped_engine import Bench, failed, finished
 
 from switchyard.server.engine.forecast import ServiceForecast
+from switchyard.server.engine.wait_reason import WaitReason
 from switchyard.server.errors import DeadlineUnreachable
 
 CAPACITY_RPS = 25.0
@@ -86,12 +87,27 @@ def test_nobody_is_refused_or_shed_for_a_place_that_nobody_wants() -> None:
     assert finished(hopeless).reason.value == "stop"
 
 
+def test_who_waits_for_an_adapter_makes_nobody_look_late() -> None:
+    """An almost idle server whose steps are slow, and a queue of requests for an adapter that does not come."""
+    one = busy_bench()
+    one.run(steps=200)
+    for index in range(5):
+        one.submit(f"cold {index}", max_tokens=50, adapter="x")
+    one.run(steps=1)
+    soon = one.submit("soon", max_tokens=4, deadline_s=one.clock.now() + 8)
+    one.run(steps=6)
+    assert finished(soon).completion_tokens == 4
+
+
 def test_answers_that_end_by_themselves_teach_how_long_answers_are() -> None:
     forecast = ServiceForecast(chunk_tokens=64)
     asked = request("a", 10, max_tokens=1000)
     assert forecast.service_s(asked) == 0, "nothing is known at first"
-    for _ in range(20):
-        forecast.step(0.1, 10)
+    for reason in (WaitReason.ADAPTER, WaitReason.ROW):
+        for _ in range(20):
+            forecast.planned([WaitReason.PREFIX, reason])
+            forecast.step(0.1, 10)
+        assert (forecast.rates is not None) is (reason is WaitReason.ROW), "who is not ready shows no load"
     assert forecast.service_s(asked) == pytest.approx(1.2 * 1001 * 0.1)
     for _ in range(5):
         forecast.ended(asked, 50, 5.1, by_itself=True)
