@@ -22,7 +22,7 @@ def bench() -> Bench:
 def test_goodput_holds_at_twice_and_ten_times_the_capacity() -> None:
     in_time = {}
     for load in (1, 2, 10):
-        outcome = open_loop(bench(), {"": load * CAPACITY_RPS}, 40.0, seed=load)[""]
+        outcome = open_loop(bench(), {"": load * CAPACITY_RPS}, 25.0, seed=load)[""]
         in_time[load] = outcome.in_time_tokens
         answered = outcome.ends["length"]
         started_in_vain = outcome.ends["DEADLINE_EXCEEDED"]
@@ -32,16 +32,16 @@ def test_goodput_holds_at_twice_and_ten_times_the_capacity() -> None:
 
 
 def test_the_capacity_is_what_the_server_can_do() -> None:
-    at_capacity = open_loop(bench(), {"": CAPACITY_RPS}, 40.0)[""]
-    below = open_loop(bench(), {"": 0.8 * CAPACITY_RPS}, 40.0)[""]
+    at_capacity = open_loop(bench(), {"": CAPACITY_RPS}, 25.0)[""]
+    below = open_loop(bench(), {"": 0.8 * CAPACITY_RPS}, 25.0)[""]
     assert set(below.ends) == {"length"}, "nothing is refused while there is room"
     assert set(at_capacity.ends) > {"length"}
 
 
 def test_an_aggressor_costs_his_neighbour_nothing() -> None:
     rate = 0.3 * CAPACITY_RPS
-    alone = open_loop(bench(), {"victim": rate}, 40.0)["victim"]
-    together = open_loop(bench(), {"victim": rate, "aggressor": 10 * CAPACITY_RPS}, 40.0)["victim"]
+    alone = open_loop(bench(), {"victim": rate}, 25.0)["victim"]
+    together = open_loop(bench(), {"victim": rate, "aggressor": 10 * CAPACITY_RPS}, 25.0)["victim"]
     assert together.in_time_tokens / sum(together.ends.values()) >= 0.95 * (
         alone.in_time_tokens / sum(alone.ends.values())
     )
