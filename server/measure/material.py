@@ -49,6 +49,7 @@ def make_adapters(
     ranks: Sequence[int],
     first_seed: int = 0,
     limit_modules: int | None = None,
+    scale: float = _FACTOR_SCALE,
 ) -> list[Path]:
     """Writes adapters on the linear layers of a base, bfloat16.
 
@@ -58,22 +59,23 @@ def make_adapters(
         ranks: rank of each adapter; as many are written.
         first_seed: seed and number of the first.
         limit_modules: adapt only so many modules; None adapts every linear layer.
+        scale: standard deviation of the factors.
     """
     targets = {path: sizes for path, sizes in modules.items() if path.rpartition(".")[2] in _NAMES_OF_LINEARS}
     targets = dict(list((targets or modules).items())[:limit_modules])
     return [
-        _write(directory / f"a{first_seed + index}", targets, rank, first_seed + index)
+        _write(directory / f"a{first_seed + index}", targets, rank, first_seed + index, scale)
         for index, rank in enumerate(ranks)
     ]
 
 
-def _write(directory: Path, targets: Mapping[str, tuple[int, int]], rank: int, seed: int) -> Path:
+def _write(directory: Path, targets: Mapping[str, tuple[int, int]], rank: int, seed: int, scale: float) -> Path:
     directory.mkdir(parents=True)
     generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, torch.Tensor] = {}
     for path, (inputs, outputs) in targets.items():
         for factor, shape in (("A", (rank, inputs)), ("B", (outputs, rank))):
-            values = torch.randn(shape, generator=generator) * _FACTOR_SCALE
+            values = torch.randn(shape, generator=generator) * scale
             tensors[f"base_model.model.{path}.lora_{factor}.weight"] = values.to(torch.bfloat16)
     save_file(tensors, directory / "adapter_model.safetensors", {"format": "pt"})
     config = {
