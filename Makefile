@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # `proto` is a directory too: without .PHONY make would call it up to date.
-.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine fuzz crash model
+.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine fuzz churn crash model
 
 help:           ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
@@ -88,12 +88,16 @@ bench: bench-engine  ## the committed measurements, made again
 
 bench-engine: setup  ## decode, prefill, loads, gRPC and memory, with PEFT beside it
 	@OMP_WAIT_POLICY=passive PYTHONPATH=bench/engine $(BIN)/python bench/engine/run.py
+	@OMP_WAIT_POLICY=passive PYTHONPATH=bench/engine $(BIN)/python bench/engine/overload.py
 
 model: setup    ## long histories of the registry against an oracle in memory, on SQLite and PostgreSQL
 	@$(BIN)/pytest tests/crash/test_state_machine.py -q --crash-full
 
 fuzz: setup     ## 200,000 changed files of each kind through the gate and the reader of configurations
 	@SWITCHYARD_FUZZ_RUNS=200000 $(BIN)/pytest tests/hostile/test_fuzz.py -q --durations=4 -o timeout=3600
+
+churn: setup    ## 64 adapters through 4 slots for 100,000 tokens, and 10,000 callers that go
+	@$(BIN)/pytest tests/churn -q -s --churn-full --timeout 3600
 
 crash: setup    ## kill -9, power cuts and failing disks at every point, broken registries, a storm; ends with a summary
 	@start=$$(date +%s); $(BIN)/pytest tests/crash --ignore tests/crash/test_state_machine.py -q --crash-full --timeout 3600; echo "crash tests took $$(( $$(date +%s) - start )) s"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def through_grpc(rig: Rig, address: str, asks: Sequence[Ask], rounds: int) -> It
 
 
 @contextmanager
-def server(base: Path, registry: Path, settings: dict[str, int], log: Path) -> Iterator[str]:
+def server(base: Path, registry: Path, settings: Mapping[str, int | str], log: Path) -> Iterator[str]:
     """A server process on this machine; gives its address.
 
     Raises:
