@@ -12,6 +12,17 @@ import pytest
 from churn_world import Oracle, churn, publish_all, world
 from tiny_base import make_tiny_llama
 
+_BLOCK_BYTES = 32768
+"""64 tokens, two layers, keys and values, two heads of 16, float32."""
+
+SHORT_OF_EVERYTHING = {
+    "max_sequences": 12,
+    "adapter_slots": 4,
+    "host_cache_bytes": 200_000,
+    "kv_cache_bytes": 24 * _BLOCK_BYTES,
+    "prefix_cache_bytes": 8 * _BLOCK_BYTES,
+}
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -22,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def oracle(place: Path) -> Iterator[Oracle]:
-    with world(place, place / "base", max_sequences=1, adapter_slots=1) as alone:
+    with world(place, place / "base", max_sequences=1, adapter_slots=1, prefix_cache_bytes=0) as alone:
         yield Oracle(alone)
 
 
@@ -36,10 +47,11 @@ def test_adapters_answer_differently(oracle: Oracle) -> None:
 @pytest.mark.slow
 def test_no_token_is_wrong(place: Path, oracle: Oracle, request: pytest.FixtureRequest) -> None:
     wanted = 100_000 if request.config.getoption("--churn-full") else 5_000
-    with world(place, place / "base", max_sequences=12, adapter_slots=4, host_cache_bytes=200_000) as made:
+    with world(place, place / "base", **SHORT_OF_EVERYTHING) as made:
         tally = churn(made, oracle, tokens=wanted, seed=1)
         print(tally)  # noqa: T201 - the summary of `make churn`
         assert not tally.wrong, tally.wrong[:5]
         assert tally.tokens >= wanted
-        assert min(tally.finished, tally.cancelled, tally.promotions, tally.unloads) > wanted // 1000
-        assert made.core.engine.load().running_sequences == 0
+        assert min(tally.finished, tally.cancelled, tally.promotions, tally.unloads) > wanted // 2000
+        assert made.counted("switchyard_preemptions_total") > wanted // 2000
+        assert made.counted("switchyard_prefix_cached_tokens_total") > wanted // 100

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from switchyard.registry.base_model import describe_base
@@ -27,7 +27,7 @@ from switchyard.server.main import MonotonicClock, ServingCore, Surroundings, ad
 from switchyard.server.measure.material import make_adapters
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.rpc.admission import Admission
-from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft
+from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft, SamplingDraft, StoppingDraft
 from switchyard.server.rpc.live import LiveWork
 
 NAMES = 8
@@ -97,6 +97,7 @@ class World:
 
     def __init__(self, root: Path, base: Path, **settings: object) -> None:
         config = ServerConfig(base=str(base), registry=root / "registry", threads=1, **settings)  # type: ignore[arg-type]
+        self.metrics = Metrics()
         self.loop = asyncio.new_event_loop()
         self.pool = ThreadPoolExecutor(1)
         self.registry = Registry.open(config.registry)
@@ -110,7 +111,7 @@ class World:
         around = Surroundings(
             config=config,
             registry=self.registry,
-            metrics=Metrics(),
+            metrics=self.metrics,
             clock=MonotonicClock(),
             live=LiveWork(),
             switch=StopSwitch(1.0),
@@ -118,7 +119,7 @@ class World:
             tokenizer_pool=self.pool,
         )
         core = build_core(around)
-        return core, admission_of(around, core.base)
+        return core, admission_of(around, core)
 
     def ask(self, ref: str | None, question: int, tenant: str = "", priority: int = 0) -> Heard:
         """Admits and submits one request; the base is asked when there is no ref."""
@@ -126,15 +127,14 @@ class World:
         draft = RequestDraft(
             AdapterTarget(ref) if ref else BaseTarget(),
             prompt_tokens=asked.prompt,
-            temperature=asked.temperature,
-            seed=asked.seed,
-            max_tokens=TOKENS,
-            ignore_eos=True,
+            sampling=SamplingDraft(temperature=asked.temperature, seed=asked.seed),
+            stopping=StoppingDraft(TOKENS, ignore_eos=True),
+            priority=priority,
             request_id=f"r{self._count}",
         )
         self._count += 1
-        admitted = self.loop.run_until_complete(self.admission.admit(draft, remaining_s=None))
-        heard = Heard(replace(admitted.request, tenant=tenant, priority=priority), question)
+        admitted = self.loop.run_until_complete(self.admission.admit(draft, tenant=tenant))
+        heard = Heard(admitted.request, question)
         self.core.engine.submit_to(heard.request, heard)
         self.live[heard.request.request_id] = heard
         self.heard.append(heard)
@@ -151,6 +151,11 @@ class World:
         """Steps until nothing is left."""
         while self.live:
             self.step()
+
+    def counted(self, metric: str) -> float:
+        """Sum of a metric over its labels."""
+        lines = self.metrics.exposition()[0].decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(metric))
 
     def close(self) -> None:
         self.core.host.close()
@@ -238,7 +243,7 @@ def _disturb(made: World, dice: random.Random, tally: Tally) -> None:
         made.registry.aliases.move(name, "prod", dice.randrange(VERSIONS) + 1, actor="churn", reason="churn")
         tally.promotions += 1
     statuses = made.core.host.statuses()
-    if statuses and dice.random() < 0.1:
+    if statuses and dice.random() < 0.25:
         try:
             made.core.host.unload(dice.choice(statuses).key)
             tally.unloads += 1
