@@ -77,7 +77,7 @@ def validate(
     with working("checking every file"):
         spec = describe_base(base)
         located = tuple((entry, directory / entry.path) for entry in source.files)
-        outcome = validate_in_worker(ValidationRequest(located, spec.modules, spec.name, spec.digest, spec.tensors))
+        outcome = validate_in_worker(ValidationRequest.of(spec, located))
     if outcome.faults:
         raise VersionRefused(outcome.faults)
     for warning in (*source.warnings, *outcome.warnings):

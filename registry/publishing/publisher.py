@@ -307,7 +307,7 @@ class Publisher:
         with self._index.read() as connection:
             base = self._bases.get(connection, session.manifest.base_digest)
         with self._sessions.local_files(session) as located:
-            outcome = self._validate(ValidationRequest(located, base.modules, base.name, base.digest, base.tensors))
+            outcome = self._validate(ValidationRequest.of(base, located))
         if outcome.faults:
             self._refuse(session, outcome)
         return outcome

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.digest import open_file_digest, sha256_digest
 from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL_CARD, FileEntry
 from switchyard.registry.records import AdapterShape
@@ -24,6 +25,7 @@ from switchyard.registry.validation.card_claims import check_card
 from switchyard.registry.validation.checks import check_base_fit, check_config_fit, shape_of
 from switchyard.registry.validation.gate import read_adapter_header
 from switchyard.registry.validation.scan import check_updates, scan_values
+from switchyard.registry.validation.shared_inputs import check_shared_inputs
 from switchyard.registry.verdicts import Findings, Reason, Verdict
 
 
@@ -37,6 +39,7 @@ class ValidationRequest:
         base_name: what the base model is called; empty when unknown.
         base_digest: identity of the base model; empty when unknown.
         tensors: shapes of the base model's embedding, head and biases, by parameter name.
+        architecture: the base model's; empty when unknown.
     """
 
     files: tuple[tuple[FileEntry, Path], ...]
@@ -44,6 +47,12 @@ class ValidationRequest:
     base_name: str = ""
     base_digest: str = ""
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    architecture: str = ""
+
+    @classmethod
+    def of(cls, base: BaseModelSpec, files: tuple[tuple[FileEntry, Path], ...]) -> ValidationRequest:
+        """What has to be known of a base model to check files against it."""
+        return cls(files, base.modules, base.name, base.digest, base.tensors, base.architecture)
 
     @property
     def table(self) -> BaseTable:
@@ -107,6 +116,7 @@ def _check_weights(
             _check_digest(entry, open_file_digest(fd)[0], findings)
             return None
         check_base_fit(header, request.table, findings)
+        check_shared_inputs(fd, header, request.architecture, findings)
         scan = scan_values(fd, header, findings)
     _check_digest(entry, scan.digest, findings)
     if config is None:

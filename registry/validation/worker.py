@@ -87,7 +87,7 @@ def main() -> None:
     _apply(WorkerLimits(**message["limits"]))
     files = tuple((FileEntry(**entry), Path(path)) for entry, path in message["request"]["files"])
     modules = {name: (pair[0], pair[1]) for name, pair in message["request"]["modules"].items()}
-    base = {name: message["request"][name] for name in ("base_name", "base_digest")}
+    base = {name: message["request"][name] for name in ("base_name", "base_digest", "architecture")}
     tensors = {name: tuple(shape) for name, shape in message["request"]["tensors"].items()}
     outcome = validate_files(ValidationRequest(files, modules, **base, tensors=tensors))
     json.dump(asdict(outcome), sys.stdout)
@@ -111,6 +111,7 @@ def _request_document(request: ValidationRequest) -> dict[str, object]:
         "tensors": {name: list(shape) for name, shape in request.tensors.items()},
         "base_name": request.base_name,
         "base_digest": request.base_digest,
+        "architecture": request.architecture,
     }
 
 

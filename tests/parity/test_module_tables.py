@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_base import make_tiny_llama
 
 from switchyard.registry.base_model import describe_base
+from switchyard.registry.validation import shared_inputs
+from switchyard.server.model import llama_family
+from switchyard.server.model.loading import load_base
 
 _WIDTH: dict[str, Any] = {"vocab_size": 96, "hidden_size": 64}
 _LLAMA_LIKE = _WIDTH | {
@@ -65,3 +69,13 @@ def test_the_table_is_what_peft_expects(model_type: str, tmp_path: Path) -> None
     expected = expected_by_peft(model_type)
     assert len(expected) >= 8
     assert dict(describe_base(tmp_path / "base").modules) == expected
+
+
+def test_the_gate_knows_what_is_computed_together(tmp_path: Path) -> None:
+    for architecture in ("llama", "mistral", "qwen2", "qwen3"):
+        base = load_base(str(make_tiny_llama(tmp_path / architecture, architecture=architecture)))
+        members = base.resident.layout.members().values()
+        together = {tuple(path.rpartition(".")[2] for path in paths) for paths in members if len(paths) > 1}
+        assert together == set(shared_inputs.GROUPS)
+        assert base.spec.architecture in shared_inputs.ARCHITECTURES
+    assert set(llama_family.ARCHITECTURES) == shared_inputs.ARCHITECTURES

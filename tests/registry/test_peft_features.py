@@ -68,7 +68,7 @@ def saved(base: Path, config: PeftConfig, directory: Path) -> Path:
 def validated(base: Path, adapter: Path) -> ValidationOutcome:
     spec: BaseModelSpec = describe_base(base)
     files = tuple((entry, adapter / entry.path) for entry in collect_files(adapter, Findings()).files)
-    return validate_files(ValidationRequest(files, spec.modules, tensors=spec.tensors))
+    return validate_files(ValidationRequest.of(spec, files))
 
 
 def lora(*targets: str, **options: Any) -> LoraConfig:
@@ -151,6 +151,8 @@ REFUSED: list[tuple[str, Callable[[], PeftConfig]]] = [
     ("llama", lambda: lora("q_proj", modules_to_save=["up_proj"])),
     ("bloom", lambda: lora("query_key_value", bias="all")),
     ("phi", lambda: lora("q_proj", bias="all", modules_to_save=["lm_head"])),
+    ("llama", lambda: ia3("gate_proj", feedforward=("gate_proj",))),
+    ("llama", lambda: ia3("q_proj", "k_proj", "v_proj", feedforward=("q_proj", "k_proj", "v_proj"))),
 ]
 
 
@@ -161,6 +163,23 @@ def test_the_rest_is_refused_by_name(
     base = base_of(architecture)
     outcome = validated(base, saved(base, config(), tmp_path / "a"))
     assert Reason.FEATURE_UNSUPPORTED in {verdict.reason for verdict in outcome.faults}
+
+
+def test_gains_of_one_input_are_admitted_where_they_agree(base_of: Callable[[str], Path], tmp_path: Path) -> None:
+    base = base_of("llama")
+    config = ia3("gate_proj", "up_proj", feedforward=("gate_proj", "up_proj"))
+    adapter = saved(base, config, tmp_path / "a")
+    (fault, _) = validated(base, adapter).faults
+    assert (
+        "gains the input of gate_proj, up_proj, but servers compute gate_proj, up_proj from one input"
+        in fault.message
+    )
+    weights = adapter / "adapter_model.safetensors"
+    tensors = {name: torch.ones_like(tensor) for name, tensor in load_file(weights).items()}
+    save_file(tensors, weights)
+    assert validated(base, adapter).faults == ()
+    other = base_of("opt")
+    assert validated(other, saved(other, ia3("q_proj", feedforward=("q_proj",)), tmp_path / "b")).faults == ()
 
 
 def test_a_copy_of_the_bases_own_embedding_is_refused_with_the_way_out(
