@@ -122,11 +122,14 @@ def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) ->
         norm_eps=config.rms_norm_eps,
         rope_scaling=float(body.rotary_emb.attention_scaling),
     )
+    # Copies: one view of a file that is mapped would keep all its pages in memory.
+    embedding = body.embed_tokens.weight.detach().to(dtype, copy=True)
+    tied = model.lm_head.weight is body.embed_tokens.weight
     weights = DecoderWeights(
-        embedding=body.embed_tokens.weight.detach().to(dtype),
+        embedding=embedding,
         layers=tuple(_layer(layer, dtype, shadow=shadow) for layer in body.layers),
-        final_norm=body.norm.weight.detach().float(),
-        head=model.lm_head.weight.detach().to(dtype),
+        final_norm=body.norm.weight.detach().to(torch.float32, copy=True),
+        head=embedding if tied else model.lm_head.weight.detach().to(dtype, copy=True),
         inverse_frequencies=body.rotary_emb.inv_freq.detach().float(),
         activation=ACT2FN[config.hidden_act],
     )
@@ -135,7 +138,7 @@ def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) ->
 
 def _layer(layer: nn.Module, dtype: torch.dtype, *, shadow: bool) -> LayerWeights:
     def vector(path: str) -> torch.Tensor:
-        return layer.get_parameter(path).detach().float()
+        return layer.get_parameter(path).detach().to(torch.float32, copy=True)
 
     def optional_vector(path: str) -> torch.Tensor | None:
         return vector(path) if path in dict(layer.named_parameters()) else None

@@ -32,6 +32,7 @@ from switchyard.server.model.quantization import AUTO, Quantization, choose_quan
 from switchyard.server.model.step_model import ResidentModel, StepModel
 from switchyard.server.model.tokenizer import BaseTokenizer
 from switchyard.server.native import library
+from switchyard.server.observe.memory import return_freed
 
 _log = logging.getLogger(__name__)
 
@@ -135,12 +136,14 @@ def load_base(source: str, options: LoadOptions | None = None) -> LoadedBase:
     quantization = choose_quantization(config, options.quantization)
     path = _path(config, quantization, options.path)
     shadow = quantization.method == "nf4" and library.load() is None and _wide_bytes(spec) <= options.shadow_bytes
-    model = _transformers_model(directory, dtype, quantization)
     take = take_weights if path is ModelPath.FAST else take_model
+    resident = take(_transformers_model(directory, dtype, quantization), dtype, shadow=shadow)
+    # What transformers read and quantised is several times what is kept.
+    return_freed()
     return LoadedBase(
         spec=spec,
         quantization=quantization.spec,
-        resident=take(model, dtype, shadow=shadow),
+        resident=resident,
         tokenizer=BaseTokenizer.load(directory, _eos_token_ids(config)),
         max_context_tokens=context_limit(config, options.max_context_tokens, windowed=path is ModelPath.GENERAL),
         dtype=dtype,

@@ -150,6 +150,13 @@ def test_a_copied_block_is_as_good_as_its_prefill(bases: dict[str, Path]) -> Non
     assert not model.model.cache.keys[0][3].any()
 
 
+def test_nothing_keeps_the_file_in_memory(tmp_path: Path) -> None:
+    directory = make_tiny_llama(tmp_path / "base")
+    base = load_base(str(directory))
+    assert base.nbytes
+    assert str(directory) not in Path("/proc/self/maps").read_text()
+
+
 def test_running_does_not_change_the_base(bases: dict[str, Path]) -> None:
     base = load_base(str(bases["llama"]))
     before = base.fingerprint()
