@@ -140,6 +140,8 @@ def load_base(source: str, options: LoadOptions | None = None) -> LoadedBase:
     resident = take(_transformers_model(directory, dtype, quantization), dtype, shadow=shadow)
     # What transformers read and quantised is several times what is kept.
     return_freed()
+    if path is ModelPath.FAST:
+        _log.info(library.status())
     return LoadedBase(
         spec=spec,
         quantization=quantization.spec,

@@ -150,6 +150,15 @@ def test_a_copied_block_is_as_good_as_its_prefill(bases: dict[str, Path]) -> Non
     assert not model.model.cache.keys[0][3].any()
 
 
+def test_the_log_says_which_kernels_are_used(
+    bases: dict[str, Path], caplog: pytest.LogCaptureFixture, kernels: str
+) -> None:
+    with caplog.at_level("INFO"):
+        load_base(str(bases["llama"]))
+    assert library.status() in caplog.messages
+    assert ("off, SWITCHYARD_NATIVE=0" in library.status()) == (kernels == "torch")
+
+
 def test_nothing_keeps_the_file_in_memory(tmp_path: Path) -> None:
     directory = make_tiny_llama(tmp_path / "base")
     base = load_base(str(directory))
