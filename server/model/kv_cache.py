@@ -102,7 +102,7 @@ class KvCache:
     @property
     def token_bytes(self) -> int:
         """Bytes of one token, over all layers."""
-        return sum(tensor[0, :, 0].nbytes for tensor in (*self.keys, *self.values))
+        return self._store[:, :, 0].nbytes // self.max_context
 
     @property
     def nbytes(self) -> int:

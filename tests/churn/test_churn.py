@@ -12,15 +12,16 @@ import pytest
 from churn_world import Oracle, churn, publish_all, world
 from tiny_base import make_tiny_llama
 
-_BLOCK_BYTES = 32768
-"""64 tokens, two layers, keys and values, two heads of 16, float32."""
+_KV_BLOCK_BYTES = 64 * 2 * 2 * 2 * 16 * 4
+"""64 tokens, keys and values, two layers, two heads of 16, float32."""
 
 SHORT_OF_EVERYTHING = {
     "max_sequences": 12,
+    "max_context_tokens": 192,
     "adapter_slots": 4,
     "host_cache_bytes": 200_000,
-    "kv_cache_bytes": 24 * _BLOCK_BYTES,
-    "prefix_cache_bytes": 8 * _BLOCK_BYTES,
+    "kv_cache_bytes": 9 * _KV_BLOCK_BYTES,
+    "prefix_cache_bytes": 3 * _KV_BLOCK_BYTES,
 }
 
 

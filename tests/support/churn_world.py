@@ -13,18 +13,25 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from switchyard.registry.base_model import describe_base
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
+from switchyard.server import main
+from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, GenerateRequest, TokenEvent
 from switchyard.server.errors import AdapterInUse, Cancelled
 from switchyard.server.lifecycle import StopSwitch
 from switchyard.server.main import MonotonicClock, ServingCore, Surroundings, admission_of, build_core
 from switchyard.server.measure.material import make_adapters
+from switchyard.server.model.fast_model import FastModel
+from switchyard.server.model.runner import ModelRunner
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.rpc.admission import Admission
 from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft, SamplingDraft, StoppingDraft
@@ -101,7 +108,10 @@ class World:
         self.loop = asyncio.new_event_loop()
         self.pool = ThreadPoolExecutor(1)
         self.registry = Registry.open(config.registry)
-        self.core, self.admission = self.loop.run_until_complete(self._built(config))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(main, "AdapterSlots", partial(AdapterSlots, poison=True))
+            self.core, self.admission = self.loop.run_until_complete(self._built(config))
+        self._poison_rows()
         self.questions = questions(self.core.base.tokenizer.vocab_size)
         self.live: dict[str, Heard] = {}
         self.heard: list[Heard] = []
@@ -120,6 +130,12 @@ class World:
         )
         core = build_core(around)
         return core, admission_of(around, core)
+
+    def _poison_rows(self) -> None:
+        """Lets what is unused in the KV rows be NaN, where the attention reads nothing that it masks."""
+        runner = self.core.engine._runner
+        if isinstance(runner, ModelRunner) and isinstance(runner.model, FastModel) and runner.model.cache.tiled:
+            runner.model.cache.poison()
 
     def ask(self, ref: str | None, question: int, tenant: str = "", priority: int = 0) -> Heard:
         """Admits and submits one request; the base is asked when there is no ref."""

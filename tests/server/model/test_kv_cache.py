@@ -75,3 +75,10 @@ def test_poison_is_in_whatever_is_unused() -> None:
 def test_rows_that_torch_reads_are_not_poisoned() -> None:
     with pytest.raises(ValueError, match="only rows for the compiled attention"):
         KvCache(1, 1, 1, 64, 8).poison()
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_a_token_has_the_same_bytes_however_rows_are_laid_out(tiled: bool) -> None:
+    cache = KvCache(3, 4, 2, 128, 16, tiled=tiled)
+    assert cache.token_bytes == 3 * 2 * 2 * 16 * 4
+    assert cache.nbytes == 4 * 128 * cache.token_bytes
