@@ -75,8 +75,8 @@ class BaseModelSpec:
         vocab_size: rows of the embedding, from the configuration.
         modules: path of each linear layer inside the model to (in_features, out_features); read-only.
         tensors: shapes of the other parameters that an adapter can reach, by name: the embedding, the output
-            head (also one that shares the embedding's weight), and the biases of both and of linear layers;
-            read-only. Empty for a base that was registered before these were recorded.
+            head (also one that shares the embedding's weight), and every bias; read-only. Empty for a base that
+            was registered before these were recorded.
     """
 
     name: str
@@ -133,7 +133,7 @@ def _described(directory: Path, name: str | None) -> BaseModelSpec:
         architecture=str(architectures[0]) if isinstance(architectures, list) else "",
         vocab_size=vocab_size if isinstance(vocab_size, int) else 0,
         modules=MappingProxyType(modules),
-        tensors=MappingProxyType(_tensor_table(parameters, modules)),
+        tensors=MappingProxyType(_tensor_table(parameters)),
     )
 
 
@@ -232,17 +232,14 @@ def parameter_name(tensor: str) -> str:
     return f"{_HEAD}{dot}{parameter}" if module in _HEADS else tensor
 
 
-def _tensor_table(
-    parameters: Mapping[str, TensorEntry], modules: Mapping[str, tuple[int, int]]
-) -> dict[str, tuple[int, ...]]:
+def _tensor_table(parameters: Mapping[str, TensorEntry]) -> dict[str, tuple[int, ...]]:
     """Shapes of embedding, head and biases, under the names that transformers gives them."""
     table: dict[str, tuple[int, ...]] = {}
     for tensor in parameters.values():
         name = parameter_name(tensor.name)
         module, _, parameter = name.rpartition(".")
-        last = module.rpartition(".")[2]
-        is_bias = module in modules and parameter == "bias"
-        if module == _HEAD or (last in _EMBEDDINGS and parameter == "weight") or is_bias:
+        is_weight = parameter == "weight" and (module == _HEAD or module.rpartition(".")[2] in _EMBEDDINGS)
+        if is_weight or (parameter == "bias" and len(tensor.shape) == 1):
             table[name] = tensor.shape
     embeddings = [shape for name, shape in table.items() if name.rpartition(".")[0].rpartition(".")[2] in _EMBEDDINGS]
     if len(embeddings) == 1:

@@ -1,4 +1,4 @@
-"""What an adapter can reach in a base model: its linear layers, embedding, output head and their biases."""
+"""What an adapter can reach in a base model: its linear layers, embedding, output head and biases."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class BaseTable:
         """Names of the parameters of a module that may be copied, those that the base has."""
         return tuple(name for name in (f"{module}.weight", f"{module}.bias") if name in self.tensors)
 
-    def has_bias(self, module: str) -> bool:
-        """Tells whether a linear layer adds a bias."""
-        return f"{module}.bias" in self.tensors
+    @property
+    def biased(self) -> frozenset[str]:
+        """Paths of the modules that add a bias."""
+        return frozenset(name.removesuffix(".bias") for name in self.tensors if name.endswith(".bias"))

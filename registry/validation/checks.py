@@ -14,7 +14,7 @@ from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from switchyard.registry.records import AdapterShape
 from switchyard.registry.validation.adapter_config import AdapterConfig, matching_key
 from switchyard.registry.validation.base_table import HEAD, BaseTable
-from switchyard.registry.validation.config_fields import IA3
+from switchyard.registry.validation.config_fields import BIAS_NONE, IA3
 from switchyard.registry.validation.gate import AdapterHeader, LoraPair
 from switchyard.registry.validation.safetensors_header import TensorEntry
 from switchyard.registry.validation.target_modules import expected_modules
@@ -87,7 +87,7 @@ def _replaced(header: AdapterHeader) -> Iterable[tuple[str, TensorEntry]]:
 
 def _refuse_parameter(parameter: str, findings: Findings) -> None:
     message = (
-        "only the embedding, the output head and biases of linear layers can be replaced, and only where the "
+        "only the embedding, the output head and biases can be replaced, and only where the "
         "base model has them; register the base again if an older release did"
     )
     findings.fault(Reason.TENSOR_NAME, f"{ADAPTER_WEIGHTS}#{parameter}", message)
@@ -157,20 +157,15 @@ def _check_gains(header: AdapterHeader, config: AdapterConfig, findings: Finding
 def _check_biases(header: AdapterHeader, config: AdapterConfig, table: BaseTable, findings: Findings) -> None:
     """PEFT writes the bias of an adapted layer under `base_layer`, with `all` every other bias under its own name."""
     kept = _kept(config, table)
-    with_bias = {module for module in table.linears if table.has_bias(module)} - kept
-    adapted = with_bias & set(header.pairs) if config.bias != "none" else set()
-    others = with_bias - set(header.pairs) if config.bias == "all" else set()
+    biased = table.biased - kept
+    adapted = biased & set(header.pairs) if config.bias != BIAS_NONE else set()
+    others = biased - set(header.pairs) if config.bias == "all" else set()
     found = {name.removesuffix(".bias") for name in header.copies if name.endswith(".bias")} - kept
-    known = {module for module in found if f"{module}.bias" in table.tensors}
-    strange = {name for name in header.copies if name.endswith(".bias") and name not in table.tensors}
-    if config.bias == "all" and strange:
-        message = "all: biases outside linear layers are not served; train with bias lora_only"
-        findings.fault(Reason.FEATURE_UNSUPPORTED, f"{ADAPTER_CONFIG}#bias", message)
     says = f"the configuration says bias {config.bias}"
     _missing({f"{module}.base_layer.bias" for module in adapted - set(header.biases)}, says, findings)
     _missing({f"{module}.bias" for module in others - found}, says, findings)
     _surplus({f"{module}.base_layer.bias" for module in set(header.biases) - adapted}, says, findings)
-    _surplus({f"{module}.bias" for module in known - others}, says, findings)
+    _surplus({f"{module}.bias" for module in (found & table.biased) - others}, says, findings)
 
 
 def _kept(config: AdapterConfig, table: BaseTable) -> set[str]:

@@ -50,17 +50,14 @@ def test_the_table_equals_the_linear_layers_of_transformers(tmp_path: Path) -> N
 
 def test_embedding_head_and_biases_are_those_of_transformers(tmp_path: Path) -> None:
     """The slow twin: build the models and look; a head that shares the embedding's weight counts."""
-    import torch
     from tiny_base import make_tiny_llama
     from transformers import AutoModelForCausalLM
 
-    for architecture in ("llama", "qwen2", "bloom"):
+    for architecture in ("llama", "qwen2", "bloom", "phi", "gpt2"):
         directory = make_tiny_llama(tmp_path / architecture, architecture=architecture)
         model = AutoModelForCausalLM.from_pretrained(directory)
         biases = {
-            f"{name}.bias": tuple(module.bias.shape)
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear) and module.bias is not None
+            name: tuple(parameter.shape) for name, parameter in model.named_parameters() if name.endswith(".bias")
         }
         embedding = next(name for name, one in model.named_modules() if one is model.get_input_embeddings())
         weights = {f"{embedding}.weight": (288, 64), "lm_head.weight": (288, 64)}
