@@ -41,6 +41,7 @@ class _Entry:
     priority: int
     work_tokens: float
     waits: bool = True
+    ended: bool = False
 
 
 class Gate:
@@ -63,6 +64,7 @@ class Gate:
         self._forecast = forecast
         self._lock = threading.Lock()
         self._live: dict[str, _Entry] = {}
+        self._ended = 0
         self._draining = False
         self._failure: BaseException | None = None
 
@@ -74,7 +76,7 @@ class Gate:
     @property
     def live(self) -> int:
         """Sequences that run or wait."""
-        return len(self._live)
+        return len(self._live) - self._ended
 
     def enter(self, request: GenerateRequest, now: float, accept: Callable[[], None]) -> None:
         """Lets a request in, or says why not.
@@ -111,11 +113,17 @@ class Gate:
         with self._lock:
             self._live[sequence_id].waits = False
 
+    def finished(self, sequence_id: str) -> None:
+        """A sequence runs no longer; its id stays taken while others of its request run."""
+        with self._lock:
+            self._live[sequence_id].ended = True
+            self._ended += 1
+
     def ended(self, request: GenerateRequest) -> None:
         """A request has its terminal event."""
         with self._lock:
             for sequence_id in sequence_ids(request):
-                self._live.pop(sequence_id, None)
+                self._ended -= self._live.pop(sequence_id).ended
 
     def close(self) -> None:
         """Refuses new requests from now on."""
@@ -127,14 +135,20 @@ class Gate:
         with self._lock:
             self._failure = failure
 
-    def check_integrity(self, live: set[str]) -> None:
+    def check_integrity(self, ids: set[str], unfinished: int) -> None:
         """Verifies that the gate counts the sequences that there are.
+
+        Args:
+            ids: of every sequence of a request that is alive.
+            unfinished: how many of them run or wait.
 
         Raises:
             RuntimeError: it does not.
         """
-        if set(self._live) != live:
-            raise RuntimeError(f"the gate counts {sorted(self._live)}, alive are {sorted(live)}")
+        if set(self._live) != ids or self.live != unfinished:
+            raise RuntimeError(
+                f"the gate counts {self.live} of {sorted(self._live)}, alive are {unfinished} of {sorted(ids)}"
+            )
 
     def _refuse_closed(self) -> None:
         if self._failure is not None:
@@ -151,9 +165,9 @@ class Gate:
             )
 
     def _refuse_too_many(self, request: GenerateRequest, answers: int) -> None:
-        if len(self._live) + answers > self._max_live:
+        if self.live + answers > self._max_live:
             raise QueueFull(
-                f"{len(self._live)} answers are being made or wait, the limit is {self._max_live} and the request "
+                f"{self.live} answers are being made or wait, the limit is {self._max_live} and the request "
                 f"needs {answers}; try again later",
                 retry_after_s=self._retry_after_s(request),
             )

@@ -5,7 +5,7 @@ and values depend on: whose prompt it is, the adapter's digest or the base,
 and all tokens up to its end. Names never take part, so moving an alias cannot
 give anybody another version's state, and the tenant does, so nobody learns
 from the time to the first token what another tenant has asked. Only prompts
-are kept, not answers.
+are kept, not answers. What an unloaded adapter has left grows old and goes.
 
 Policy only: it holds keys and block numbers; the runner holds the tensors.
 """

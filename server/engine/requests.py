@@ -156,7 +156,7 @@ class LiveRequests:
         every = {s.sequence_id for g in self._groups.values() for s in g.sequences}
         if wrong or every != set(self._by_sequence):
             raise RuntimeError(f"groups {wrong} miscount; {sorted(every)} against {sorted(self._by_sequence)}")
-        self._gate.check_integrity(every)
+        self._gate.check_integrity(every, len(alive))
 
     def _commit(self, piece: SequenceSlice, output: StepOutput, now: float) -> None:
         group, sequence = self._by_sequence[piece.request_id]
@@ -217,6 +217,7 @@ class LiveRequests:
     def _finish(self, group: RequestGroup, sequence: Sequence, reason: FinishReason, now: float) -> None:
         sequence.ended_by = reason
         self._retire(sequence, now)
+        self._gate.finished(sequence.sequence_id)
         group.unfinished -= 1
         started_s = sequence.started_s if sequence.started_s is not None else now
         by_itself = reason is FinishReason.STOP

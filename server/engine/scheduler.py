@@ -130,8 +130,7 @@ class Scheduler:
     def remove(self, sequence: Sequence, now: float) -> None:
         """Takes an ended sequence out and gives back all that it holds."""
         if sequence.kv_row is None:
-            self.waiting.remove(sequence)
-            self.shares.leave(sequence.request.tenant, sequence.adapter_key)
+            self._waits_no_longer(sequence)
         else:
             self._leave_batch(sequence, now)
         self.shares.end(sequence.request.tenant)
@@ -241,9 +240,8 @@ class Scheduler:
         while self.memory.rows.used >= self.memory.rows.count or self.memory.available_blocks < needed:
             self._preempt(victims.pop(), done, now)
         self.memory.seat(sequence)
-        self.waiting.remove(sequence)
+        self._waits_no_longer(sequence)
         tenant, adapter_key = sequence.request.tenant, sequence.adapter_key
-        self.shares.leave(tenant, adapter_key)
         self.running.append(sequence)
         self._running_of[tenant] += 1
         if sequence.started(now):
@@ -293,6 +291,11 @@ class Scheduler:
     def _wait(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
         self._queue_changed = True
+
+    def _waits_no_longer(self, sequence: Sequence) -> None:
+        self.waiting.remove(sequence)
+        self._queue_changed = True
+        self.shares.leave(sequence.request.tenant, sequence.adapter_key)
 
     def _leave_batch(self, sequence: Sequence, now: float) -> None:
         self.running.remove(sequence)

@@ -21,6 +21,8 @@ class GenerationEngine(Protocol):
 
         Raises:
             QueueFull: too many requests are alive.
+            DeadlineUnreachable: the answer would come too late.
+            ContextLength: KV memory could never hold it.
             Draining: the server is stopping.
             RequestIdInUse: another live request has this id.
             EngineFailed: the step loop has died.

@@ -228,6 +228,19 @@ def test_loads_begin_while_every_row_is_taken() -> None:
     assert len(tokens(running)) == 10
 
 
+def test_loads_begin_for_those_who_move_up() -> None:
+    bench = Bench(sequences=1, queue=20)
+    bench.submit("a", max_tokens=10)
+    bench.run(steps=1)
+    for adapter in "xyz":
+        bench.submit(adapter, adapter=adapter)
+    bench.run(steps=1)
+    assert bench.pool.wanted == ["x"], "one row, so one sequence comes next"
+    bench.engine.abort("x")
+    bench.run(steps=1)
+    assert bench.pool.wanted == ["x", "y"]
+
+
 def test_a_priority_is_worth_nothing_against_other_tenants() -> None:
     bench = Bench(sequences=1, queue=20)
     for index in range(5):

@@ -83,6 +83,21 @@ def test_answers_may_end_at_different_times() -> None:
     assert bench.runner.forgotten == ["a/1", "a"]
 
 
+def test_an_answer_that_has_ended_makes_room_and_keeps_its_id() -> None:
+    bench = Bench(sequences=2, queue=0)
+    bench.runner.choose = lambda name, index: 0 if name == "a/1" else 5
+    bench.submit("a", max_tokens=10, n=2, best_of=2)
+    with pytest.raises(QueueFull):
+        bench.submit("b")
+    bench.run(steps=3)
+    assert (bench.engine.load().running_sequences, bench.engine.load().waiting_requests) == (1, 0)
+    with pytest.raises(RequestIdInUse):
+        bench.submit("a/1")
+    other = bench.submit("b")
+    bench.run()
+    assert finished(other).completion_tokens == 4
+
+
 def test_cancel_deadline_and_fault_end_all_answers_at_once() -> None:
     for end, reason in (("abort", "CANCELLED"), ("deadline", "DEADLINE_EXCEEDED"), ("fault", "NUMERIC_FAULT")):
         bench = Bench(cached=8, sequences=2)
