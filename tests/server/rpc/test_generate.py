@@ -11,6 +11,7 @@ from rpc_harness import BASE, QUANTIZATION, Harness, refusal_of, running, versio
 
 from switchyard.proto.inference.v1 import inference_pb2 as pb
 from switchyard.server.adapters.composition import recipe_digest
+from switchyard.server.engine.recipe import Recipe
 from switchyard.server.engine.types import ErrorEvent, TokenEvent
 from switchyard.server.errors import EngineFailed, NumericFault
 
@@ -99,6 +100,24 @@ async def test_a_composition_is_one_recipe() -> None:
     selection = harness.engine.submitted[0].adapter
     assert selection is not None
     assert (selection.key, selection.rank) == (served.recipe_digest, 12)
+
+
+async def test_a_recipe_reaches_the_engine_with_its_parameters() -> None:
+    parts = [pb.WeightedAdapter(ref="one:1", weight=0.5), pb.WeightedAdapter(ref="two:1", weight=-1)]
+    recipe = pb.Composition(
+        adapters=parts,
+        method=pb.COMPOSITION_METHOD_DARE_TIES,
+        density=0.25,
+        seed=7,
+        majority_sign=pb.MAJORITY_SIGN_FREQUENCY,
+    )
+    async with running(None, version("one"), version("two")) as harness:
+        messages = await collect(harness, ask(composition=recipe))
+    selection = harness.engine.submitted[0].adapter
+    assert selection is not None
+    assert selection.recipe == Recipe("dare_ties", density=0.25, seed=7, majority_sign="frequency")
+    assert (selection.rank, [part.weight for part in selection.parts]) == (8, [0.5, -1.0])
+    assert messages[0].started.served_by.recipe_digest == selection.recipe_digest
 
 
 async def test_token_ids_are_taken_as_they_are() -> None:
