@@ -80,6 +80,9 @@ proto-lint: setup   ## buf's style rules, and no break against the released cont
 	@mkdir -p build/buf && ln -sfn ../../proto build/buf/switchyard && cp proto/buf.yaml build/buf/buf.yaml
 	@cd build/buf && $(BUF) lint && $(BUF) breaking --against ../../proto/released.binpb
 
+parity-matrix: setup  ## every architecture and kind of adapter against PEFT; writes docs/parity.md
+	@$(BIN)/pytest tests/parity/test_matrix.py -q --parity-page docs/parity.md
+
 parity: setup   ## parity with PEFT on the adapters of the last demo, as a table
 	@$(BIN)/pytest tests/parity/test_demo_parity.py -q --demo-dir $(DEMO_DIR)
 

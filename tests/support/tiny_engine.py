@@ -74,6 +74,7 @@ class TinyEngine:
         sequences: int = 8,
         cached_blocks: int = 0,
         kv_blocks: int | None = None,
+        chunk: int = 64,
     ) -> None:
         self.base = base
         self.clock = SystemClock()
@@ -89,7 +90,7 @@ class TinyEngine:
             self.host,
             base.tokenizer,
             self.clock,
-            StepLimits(sequences, 64 + sequences, 64),
+            StepLimits(sequences, chunk + sequences, chunk),
             max_context_tokens=base.max_context_tokens,
             max_queue=1000,
             memory=KvLimits(kv_blocks or sequences * 8 + cached_blocks, cached_blocks),
@@ -118,6 +119,7 @@ class TinyEngine:
         stopping: StoppingParams | None = None,
         n: int = 1,
         best_of: int | None = None,
+        priority: int = 0,
     ) -> ListSink:
         self._count += 1
         sink = ListSink()
@@ -130,6 +132,7 @@ class TinyEngine:
                 stopping=stopping or StoppingParams(max_tokens, ignore_eos=True),
                 n=n,
                 best_of=best_of or n,
+                priority=priority,
             ),
             sink,
         )

@@ -97,10 +97,14 @@ class AdaptedLinear(nn.Module):
 
 
 class AdaptedEmbedding(nn.Module):
-    """A table of tokens, in the dtype of the files."""
+    """A table of tokens, in the dtype of the files.
 
-    def __init__(self, weight: torch.Tensor, place: ModulePlace, current: CurrentAdapter) -> None:
+    Some models multiply what they look up by a constant; what an adapter adds is multiplied too, as PEFT does.
+    """
+
+    def __init__(self, weight: torch.Tensor, scale: float, place: ModulePlace, current: CurrentAdapter) -> None:
         super().__init__()
+        self.scale = scale
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.place = place
         self._current = current
@@ -114,7 +118,7 @@ class AdaptedEmbedding(nn.Module):
         else:
             table, segments, _ = applied
             x = embed(tokens, self.weight, segments, table)
-        return x.view(*token_ids.shape, -1)
+        return (x if self.scale == 1.0 else x * self.scale).view(*token_ids.shape, -1)
 
     def own_weight(self) -> torch.Tensor:
         """[tokens, width]."""

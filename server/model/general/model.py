@@ -37,7 +37,7 @@ class GeneralModel:
         self._capacity = -(-max_context_tokens // BLOCK_TOKENS) * BLOCK_TOKENS
         self._rows: dict[int, RowCache] = {}
         self._blocks: dict[int, Block] = {}
-        wrapped.current.bind(slots, add_lora)
+        self._bound = (slots, add_lora)
 
     @property
     def layout(self) -> GroupLayout:
@@ -57,6 +57,8 @@ class GeneralModel:
 
     def logits(self, batch: StepBatch) -> torch.Tensor:
         """[n, vocab] float32, one row per entry of `batch.sample_index`."""
+        # Several models may be served on the same weights.
+        self._wrapped.current.bind(*self._bound)
         wanted = set(batch.sample_index.tolist())
         found: dict[int, torch.Tensor] = {}
         first = 0

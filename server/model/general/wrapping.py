@@ -23,7 +23,7 @@ from switchyard.server.model.general.adapted import (
     CurrentAdapter,
 )
 from switchyard.server.model.general.int8 import Int8Linear
-from switchyard.server.model.linears import BaseLinear, DenseLinear, fuse_linears
+from switchyard.server.model.linears import BaseLinear, dense_linear, fuse_linears
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,10 @@ def wrap(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) -> Wrapped
 def _ours(
     module: nn.Module, group: int, current: CurrentAdapter, dtype: torch.dtype, *, shadow: bool
 ) -> AdaptedLinear | AdaptedEmbedding | AdaptedNorm | None:
-    if type(module) is nn.Embedding and module.max_norm is None:
+    scale = _embedding_scale(module) if isinstance(module, nn.Embedding) else None
+    if isinstance(module, nn.Embedding) and scale is not None:
         place = ModulePlace(group, module.num_embeddings, 0, module.embedding_dim, embeds=True)
-        return AdaptedEmbedding(module.weight.detach().to(dtype), place, current)
+        return AdaptedEmbedding(module.weight.detach().to(dtype), scale, place, current)
     if isinstance(module, nn.LayerNorm) and module.bias is not None:
         width = module.bias.shape[0]
         return AdaptedNorm(module, ModulePlace(group, width, 0, width), current)
@@ -112,6 +113,21 @@ def _ours(
     if linear is None:
         return None
     return AdaptedLinear(linear, ModulePlace(group, _in_features(module), 0, linear.out_features), current)
+
+
+def _embedding_scale(module: nn.Embedding) -> float | None:
+    """The constant that a table's entries are multiplied by; None when it computes something else."""
+    if module.max_norm is not None or type(module) is nn.Embedding:
+        return 1.0 if module.max_norm is None else None
+    scale = float(getattr(module, "embed_scale", 1.0))
+    tokens = torch.arange(min(8, module.num_embeddings))
+    with torch.inference_mode():
+        try:
+            found = module(tokens)
+        except TypeError:
+            return None
+        expected = module.weight[tokens] * scale
+    return scale if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-2, atol=1e-6) else None
 
 
 def _in_features(module: nn.Module) -> int:
@@ -128,7 +144,7 @@ def _base_linear(module: nn.Module, dtype: torch.dtype, *, shadow: bool) -> Base
         return None
     # Not through `fuse_linears`, which copies: a head may share its weight with the embedding.
     bias = None if module.bias is None else module.bias.detach().float()
-    return DenseLinear(_weight(module).to(dtype), bias)
+    return dense_linear(_weight(module).to(dtype), bias)
 
 
 def _weight(module: nn.Linear | Conv1D) -> torch.Tensor:
