@@ -39,6 +39,8 @@ from switchyard.server.model.batch import StepBatch, build_batch
 from switchyard.server.model.loading import LoadedBase, load_base
 from switchyard.server.native import library
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 2e-3
 ALWAYS = ("llama", "bloom", "gpt2")
 """Run by `make test`; one of the fast path and two of the general path, fused projections and transposed weights."""

@@ -117,17 +117,18 @@ def _ours(
 
 def _embedding_scale(module: nn.Embedding) -> float | None:
     """The constant that a table's entries are multiplied by; None when it computes something else."""
-    if module.max_norm is not None or type(module) is nn.Embedding:
-        return 1.0 if module.max_norm is None else None
-    scale = float(getattr(module, "embed_scale", 1.0))
+    if module.max_norm is not None:
+        return None
+    if type(module) is nn.Embedding:
+        return 1.0
+    named: object = getattr(module, "embed_scale", None)
+    if not isinstance(named, (float, torch.Tensor)):
+        return None
+    scale = float(named)
     tokens = torch.arange(min(8, module.num_embeddings))
     with torch.inference_mode():
-        try:
-            found = module(tokens)
-        except TypeError:
-            return None
-        expected = module.weight[tokens] * scale
-    return scale if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-2, atol=1e-6) else None
+        found, expected = module(tokens), module.weight[tokens] * scale
+    return scale if torch.allclose(found, expected, rtol=1e-2, atol=1e-6) else None
 
 
 def _in_features(module: nn.Module) -> int:
