@@ -144,7 +144,7 @@ def test_int8_is_what_transformers_computes(base_dir: Callable[[str], Path]) -> 
     model._wrapped.current.choose(None)
     with torch.inference_mode():
         again = model._wrapped.model(torch.tensor([PROMPT]), use_cache=False).logits[0]
-    assert torch.equal(again, expected)
+    torch.testing.assert_close(again, expected, rtol=1e-4, atol=1e-4)
     assert (whole - expected[59]).abs().max() < 0.05 * expected.std()
     with pytest.raises(ArchitectureUnsupported, match="a row's product in int8"):
         load_base(str(base_dir("llama")), LoadOptions(quantization="int8", path=ModelPath.FAST))
