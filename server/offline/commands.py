@@ -88,12 +88,12 @@ def compose(
     if not push and out is None:
         raise ArgumentInvalid("nothing would be kept; name --push ns/name, --out DIR or both")
     name = AdapterName.parse(push) if push else None
-    recipe = _recipe(method, density, seed, majority_sign, svd_rank)
+    recipe, wanted = _recipe(method, density, seed, majority_sign, svd_rank), _weighted(parts)
     from switchyard.server.offline.composer import compose as composed
     from switchyard.server.offline.ingredients import gather
 
     with Registry.open(registry) as opened, tempfile.TemporaryDirectory() as scratch:
-        ingredients = gather(opened, _weighted(parts))
+        ingredients = gather(opened, wanted)
         order: tuple[str, ...] = ()
         if base is not None:
             order = _order(base, ingredients[0].version.base.digest)
@@ -133,8 +133,9 @@ def export_merged(
     from switchyard.server.offline.merged_base import PROVENANCE_FILE
     from switchyard.server.offline.merged_base import export_merged as write
 
+    wanted = _weighted(parts)
     with Registry.open(registry) as opened, _bar() as told:
-        ingredients = gather(opened, _weighted(parts))
+        ingredients = gather(opened, wanted)
         write(opened, ingredients, base, out, dtype=dtype, progress=told)
     say(f"{' + '.join(f'{one.weight:g} x {one.ref}' for one in ingredients)} merged into {out} ({dtype})")
     say(f"what it is made of is in {out / PROVENANCE_FILE}")
