@@ -33,6 +33,9 @@ from switchyard.server.measure.suite import FULL, QUICK, run_suite
 from switchyard.server.measure.workloads import batch
 
 RESULTS = Path(__file__).parents[1] / "results"
+LOOK_TOKENS = 3
+TOKENS = 12
+ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="switchyard-bench-") as name:
         place = Path(name)
         against = [
-            *_compared(place / "large", large, LARGE, tokens=effort.tokens, rounds=effort.rounds),
-            *_compared(place / "many", many, MANY, tokens=effort.tokens // 2, rounds=effort.rounds),
+            *_compared(place / "large", large, LARGE),
+            *_compared(place / "many", many, MANY),
         ]
         suite = place / "suite"
         suite.mkdir()
@@ -90,9 +93,7 @@ def main() -> None:
     _write(large, against, own)
 
 
-def _compared(
-    place: Path, shape: Shape, cases: Sequence[Against], *, tokens: int, rounds: int
-) -> Iterator[tuple[Against, Row]]:
+def _compared(place: Path, shape: Shape, cases: Sequence[Against]) -> Iterator[tuple[Against, Row]]:
     """Every case on one base, ours and PEFT's by turns."""
     base = make_base(place / "base", shape)
     count = max(case.adapters for case in cases)
@@ -111,10 +112,10 @@ def _compared(
         peers = {str(setting): PeftPeer(base, adapters, setting) for setting in SETTINGS}
         for case in cases:
             Console(stderr=True).print(case.case)
-            yield case, _ratio(rig, peers, case, tokens, rounds)
+            yield case, _ratio(rig, peers, case)
 
 
-def _ratio(rig: Rig, peers: dict[str, PeftPeer], case: Against, tokens: int, rounds: int) -> Row:
+def _ratio(rig: Rig, peers: dict[str, PeftPeer], case: Against) -> Row:
     rows = [row % case.adapters for row in range(case.requests)]
     prompts = torch.tensor(
         [
@@ -124,20 +125,24 @@ def _ratio(rig: Rig, peers: dict[str, PeftPeer], case: Against, tokens: int, rou
             )
         ]
     )
-    theirs: dict[str, Callable[[], Spent]] = {
-        name: partial(getattr(peer, case.way), prompts, rows, tokens) for name, peer in peers.items()
-    }
     # One look at all of PEFT's settings; the best of them then runs against ours.
-    look = best_of_rounds(theirs, 1)
+    look = best_of_rounds(_runs(peers, case, prompts, rows, LOOK_TOKENS), 1)
     setting = min(look, key=lambda name: look[name].cpu_s)
-    ours = partial(decode_once, rig, case.requests, case.adapters, tokens)
-    best = best_of_rounds({"ours": ours, "theirs": theirs[setting]}, rounds)
-    done = case.requests * tokens
+    theirs = _runs({setting: peers[setting]}, case, prompts, rows, TOKENS)
+    ours = {"ours": partial(decode_once, rig, case.requests, case.adapters, TOKENS)}
+    best = best_of_rounds(ours | {"theirs": theirs[setting]}, ROUNDS)
+    done = case.requests * TOKENS
     note = (
         f"{done / best['ours'].cpu_s:.0f} over {done / best['theirs'].cpu_s:.0f} tokens/CPU-s; "
         f"on the clock {best['theirs'].wall_s / best['ours'].wall_s:.2f}x; PEFT with {setting}"
     )
     return Row("against PEFT", case.case, best["theirs"].cpu_s / best["ours"].cpu_s, "x", note)
+
+
+def _runs(
+    peers: dict[str, PeftPeer], case: Against, prompts: torch.Tensor, rows: Sequence[int], tokens: int
+) -> dict[str, Callable[[], Spent]]:
+    return {name: partial(getattr(peer, case.way), prompts, rows, tokens) for name, peer in peers.items()}
 
 
 def _write(shape: Shape, against: Sequence[tuple[Against, Row]], own: Sequence[Row]) -> None:
