@@ -13,7 +13,9 @@ from collections.abc import Mapping
 
 from switchyard.registry.index.schema import VersionState
 from switchyard.registry.records import VersionRecord
+from switchyard.registry.validation.config_fields import IA3, LORA
 
+_NAMES = {LORA: "A LoRA adapter", IA3: "An (IA)³ adapter"}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 
 
@@ -52,7 +54,7 @@ def _front_matter(version: VersionRecord) -> str:
         base_model_relation="adapter",
         library_name="peft",
         pipeline_tag="text-generation",
-        tags=["lora", "switchyard", f"base_model:adapter:{base}", *labels],
+        tags=[_method(version).lower(), "switchyard", f"base_model:adapter:{base}", *labels],
         metrics=sorted({metric.name for metric in lineage.metrics}) or None,
         model_name=str(version.name) if scores else None,
         eval_results=scores or None,
@@ -74,8 +76,12 @@ def _body(version: VersionRecord) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _method(version: VersionRecord) -> str:
+    return IA3 if "ia3" in version.shape.features else LORA
+
+
 def _introduction(version: VersionRecord) -> str:
-    told = "A LoRA adapter. It belongs to one base model; on another it answers differently."
+    told = f"{_NAMES[_method(version)]}. It belongs to one base model; on another it answers differently."
     if version.state is VersionState.READY:
         return told
     why = f": {_text(version.state_reason)}" if version.state_reason else ""
@@ -86,10 +92,11 @@ def _facts(version: VersionRecord) -> dict[str, str]:
     shape, lineage = version.shape, version.lineage
     quantization = lineage.training_quantization
     features = f", {', '.join(shape.features)}" if shape.features else ""
+    rank = f"rank {shape.rank}, " if shape.rank else ""
     facts = {
         "Version": f"{_text(str(version.name))} {version.version} (`{version.digest}`)",
         "Base model": f"{_text(version.base.name)} (`{version.base.digest}`)",
-        "Shape": _text(f"rank {shape.rank}, {', '.join(shape.target_modules)}{features}, {shape.dtype}"),
+        "Shape": _text(f"{rank}{', '.join(shape.target_modules)}{features}, {shape.dtype}"),
         "Parameters": f"{shape.parameter_count:,}",
         "Quantisation while training": _text(quantization.label()) if quantization is not None else "",
         "Training data": _code(lineage.dataset_digest),

@@ -90,6 +90,14 @@ def test_the_text_says_the_rest(version: VersionRecord) -> None:
     assert "**This version is YANKED: bad data**" in render(yanked)
 
 
+def test_a_card_names_the_method(version: VersionRecord) -> None:
+    gains = replace(version, shape=replace(SHAPE, rank=0, features=("ia3",)))
+    assert "tags:\n- ia3\n" in render(gains)
+    assert "An (IA)³ adapter. It belongs" in render(gains)
+    assert "rank 0" not in render(gains)
+    assert "A LoRA adapter. It belongs" in render(version)
+
+
 def test_a_version_of_which_little_is_known(version: VersionRecord) -> None:
     bare = replace(version, lineage=Lineage(), note="", tags={})
     card = ModelCard(render(bare))
