@@ -56,6 +56,17 @@ async def test_events_of_a_slow_reader_are_merged() -> None:
 
 
 @pytest.mark.asyncio
+async def test_events_of_different_answers_stay_apart() -> None:
+    stream = TokenStream(asyncio.get_running_loop(), lambda: None)
+    for index, letter in ((0, "a"), (1, "x"), (1, "y"), (0, "b")):
+        stream.put(TokenEvent(letter, (1,), index))
+    stream.put(FINISHED)
+    await asyncio.sleep(0)
+    events = [event async for event in stream][:-1]
+    assert events == [TokenEvent("a", (1,)), TokenEvent("xy", (1, 1), 1), TokenEvent("b", (1,))]
+
+
+@pytest.mark.asyncio
 async def test_leaving_early_aborts_and_leaving_late_does_not() -> None:
     aborted: list[str] = []
     async with TokenStream(asyncio.get_running_loop(), lambda: aborted.append("early")):
