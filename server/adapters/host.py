@@ -111,6 +111,8 @@ class AdapterHost:
 
     def poll(self, now: float) -> None:
         """Takes in finished loads; see `AdapterPool.poll`."""
+        # First, because what is taken in below has not had its turn yet.
+        self._carry_out(self._residency.next_round())
         while self._finished:
             loaded = self._finished.popleft()
             if loaded.adapter is not None:
@@ -119,7 +121,6 @@ class AdapterHost:
             elif loaded.error is not None:
                 self._carry_out(self._residency.failed(loaded.key, loaded.error, now))
             self._report()
-        self._carry_out(self._residency.next_round())
         if self._residency.is_stuck:
             self.wake()
 

@@ -71,6 +71,7 @@ class TinyEngine:
         *,
         slots: int = 4,
         host_bytes: int = 1 << 30,
+        adapter_bytes: int | None = None,
         sequences: int = 8,
         cached_blocks: int = 0,
         kv_blocks: int | None = None,
@@ -82,7 +83,7 @@ class TinyEngine:
         layout = base.resident.layout
         self.slots = AdapterSlots(slots, layout.group_count, poison=True)
         loader = AdapterLoader(self.source, layout, base.resident, self.clock)
-        self.host = AdapterHost(loader, self.slots, ResidencyLimits(slots, host_bytes), self.clock)
+        self.host = AdapterHost(loader, self.slots, ResidencyLimits(slots, host_bytes, adapter_bytes), self.clock)
         step_model = base.step_model(sequences, self.slots, best_backend())
         self.runner = ModelRunner(step_model, Sampler(base.tokenizer.eos_token_ids))
         self.engine = Engine(

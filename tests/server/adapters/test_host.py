@@ -12,6 +12,7 @@ from tiny_base import make_tiny_llama
 from tiny_engine import TinyEngine, output
 
 from switchyard.server.adapters.tiers import AdapterState
+from switchyard.server.engine.ports import AdapterTier
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent
 from switchyard.server.errors import AdapterInUse, AdapterUnavailable
 from switchyard.server.model.loading import LoadedBase, load_base
@@ -53,6 +54,45 @@ def test_more_adapters_than_slots_are_served_in_turn_and_right(base: LoadedBase,
     resident = [s for s in crowded.host.statuses() if s.state is AdapterState.RESIDENT]
     assert len(resident) == 2
     assert all(status.pins == 0 for status in crowded.host.statuses())
+
+
+def test_room_for_one_adapter_serves_them_all_and_right(base: LoadedBase, adapters: list[Path]) -> None:
+    size = (adapters[0] / "adapter_model.safetensors").stat().st_size
+    expected = []
+    for directory in adapters:
+        engine = TinyEngine(base)
+        expected.append(engine.tokens(PROMPT, engine.adapter(directory)))
+    crowded = TinyEngine(base, host_bytes=size, adapter_bytes=size)
+    sinks = [crowded.submit(PROMPT, crowded.adapter(directory)) for directory in adapters]
+    crowded.run()
+    assert [output(sink) for sink in sinks] == expected
+    assert len(crowded.source.reads) == 2 * len(adapters), "none is evicted before it was used"
+    crowded.host.check_integrity()
+
+
+def test_an_adapter_larger_than_all_slots_is_refused_by_name(base: LoadedBase, adapters: list[Path]) -> None:
+    size = (adapters[0] / "adapter_model.safetensors").stat().st_size
+    engine = TinyEngine(base, adapter_bytes=size - 1)
+    sink = engine.submit(PROMPT, engine.adapter(adapters[0]))
+    engine.run()
+    end = sink.events[-1]
+    assert isinstance(end, ErrorEvent)
+    assert end.error.reason == "ADAPTER_TOO_LARGE"
+    assert f"{size} bytes" in str(end.error)
+    assert engine.source.reads == []
+    assert engine.host.statuses() == []
+
+
+def test_what_nobody_waits_for_any_more_takes_no_slot(base: LoadedBase, adapters: list[Path]) -> None:
+    engine = TinyEngine(base)
+    selection = engine.adapter(adapters[0])
+    engine.host.prefetch(selection, 0.0)
+    while engine.host.tier(selection.key) is not AdapterTier.MEMORY:
+        engine.engine.step()
+    status = engine.host.status(selection.key)
+    assert status is not None
+    assert (status.state, status.device_bytes) == (AdapterState.HOST, 0)
+    assert not engine.slots.taken
 
 
 def test_an_adapter_is_read_once_however_many_ask(base: LoadedBase, adapters: list[Path]) -> None:
