@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -56,6 +56,8 @@ _EMBEDDINGS = frozenset({"embed_tokens", "embed_in", "wte", "word_embeddings", "
 _NOT_LINEAR = _HEADS | _EMBEDDINGS | {"wpe", "shared"}
 # What transformers calls every head, whatever the file calls it; also of a head that shares the embedding's weight.
 _HEAD = "lm_head"
+# Bodies whose checkpoints are often saved without the head around them, as gpt2's and bloom's on the hub are.
+_BODIES = {"bloom": "transformer", "gpt2": "transformer", "opt": "model"}
 TRANSPOSED_MODEL_TYPES = frozenset({"gpt2"})
 """Models of transformers' Conv1D, which keeps its weight as [in, out]."""
 
@@ -111,7 +113,9 @@ def _described(directory: Path, name: str | None) -> BaseModelSpec:
     config, config_digest = _read_config(directory, findings)
     weight_files = _weight_files(directory, findings)
     transposed = config.get("model_type") in TRANSPOSED_MODEL_TYPES
-    parameters = _parameters(directory, weight_files, findings)
+    parameters = _with_body(
+        _parameters(directory, weight_files, findings), _BODIES.get(str(config.get("model_type")))
+    )
     modules = _module_table(parameters, transposed)
     if weight_files and not modules and not findings.faults:
         findings.fault(Reason.NO_TARGETS, "*.safetensors", "no linear layer was found in the weights")
@@ -214,6 +218,14 @@ def _parameters(directory: Path, files: list[str], findings: Findings) -> dict[s
                 findings.fault(Reason.DUPLICATE_KEY, shown(tensor.name), "is in more than one weight file")
             found[tensor.name] = tensor
     return found
+
+
+def _with_body(parameters: dict[str, TensorEntry], body: str | None) -> dict[str, TensorEntry]:
+    """Names parameters as the model with its head does, also those of a file that holds the body alone."""
+    if body is None or any(name.startswith(f"{body}.") for name in parameters):
+        return parameters
+    named = {name if name.partition(".")[0] in _HEADS else f"{body}.{name}": own for name, own in parameters.items()}
+    return {name: replace(own, name=name) for name, own in named.items()}
 
 
 def _module_table(parameters: Mapping[str, TensorEntry], transposed: bool) -> dict[str, tuple[int, int]]:

@@ -79,3 +79,21 @@ def test_the_gate_knows_what_is_computed_together(tmp_path: Path) -> None:
         assert together == set(shared_inputs.GROUPS)
         assert base.spec.architecture in shared_inputs.ARCHITECTURES
     assert set(llama_family.ARCHITECTURES) == shared_inputs.ARCHITECTURES
+
+
+@pytest.mark.parametrize("model_type", ["bloom", "gpt2"])
+def test_a_checkpoint_of_the_body_alone_has_the_same_table(model_type: str, tmp_path: Path) -> None:
+    """As the hub has `gpt2` and `bigscience/bloom-560m`: no `transformer.` in front of any name."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **CONFIGS[model_type]))
+    model.save_pretrained(tmp_path)
+    whole = describe_base(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert all(name.startswith("transformer.") for name in tensors)
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    save_file(bare, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    body = describe_base(tmp_path)
+    assert (dict(body.modules), dict(body.tensors)) == (dict(whole.modules), dict(whole.tensors))
+    assert body.digest != whole.digest
