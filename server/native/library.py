@@ -81,7 +81,10 @@ def _found() -> tuple[Library | None, str]:
         return None, f"native kernels: {file.name} has interface {interface}, not {INTERFACE}; run `make native`"
     if not supported:
         return None, "native kernels: this processor lacks AVX2, FMA or F16C"
-    return Library(handle), f"native kernels: {file.name}"
+    try:
+        return Library(handle), f"native kernels: {file.name}"
+    except AttributeError as error:
+        return None, f"native kernels: {file.name} lacks a kernel; run `make native`: {error}"
 
 
 def _file() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,3 +49,15 @@ def test_a_library_that_fits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(library.SWITCH, raising=False)
     assert library.load() is library.load()
     assert library.status() == f"native kernels: {library._file().name}"
+
+
+@pytest.mark.skipif(library.load() is None, reason=library.status())
+def test_a_library_without_a_kernel_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Poorer(library.Library):
+        def __init__(self, handle: ctypes.CDLL) -> None:
+            super().__init__(handle)
+            handle["switchyard_of_tomorrow"]
+
+    monkeypatch.setattr(library, "Library", Poorer)
+    assert library.load() is None
+    assert "lacks a kernel; run `make native`" in library.status()
