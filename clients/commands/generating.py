@@ -20,17 +20,15 @@ from switchyard.clients.where import ServerOption
 
 def generate(
     context: typer.Context,
-    first: Annotated[
-        str, typer.Argument(metavar="REF", help="Adapter that answers; left out with --base and --compose.")
-    ],
-    second: Annotated[
-        str | None,
-        typer.Argument(metavar="PROMPT", help="What to continue; - reads standard input.", show_default=False),
-    ] = None,
+    first: options.First,
+    second: options.Second = None,
     base: Annotated[bool, typer.Option("--base", help="Ask the base model, without any adapter.")] = False,
     compose: options.Compose = None,
     method: options.Method = None,
     density: options.Density = None,
+    method_seed: options.MethodSeed = None,
+    majority_sign: options.MajoritySign = None,
+    svd_rank: options.SvdRank = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     top_k: options.TopK = None,
@@ -57,6 +55,7 @@ def generate(
     grammar: options.Grammar = None,
     choice: options.Choice = None,
     priority: options.Priority = None,
+    session_key: options.SessionKey = None,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Show text as it comes.")] = True,
     server: ServerOption = None,
     as_json: JsonOption = False,

@@ -13,6 +13,13 @@ from switchyard.clients.asking import COMPOSITION_METHODS, Asking
 
 _T = TypeVar("_T")
 
+First = Annotated[
+    str, typer.Argument(metavar="REF", help="Adapter that answers; left out with --base and --compose.")
+]
+Second = Annotated[
+    str | None,
+    typer.Argument(metavar="PROMPT", help="What to continue; - reads standard input.", show_default=False),
+]
 Compose = Annotated[
     list[str] | None,
     typer.Option(metavar="REF=WEIGHT", help="Apply several adapters together; give it once per adapter."),
@@ -24,6 +31,12 @@ Method = Annotated[
 Density = Annotated[
     float | None, typer.Option(help="Fraction of the values that the method keeps.", show_default=False)
 ]
+MethodSeed = Annotated[int | None, typer.Option(help="Seed of the method's random choice.", show_default=False)]
+MajoritySign = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="How the method elects signs: total, frequency.", show_default=False),
+]
+SvdRank = Annotated[int | None, typer.Option(help="Rank of the result of svd.", show_default=False)]
 Temperature = Annotated[float | None, typer.Option(help="0 takes the most probable token.", show_default=False)]
 TopP = Annotated[float | None, typer.Option(help="Probability mass to keep.", show_default=False)]
 TopK = Annotated[int | None, typer.Option(help="Tokens to keep; 0: all.", show_default=False)]
@@ -76,9 +89,14 @@ Choice = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="Answer with one of these; give it once per text.")
 ]
 Priority = Annotated[int | None, typer.Option(help="Higher goes first among your requests.", show_default=False)]
+SessionKey = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="The same key gets the same version of a split alias.", show_default=False),
+]
 
 _AS_THEY_ARE = (
-    *("method", "density", "temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty"),
+    *("method", "density", "method_seed", "majority_sign", "svd_rank", "session_key"),
+    *("temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty"),
     *("presence_penalty", "frequency_penalty", "seed", "n", "best_of", "logprobs", "prompt_logprobs"),
     *("max_tokens", "min_tokens", "regex", "priority"),
 )

@@ -13,6 +13,7 @@ from fake_services import BASE_DIGEST, FakeServer, Refusal, two_answers
 from typer.testing import CliRunner, Result
 
 from switchyard.clients.cli import app
+from switchyard.proto.inference.v1 import inference_pb2 as pb
 
 
 @pytest.fixture
@@ -153,6 +154,16 @@ def test_generate_passes_what_chooses_and_shapes_the_answer(server: FakeServer, 
     assert (list(sampling.allowed_token_ids), list(sampling.banned_token_ids)) == ([5, 7], [9])
     assert (sent.stopping.min_tokens, list(sent.stopping.stop_token_ids), sent.stopping.ignore_eos) == (2, [11], True)
     assert sent.structure.json_schema == '{"type": "integer"}'
+
+
+def test_generate_passes_how_adapters_become_one(server: FakeServer) -> None:
+    options = ["--method", "dare_ties", "--density", "0.5", "--method-seed", "3", "--majority-sign", "frequency"]
+    options += ["--svd-rank", "4", "--session-key", "ann"]
+    assert run("generate", "--compose", "a@x=1", "hi", *options, at=server).exit_code == 0
+    sent = server.inference.requests[-1]
+    recipe = sent.composition
+    assert (recipe.density, recipe.seed, recipe.svd_rank, sent.session_key) == (0.5, 3, 4, "ann")
+    assert (recipe.method, recipe.majority_sign) == (pb.COMPOSITION_METHOD_DARE_TIES, pb.MAJORITY_SIGN_FREQUENCY)
 
 
 @pytest.mark.parametrize(
