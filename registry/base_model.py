@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -113,9 +113,7 @@ def _described(directory: Path, name: str | None) -> BaseModelSpec:
     config, config_digest = _read_config(directory, findings)
     weight_files = _weight_files(directory, findings)
     transposed = config.get("model_type") in TRANSPOSED_MODEL_TYPES
-    parameters = _with_body(
-        _parameters(directory, weight_files, findings), _BODIES.get(str(config.get("model_type")))
-    )
+    parameters = _with_body(_parameters(directory, weight_files, findings), str(config.get("model_type")))
     modules = _module_table(parameters, transposed)
     if weight_files and not modules and not findings.faults:
         findings.fault(Reason.NO_TARGETS, "*.safetensors", "no linear layer was found in the weights")
@@ -220,12 +218,17 @@ def _parameters(directory: Path, files: list[str], findings: Findings) -> dict[s
     return found
 
 
-def _with_body(parameters: dict[str, TensorEntry], body: str | None) -> dict[str, TensorEntry]:
-    """Names parameters as the model with its head does, also those of a file that holds the body alone."""
-    if body is None or any(name.startswith(f"{body}.") for name in parameters):
-        return parameters
-    named = {name if name.partition(".")[0] in _HEADS else f"{body}.{name}": own for name, own in parameters.items()}
-    return {name: replace(own, name=name) for name, own in named.items()}
+def body_names(names: Iterable[str], model_type: str) -> dict[str, str]:
+    """Returns the name in the model with its head of every tensor, also of a file that holds the body alone."""
+    known, body = tuple(names), _BODIES.get(model_type)
+    if body is None or any(name.startswith(f"{body}.") for name in known):
+        return {name: name for name in known}
+    return {name: name if name.partition(".")[0] in _HEADS else f"{body}.{name}" for name in known}
+
+
+def _with_body(parameters: dict[str, TensorEntry], model_type: str) -> dict[str, TensorEntry]:
+    named = body_names(parameters, model_type)
+    return {named[name]: replace(entry, name=named[name]) for name, entry in parameters.items()}
 
 
 def _module_table(parameters: Mapping[str, TensorEntry], transposed: bool) -> dict[str, tuple[int, int]]:

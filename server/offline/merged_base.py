@@ -16,7 +16,13 @@ from typing import Any, Final, Protocol
 import torch
 from safetensors import safe_open
 
-from switchyard.registry.base_model import TRANSPOSED_MODEL_TYPES, BaseModelSpec, describe_base, parameter_name
+from switchyard.registry.base_model import (
+    TRANSPOSED_MODEL_TYPES,
+    BaseModelSpec,
+    body_names,
+    describe_base,
+    parameter_name,
+)
 from switchyard.registry.errors import ArgumentInvalid
 from switchyard.registry.storage.durable import new_directory, write_durably
 from switchyard.registry.store import Registry
@@ -62,12 +68,14 @@ class _Source:
         spec: what it is.
         config: its `config.json`.
         shards: weight file to the names of its tensors.
+        names: name of each tensor in its file to its name in the copy.
     """
 
     directory: Path
     spec: BaseModelSpec
     config: Mapping[str, Any]
     shards: Mapping[str, tuple[str, ...]]
+    names: Mapping[str, str]
 
     @property
     def tensor_count(self) -> int:
@@ -81,8 +89,7 @@ class _Source:
     @property
     def shares_head(self) -> bool:
         """Whether the output head is the embedding's weight."""
-        names = {parameter_name(name) for names in self.shards.values() for name in names}
-        return _HEAD_WEIGHT not in names
+        return _HEAD_WEIGHT not in {parameter_name(name) for name in self.names.values()}
 
     def is_transposed(self, module: str) -> bool:
         """Whether the file keeps the weight of a module as [in_features, out_features]."""
@@ -153,7 +160,8 @@ def _source(base: Path) -> _Source:
     for path in sorted(base.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             shards[path.name] = tuple(file.keys())
-    return _Source(base, spec, config, shards)
+    every = [name for names in shards.values() for name in names]
+    return _Source(base, spec, config, shards, body_names(every, str(config.get("model_type"))))
 
 
 @dataclass
@@ -182,7 +190,7 @@ class _Writer:
         for shard, names in self.source.shards.items():
             with_head = self.splits_head and shard == last
             with safe_open(self.source.directory / shard, "pt") as file:
-                planned = {name: self._planned(file.get_slice(name)) for name in names}
+                planned = {self.source.names[name]: self._planned(file.get_slice(name)) for name in names}
                 if with_head:
                     planned[_HEAD_WEIGHT] = Planned(self.dtype, self.source.spec.tensors[_HEAD_WEIGHT])
                 write_shard(staged / shard, planned, self._tensors(file, names, with_head=with_head))
@@ -198,7 +206,7 @@ class _Writer:
 
     def _tensors(self, file: _Tensors, names: Sequence[str], *, with_head: bool) -> Iterator[torch.Tensor]:
         for name in names:
-            module, _, parameter = parameter_name(name).rpartition(".")
+            module, _, parameter = parameter_name(self.source.names[name]).rpartition(".")
             transposed = self.source.is_transposed(module)
             yield self._rounded(
                 name, self.changes.apply(module, parameter, file.get_tensor(name), transposed=transposed)
@@ -212,7 +220,8 @@ class _Writer:
 
     def _shared_weight(self) -> torch.Tensor:
         """The embedding's weight, which was the output head's too."""
-        name = f"{self.source.embedding}.weight"
+        wanted = f"{self.source.embedding}.weight"
+        name = next(name for name, written in self.source.names.items() if written == wanted)
         shard = next(shard for shard, names in self.source.shards.items() if name in names)
         with safe_open(self.source.directory / shard, "pt") as file:
             weight: torch.Tensor = file.get_tensor(name)

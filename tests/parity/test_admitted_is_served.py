@@ -18,7 +18,6 @@ from switchyard.server.model.loading import LoadedBase, load_base
 
 PROMPT = (1, 50, 120, 7, 250, 33, 96, 4)
 TOLERANCE = 2e-3
-KINDS = [case for case in ADMITTED if case[0] != "gemma"]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,9 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[P
 
 
 @pytest.mark.parametrize(
-    ("architecture", "config"), [case[:2] for case in KINDS], ids=[f"{case[0]}-{n}" for n, case in enumerate(KINDS)]
+    ("architecture", "config"),
+    [case[:2] for case in ADMITTED],
+    ids=[f"{case[0]}-{n}" for n, case in enumerate(ADMITTED)],
 )
 def test_an_admitted_adapter_is_served(
     architecture: str,

@@ -122,6 +122,22 @@ def test_logits_are_those_of_pefts_merge(
     loaded(tmp_path / "out", torch.bfloat16)
 
 
+def test_a_checkpoint_of_the_body_alone(
+    base_of: dict[str, Path], shelf_of: Callable[[Path], Shelf], tmp_path: Path
+) -> None:
+    base = tmp_path / "body"
+    base.mkdir()
+    (base / "config.json").write_bytes((base_of["gpt2"] / "config.json").read_bytes())
+    tensors = load_file(base_of["gpt2"] / "model.safetensors")
+    body = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    save_file(body, base / "model.safetensors", {"format": "pt"})
+    shelf = shelf_of(base)
+    adapter = save_random(base, lora("c_attn", "wte", fan_in_fan_out=True), tmp_path / "adapter")
+    ref = shelf.publish("one", adapter)
+    export_merged(shelf.registry, gather(shelf.registry, [(ref, 1.0)]), base, tmp_path / "out")
+    torch.testing.assert_close(logits(loaded(tmp_path / "out")), oracle(base, adapter), rtol=0, atol=TOLERANCE)
+
+
 def test_several_with_factors_in_shards(llama: Path, shelf_of: Callable[[Path], Shelf], tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
