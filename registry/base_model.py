@@ -56,6 +56,9 @@ _EMBEDDINGS = frozenset({"embed_tokens", "embed_in", "wte", "word_embeddings", "
 _NOT_LINEAR = _HEADS | _EMBEDDINGS | {"wpe", "shared"}
 # What transformers calls every head, whatever the file calls it; also of a head that shares the embedding's weight.
 _HEAD = "lm_head"
+_NF4_STATE = ".quant_state.bitsandbytes__nf4"
+_NF4_PARTS = (".weight.absmax", ".weight.quant_map", ".weight.nested_", ".weight.quant_state.")
+_STATE_BYTES = 64 << 10
 # Bodies whose checkpoints are often saved without the head around them, as gpt2's and bloom's on the hub are.
 _BODIES = {"bloom": "transformer", "gpt2": "transformer", "opt": "model"}
 TRANSPOSED_MODEL_TYPES = frozenset({"gpt2"})
@@ -112,7 +115,8 @@ def _described(directory: Path, name: str | None) -> BaseModelSpec:
     findings = Findings()
     config, config_digest = _read_config(directory, findings)
     weight_files = _weight_files(directory, findings)
-    transposed = config.get("model_type") in TRANSPOSED_MODEL_TYPES
+    # In 4 bits their weights lie as everyone else's.
+    transposed = config.get("model_type") in TRANSPOSED_MODEL_TYPES and not config.get("quantization_config")
     parameters = _with_body(_parameters(directory, weight_files, findings), str(config.get("model_type")))
     modules = _module_table(parameters, transposed)
     if weight_files and not modules and not findings.faults:
@@ -166,11 +170,12 @@ def _read_config(directory: Path, findings: Findings) -> tuple[dict[str, Json], 
             "config.json#auto_map",
             "asks for Python code from the model's repository; use a model that transformers itself knows",
         )
-    if config.get("quantization_config"):
+    if config.get("quantization_config") and not _is_stored_nf4(config):
         findings.fault(
             Reason.FEATURE_UNSUPPORTED,
             "config.json#quantization_config",
-            "the weights are stored quantised; register the 16 or 32 bit original, it is quantised at load",
+            "the weights are stored quantised, and not by bitsandbytes in nf4; register the 16 or 32 bit original, "
+            "it is quantised at load",
         )
     architectures = config.get("architectures")
     if not (isinstance(architectures, list) and architectures and isinstance(architectures[0], str)):
@@ -180,6 +185,12 @@ def _read_config(directory: Path, findings: Findings) -> tuple[dict[str, Json], 
         findings.fault(Reason.CONFIG_VALUE, "config.json#vocab_size", f"{shown(vocab_size)} is not a size")
     stable = {key: value for key, value in config.items() if key not in _VOLATILE_CONFIG}
     return config, sha256_digest(canonical_json(stable))
+
+
+def _is_stored_nf4(config: dict[str, Json]) -> bool:
+    stored = config.get("quantization_config")
+    wanted = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    return isinstance(stored, dict) and all(stored.get(key) == value for key, value in wanted.items())
 
 
 def _weight_files(directory: Path, findings: Findings) -> list[str]:
@@ -211,11 +222,43 @@ def _parameters(directory: Path, files: list[str], findings: Findings) -> dict[s
     """Every tensor of the weights by name; a name that comes twice is a fault."""
     found: dict[str, TensorEntry] = {}
     for file in files:
-        for tensor in _tensors(directory / file, findings):
+        for tensor in _unpacked(directory / file, _tensors(directory / file, findings)):
             if tensor.name in found:
                 findings.fault(Reason.DUPLICATE_KEY, shown(tensor.name), "is in more than one weight file")
             found[tensor.name] = tensor
     return found
+
+
+def _unpacked(path: Path, tensors: tuple[TensorEntry, ...]) -> tuple[TensorEntry, ...]:
+    """The tensors of a file, those in 4 bits as the matrices that they stand for.
+
+    bitsandbytes keeps two codes in a byte, and the shape in a JSON document beside them, a tensor of its own.
+    """
+    states = {t.name.removesuffix(_NF4_STATE): t for t in tensors if t.name.endswith(_NF4_STATE)}
+    if not states:
+        return tensors
+    shapes = {name: _stored_shape(path, state) for name, state in states.items()}
+    plain = [tensor for tensor in tensors if not any(part in tensor.name for part in _NF4_PARTS)]
+    return tuple(
+        replace(tensor, shape=shapes[tensor.name], dtype="F32") if shapes.get(tensor.name) else tensor
+        for tensor in plain
+    )
+
+
+def _stored_shape(path: Path, state: TensorEntry) -> tuple[int, ...]:
+    """Shape of a matrix in 4 bits; empty when its document is none."""
+    with path.open("rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little") + state.start_bytes)
+        data = file.read(min(state.stop_bytes - state.start_bytes, _STATE_BYTES))
+    try:
+        document = parse_json(data)
+    except JsonRefused:
+        return ()
+    shape = document.get("shape") if isinstance(document, dict) else None
+    if not isinstance(shape, list):
+        return ()
+    sizes = tuple(size for size in shape if isinstance(size, int) and size > 0)
+    return sizes if len(sizes) == len(shape) == 2 else ()
 
 
 def body_names(names: Iterable[str], model_type: str) -> dict[str, str]:

@@ -198,12 +198,14 @@ def _eos_token_ids(config: PreTrainedConfig) -> frozenset[int]:
 def _transformers_model(directory: Path, dtype: torch.dtype, quantization: Quantization) -> PreTrainedModel:
     if not sys.stderr.isatty():
         disable_progress_bar()
+    # Named only where there is one: None would be taken for a wish against what the files say.
+    asked = quantization.transformers_config(dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=dtype,
             device_map={"": "cpu"},
-            quantization_config=quantization.transformers_config(dtype),
+            **({} if asked is None else {"quantization_config": asked}),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
