@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -94,13 +94,16 @@ class AdapterHost:
 
     def prefetch(self, selection: AdapterSelection, now: float) -> None:
         """Starts bringing the weights to host memory; see `AdapterPool.prefetch`."""
+        commands = self._residency.want(selection.key, _size_bytes(selection), now)
         self._selections[selection.key] = selection
-        self._carry_out(self._residency.want(selection.key, _size_bytes(selection), now))
+        self._carry_out(commands)
+        if self._residency.is_stuck:
+            self.wake()
 
     def acquire(self, selection: AdapterSelection, now: float) -> AdapterSlot | None:
         """Pins the adapter and returns its slot; see `AdapterPool.acquire`."""
-        self._selections[selection.key] = selection
         slot, commands = self._residency.acquire(selection.key, _size_bytes(selection), now)
+        self._selections[selection.key] = selection
         self._carry_out(commands)
         return slot
 
@@ -109,10 +112,10 @@ class AdapterHost:
         del now
         self._carry_out(self._residency.release(key))
 
-    def poll(self, now: float) -> None:
+    def poll(self, now: float, awaited: Set[Digest]) -> None:
         """Takes in finished loads; see `AdapterPool.poll`."""
         # First, because what is taken in below has not had its turn yet.
-        self._carry_out(self._residency.next_round())
+        self._carry_out(self._residency.next_round(awaited))
         while self._finished:
             loaded = self._finished.popleft()
             if loaded.adapter is not None:
@@ -151,6 +154,9 @@ class AdapterHost:
         in_host = {status.key for status in self.statuses() if status.host_bytes}
         if in_host != set(self._in_host):
             raise RuntimeError(f"host memory holds {sorted(self._in_host)}, the policy says {sorted(in_host)}")
+        known = {status.key for status in self.statuses()}
+        if known != set(self._selections):
+            raise RuntimeError(f"selections of {sorted(self._selections)} are kept, the policy knows {sorted(known)}")
         resident = {s.key for s in self.statuses() if s.state is AdapterState.RESIDENT}
         if len(self.slots.taken) != len(resident):
             raise RuntimeError(f"slots {sorted(self.slots.taken)} are written, the policy says {sorted(resident)}")
@@ -170,9 +176,9 @@ class AdapterHost:
                     self.slots.clear(slot)
                     self._evicted("device")
                 case DropFromHost(key):
-                    self._in_host.pop(key, None)
-                    self._selections.pop(key, None)
-                    self._evicted("host")
+                    del self._selections[key]
+                    if self._in_host.pop(key, None) is not None:
+                        self._evicted("host")
         if commands:
             self._report()
 

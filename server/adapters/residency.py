@@ -13,16 +13,18 @@ States of one adapter:
 
 Both tiers are bounded in bytes, by the real size of each adapter. A fetch waits
 in line until there is room for it. Pinned adapters, those that a sequence uses,
-are never evicted. One that was fetched and not used yet keeps its place until
-whoever asked for it has had a turn, so that two requests that wait cannot evict
-each other's adapter forever: only in a later round, and when nothing else is
-going on, does it make room for the next in line.
+are never evicted. One that was fetched and not used yet keeps its place for the
+rest of the round, so that whoever asked for it has a turn, and then for as long
+as a sequence waits for it, so that two that wait cannot evict each other's
+adapter forever: only when nothing else is going on does it make room for the
+next in line. One that nobody waits for, such as one loaded ahead, goes last of
+those that may.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from switchyard.server.adapters.tiers import (
@@ -72,6 +74,7 @@ class Residency:
     _free_slots: list[AdapterSlot] = field(default_factory=list)
     _line: deque[Digest] = field(default_factory=deque)
     _round: int = 0
+    _awaited: Set[Digest] = frozenset()
 
     def __post_init__(self) -> None:
         self._free_slots = [AdapterSlot(slot) for slot in reversed(range(self.limits.slots))]
@@ -81,9 +84,14 @@ class Residency:
         """Whether a fetch waits in line and only another round can bring it on."""
         return bool(self._line) and not self._pins() and not self._under_way()
 
-    def next_round(self) -> list[Command]:
-        """Says that everybody who waits has had a turn since the last call."""
+    def next_round(self, awaited: Set[Digest]) -> list[Command]:
+        """Says that everybody who waits has had a turn since the last call.
+
+        Args:
+            awaited: keys for which a sequence waits.
+        """
         self._round += 1
+        self._awaited = awaited
         return self._start_fetches()
 
     def want(self, key: Digest, size_bytes: int, now: float) -> list[Command]:
@@ -164,8 +172,7 @@ class Residency:
         pause_s = self.limits.first_retry_s * 2.0 ** min(entry.failures, 30)
         entry.error, entry.failures = error, entry.failures + 1
         entry.retry_at_s = now + min(pause_s, self.limits.last_retry_s)
-        self._forget_old_failures(now)
-        return self._start_fetches()
+        return self._forget_old_failures(now) + self._start_fetches()
 
     def copied(self, key: Digest, device_bytes: int) -> None:
         """Notes how many bytes `key` takes in its slot."""
@@ -253,8 +260,10 @@ class Residency:
         unpinned = {key: entry for key, entry in self._entries.items() if entry.host_bytes and not entry.pins}
         yield from (k for k, e in unpinned.items() if e.used and e.state is AdapterState.HOST)
         yield from (k for k, e in unpinned.items() if e.state is AdapterState.RESIDENT)
+        unused = [key for key, entry in unpinned.items() if not entry.used and entry.fetched_in < self._round]
+        yield from (key for key in unused if key not in self._awaited)
         if self.is_stuck:
-            yield from (k for k, e in unpinned.items() if not e.used and e.fetched_in < self._round)
+            yield from (key for key in unused if key in self._awaited)
 
     def _make_resident(self, key: Digest, entry: _Entry) -> list[Command]:
         """Evicts until `key` has a slot and its bytes; does nothing when that cannot be."""
@@ -282,14 +291,13 @@ class Residency:
                 "raise adapter_bytes of the server, or publish the adapter with a smaller rank or in 16 bits"
             )
 
-    def _forget_old_failures(self, now: float) -> None:
+    def _forget_old_failures(self, now: float) -> list[Command]:
         old = [
             key
             for key, entry in self._entries.items()
             if entry.state is AdapterState.FAILED and now > entry.retry_at_s + self.limits.last_retry_s
         ]
-        for key in old:
-            del self._entries[key]
+        return [command for key in old for command in self._evict(key, self._entries[key])]
 
     def _evict(self, key: Digest, entry: _Entry) -> list[Command]:
         commands = self._vacate(key, entry) if entry.state is AdapterState.RESIDENT else []

@@ -239,7 +239,7 @@ class Engine:
         while self._commands:
             self._commands.popleft()()
         now = self.clock.now()
-        self._adapters.poll(now)
+        self._adapters.poll(now, self._scheduler.awaited)
         self._requests.expire(now)
 
     def _admit(self) -> None:

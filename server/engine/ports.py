@@ -6,6 +6,7 @@ protocols, so that its whole loop runs in tests without torch.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from enum import Enum
 from typing import Protocol
 
@@ -102,8 +103,13 @@ class AdapterPool(Protocol):
         """Undoes one `acquire`."""
         ...
 
-    def poll(self, now: float) -> None:
-        """Takes in what the loader pool has finished since the last call."""
+    def poll(self, now: float, awaited: Set[Digest]) -> None:
+        """Takes in what the loader pool has finished since the last call.
+
+        Args:
+            now: time on the engine's clock.
+            awaited: keys for which a sequence waits; their weights are kept until it has used them.
+        """
         ...
 
 

@@ -29,7 +29,7 @@ from switchyard.server.engine.kv_memory import KvMemory
 from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.ports import AdapterPool, AdapterTier
 from switchyard.server.engine.sequence import Sequence, SequenceState
-from switchyard.server.engine.types import SequenceSlice, StepPlan
+from switchyard.server.engine.types import Digest, SequenceSlice, StepPlan
 from switchyard.server.engine.wait_reason import WaitReason
 from switchyard.server.errors import ServerError
 
@@ -71,6 +71,11 @@ class Scheduler:
     def __iter__(self) -> Iterator[Sequence]:
         yield from self.running
         yield from self.waiting
+
+    @property
+    def awaited(self) -> frozenset[Digest]:
+        """Keys of the adapters that waiting sequences will need."""
+        return frozenset(s.request.adapter.key for s in self.waiting if s.request.adapter is not None)
 
     def add(self, sequence: Sequence) -> None:
         """Takes in an accepted sequence."""

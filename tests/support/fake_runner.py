@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from switchyard.server.engine.ports import AdapterTier
@@ -130,6 +130,7 @@ class FakePool:
     wanted: list[str] = field(default_factory=list)
     pins: dict[str, int] = field(default_factory=dict)
     slots: int = 1_000
+    awaited: Set[Digest] = frozenset()
     seats: dict[str, int] = field(default_factory=dict)
 
     def tier(self, key: Digest) -> AdapterTier:
@@ -154,8 +155,8 @@ class FakePool:
         self.pins[key] -= 1
         assert self.pins[key] >= 0
 
-    def poll(self, now: float) -> None:
-        pass
+    def poll(self, now: float, awaited: Set[Digest]) -> None:
+        self.awaited = awaited
 
 
 def selection(name: str, rank: int = 8) -> AdapterSelection:

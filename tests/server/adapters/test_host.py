@@ -81,6 +81,7 @@ def test_an_adapter_larger_than_all_slots_is_refused_by_name(base: LoadedBase, a
     assert f"{size} bytes" in str(end.error)
     assert engine.source.reads == []
     assert engine.host.statuses() == []
+    engine.host.check_integrity()
 
 
 def test_what_nobody_waits_for_any_more_takes_no_slot(base: LoadedBase, adapters: list[Path]) -> None:

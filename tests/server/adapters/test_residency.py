@@ -36,6 +36,8 @@ class ResidencyWalk(RuleBasedStateMachine):
         self.slots: dict[int, Digest] = {}
         self.pins: list[Digest] = []
         self.fresh: set[Digest] = set()
+        self.unused: set[Digest] = set()
+        self.awaited: frozenset[Digest] = frozenset()
 
     def obey(self, commands: list[Command]) -> None:
         for command in commands:
@@ -54,6 +56,7 @@ class ResidencyWalk(RuleBasedStateMachine):
                 case DropFromHost(key):
                     assert key not in self.slots.values()
                     assert key not in self.fresh, "what was just fetched waits for its turn"
+                    assert key not in self.unused & self.awaited or not self.pins, "it waits for who asked for it"
                     self.host.discard(key)
 
     @rule(key=st.sampled_from(sorted(SIZES)))
@@ -70,6 +73,7 @@ class ResidencyWalk(RuleBasedStateMachine):
             assert self.slots[slot] == key
             self.pins.append(key)
             self.fresh.discard(key)
+            self.unused.discard(key)
 
     @rule(key=st.sampled_from(sorted(SIZES)))
     def want(self, key: Digest) -> None:
@@ -95,23 +99,26 @@ class ResidencyWalk(RuleBasedStateMachine):
         if ok:
             self.host.add(key)
             self.fresh.add(key)
+            self.unused.add(key)
             self.obey(self.policy.fetched(key, SIZES[key]))
         else:
             self.obey(self.policy.failed(key, NumericFault("broken"), self.now))
 
     @rule(key=st.sampled_from(sorted(SIZES)))
     def unload(self, key: Digest) -> None:
-        before, self.fresh = self.fresh, self.fresh - {key}
+        before = self.fresh, self.unused
+        self.fresh, self.unused = self.fresh - {key}, self.unused - {key}
         try:
             self.obey(self.policy.unload(key))
         except AdapterInUse:
-            self.fresh = before
+            self.fresh, self.unused = before
             assert key in self.pins or key not in self.host
 
-    @rule()
-    def next_round(self) -> None:
+    @rule(awaited=st.frozensets(st.sampled_from(sorted(SIZES))))
+    def next_round(self, awaited: frozenset[Digest]) -> None:
         self.fresh.clear()
-        self.obey(self.policy.next_round())
+        self.awaited = awaited
+        self.obey(self.policy.next_round(awaited))
 
     @rule(seconds=st.floats(0, 100))
     def wait(self, seconds: float) -> None:
@@ -141,7 +148,7 @@ class ResidencyWalk(RuleBasedStateMachine):
                 self.fetching.remove(key)
                 self.host.add(key)
                 self.obey(self.policy.fetched(key, SIZES[key]))
-            self.next_round()
+            self.next_round(frozenset(SIZES))
         assert not self.fetching
         assert all(status.state is not AdapterState.FETCHING for status in self.policy.statuses(self.now))
 
@@ -227,7 +234,7 @@ def test_two_that_wait_do_not_evict_each_other() -> None:
     assert policy.fetched(A, 100) == [], "A has not had its turn"
     slot, _ = policy.acquire(A, 100, 0.0)
     assert slot == 0
-    assert policy.next_round() == []
+    assert policy.next_round(frozenset({B})) == []
     assert policy.release(A) == [ClearSlot(A, AdapterSlot(0)), DropFromHost(A), Fetch(B)]
     assert policy.want(A, 100, 0.0) == []
     assert policy.fetched(B, 100) == []
@@ -240,8 +247,27 @@ def test_one_that_nobody_uses_any_more_makes_room_in_the_next_round() -> None:
     policy.want(B, 100, 0.0)
     policy.fetched(A, 100)
     assert policy.is_stuck
-    assert policy.next_round() == [DropFromHost(A), Fetch(B)]
+    assert policy.next_round(frozenset({B})) == [DropFromHost(A), Fetch(B)]
     assert not policy.is_stuck
+
+
+def test_those_that_nobody_waits_for_do_not_fill_host_memory_under_traffic() -> None:
+    policy = Residency(ResidencyLimits(slots=2, host_bytes=100))
+    resident(policy, A, 20)
+    ahead = [Digest(f"ahead-{number}") for number in range(4)]
+    for key in ahead:
+        fetch(policy, key, 20)
+    assert policy.want(B, 20, 0.0) == []
+    assert policy.next_round(frozenset({B, ahead[0]})) == [DropFromHost(ahead[1]), Fetch(B)]
+
+
+def test_one_that_a_sequence_waits_for_stays_while_others_run() -> None:
+    policy = Residency(ResidencyLimits(slots=1, host_bytes=200))
+    resident(policy, A)
+    fetch(policy, B)
+    assert policy.want(C, 100, 0.0) == []
+    assert policy.next_round(frozenset({B, C})) == []
+    assert policy.release(A) == [ClearSlot(A, AdapterSlot(0)), DropFromHost(A), Fetch(C)]
 
 
 def test_a_fetch_that_nobody_waits_for_takes_no_slot() -> None:
@@ -273,7 +299,7 @@ def test_failures_that_nobody_asks_about_are_forgotten() -> None:
     for key in (A, B):
         policy.want(key, 100, 0.0)
     policy.failed(A, NumericFault("broken"), 0.0)
-    policy.failed(B, NumericFault("broken"), 1000.0)
+    assert policy.failed(B, NumericFault("broken"), 1000.0) == [DropFromHost(A)]
     assert [status.key for status in policy.statuses(1000.0)] == [B]
 
 

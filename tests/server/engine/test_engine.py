@@ -110,6 +110,21 @@ def test_cold_adapter_waits_aside() -> None:
     assert end.timing.adapter_wait_s == pytest.approx(5.0)
 
 
+def test_the_pool_is_told_which_adapters_waiting_requests_need() -> None:
+    bench = Bench()
+    bench.submit("cold", adapter="slow")
+    bench.submit("gone", adapter="other")
+    bench.submit("base")
+    bench.engine.step()
+    assert bench.pool.awaited == {"slow", "other"}
+    bench.engine.abort("gone")
+    bench.pool.ready.add("slow")
+    bench.engine.step()
+    assert bench.pool.awaited == {"slow"}, "it starts only now"
+    bench.engine.step()
+    assert bench.pool.awaited == frozenset()
+
+
 def test_broken_adapter_fails_its_own_requests_only() -> None:
     bench = Bench()
     bench.pool.broken = {"x"}
