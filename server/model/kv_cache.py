@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
+import mmap
+import sys
 
 import torch
 
 from switchyard.server.engine.types import BLOCK_TOKENS
 from switchyard.server.native.heads import LANES
 
+_NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
+"""MAP_NORESERVE of <sys/mman.h>, which Python names from 3.12 on."""
+
+_UNTOUCHED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+"""Address space only: no page is taken before it is written."""
+
 
 class KvCache:
     """Dense rows: row r, position p of a layer holds the key and value of token p.
 
-    The memory of all rows is reserved at once and taken from the machine only as it is written.
+    The memory of all rows is reserved at once. It is taken from the machine page by page as it is written, and
+    given back when a sequence leaves its row.
 
     Attributes:
         keys: per layer, float32: [rows, kv_heads, max_context, head_dim], or, tiled as the compiled attention
@@ -29,7 +38,10 @@ class KvCache:
         self.max_context = -(-max_context // BLOCK_TOKENS) * BLOCK_TOKENS
         self.tiled = tiled
         self._head_dim = head_dim
-        self._store = torch.zeros(2, layers, rows, kv_heads, self.max_context * head_dim)
+        shape = (2, layers, rows, kv_heads, self.max_context * head_dim)
+        # torch's own memory is touched as it is made, and never given back in part.
+        self._memory = mmap.mmap(-1, max(1, math.prod(shape)) * 4, flags=_UNTOUCHED)
+        self._store = torch.frombuffer(self._memory, dtype=torch.float32, count=math.prod(shape)).view(shape)
         plain = (rows, kv_heads, self.max_context, head_dim)
         tiles = (rows, kv_heads, self.max_context // LANES, head_dim, LANES)
         self.keys = [layer.view(tiles if tiled else plain) for layer in self._store[0]]
@@ -75,9 +87,22 @@ class KvCache:
         With torch's attention masked positions get a probability of exactly zero, and zero times a
         number that is not finite is not zero: a row must never keep one.
         """
-        length = -(-self._written[row] // LANES) * LANES
-        self._store[:, :, row, :, : length * self._head_dim] = self._left_behind
+        numbers = -(-self._written[row] // LANES) * LANES * self._head_dim
         self._written[row] = 0
+        head_bytes = self._store.stride(3) * self._store.itemsize
+        if head_bytes % mmap.PAGESIZE or math.isnan(self._left_behind):
+            self._store[:, :, row, :, :numbers] = self._left_behind
+        elif numbers:
+            self._give_back(row, head_bytes, numbers * self._store.itemsize)
+
+    def _give_back(self, row: int, head_bytes: int, used_bytes: int) -> None:
+        """Returns the pages that a sequence has written in each head; read again, they are zeros."""
+        planes, kv_heads = math.prod(self._store.shape[:2]), self._store.shape[3]
+        used_bytes = -(-used_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        for plane in range(planes):
+            first_head = (plane * self._store.shape[2] + row) * kv_heads
+            for head in range(first_head, first_head + kv_heads):
+                self._memory.madvise(mmap.MADV_DONTNEED, head * head_bytes, used_bytes)
 
     def copy_out(self, row: int, start: int, block: int) -> None:
         """Keeps a copy of tokens [start, start + BLOCK_TOKENS) of a row, of all layers; `start` is a multiple."""

@@ -43,17 +43,24 @@ class LlamaFamily:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all weights in memory."""
-        weights = self.decoder.weights
-        own = {id(t): t.nbytes for t in (weights.embedding, weights.head, weights.final_norm)}
+        """Bytes of all weights in memory, shadows included."""
+        own = {id(tensor): tensor.nbytes for tensor in self._outside_linears()}
         return sum(own.values()) + sum(linear.nbytes for linear in self._linears())
 
     def tensors(self) -> list[torch.Tensor]:
         """All weights as they lie in memory, for fingerprints."""
+        return [*self._outside_linears(), *(t for linear in self._linears() for t in linear.tensors())]
+
+    def _outside_linears(self) -> list[torch.Tensor]:
+        """Embedding, head and every norm; a tied head is there twice."""
         weights = self.decoder.weights
-        norms = [t for layer in weights.layers for t in (layer.attention_norm, layer.mlp_norm)]
-        linears = [t for linear in self._linears() for t in linear.tensors()]
-        return [weights.embedding, weights.head, weights.final_norm, *norms, *linears]
+        norms = [
+            tensor
+            for layer in weights.layers
+            for tensor in (layer.attention_norm, layer.mlp_norm, layer.query_norm, layer.key_norm)
+            if tensor is not None
+        ]
+        return [weights.embedding, weights.head, weights.final_norm, *norms]
 
     def weight(self, path: str) -> torch.Tensor:
         """The dequantised weight of one module; see `ResidentModel.weight`."""

@@ -146,7 +146,7 @@ def load_base(source: str, options: LoadOptions | None = None) -> LoadedBase:
         spec=spec,
         quantization=quantization.spec,
         resident=resident,
-        tokenizer=BaseTokenizer.load(directory, _eos_token_ids(config)),
+        tokenizer=BaseTokenizer.load(directory, _eos_token_ids(config), config.vocab_size),
         max_context_tokens=context_limit(config, options.max_context_tokens, windowed=path is ModelPath.GENERAL),
         dtype=dtype,
         shadowed=shadow,

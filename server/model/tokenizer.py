@@ -18,21 +18,28 @@ class BaseTokenizer:
     any other text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, extra_eos: frozenset[int]) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, extra_eos: frozenset[int], embedded: int | None = None
+    ) -> None:
         self._tokenizer = tokenizer
+        self._vocab_size = len(tokenizer) if embedded is None else min(len(tokenizer), embedded)
         own = tokenizer.eos_token_id
-        self._eos = extra_eos | (frozenset() if own is None else frozenset({int(own)}))
+        eos = extra_eos | (frozenset() if own is None else frozenset({int(own)}))
+        self._eos = frozenset(token for token in eos if token < self._vocab_size)
 
     @classmethod
-    def load(cls, directory: Path, extra_eos: frozenset[int] = frozenset()) -> BaseTokenizer:
+    def load(
+        cls, directory: Path, extra_eos: frozenset[int] = frozenset(), embedded: int | None = None
+    ) -> BaseTokenizer:
         """Reads the tokenizer files of a base model directory.
 
         Args:
             directory: where the base model lies.
             extra_eos: tokens beyond the tokenizer's own that end an answer.
+            embedded: tokens that the model has an embedding for; a tokenizer may know more. None for all.
         """
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        return cls(tokenizer, extra_eos)
+        return cls(tokenizer, extra_eos, embedded)
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -41,8 +48,8 @@ class BaseTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Token ids are below this."""
-        return len(self._tokenizer)
+        """Token ids are below this: the tokenizer knows them and the model has an embedding for them."""
+        return self._vocab_size
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a prompt, with the tokens that the base wants in front of it."""

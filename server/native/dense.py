@@ -33,8 +33,11 @@ class DenseMatrix:
             [T, outputs] float32.
 
         Raises:
+            ValueError: `x` is of another width or dtype, which the kernel would read past.
             MemoryError: there is no scratch memory.
         """
+        if x.dtype is not torch.float32 or x.shape[-1] != self.weight.shape[1]:
+            raise ValueError(f"{tuple(x.shape)} {x.dtype}, expected rows of {self.weight.shape[1]} float32 numbers")
         x = x.contiguous()
         rows, inputs = x.shape
         outputs = self.weight.shape[0]

@@ -48,8 +48,11 @@ class Nf4Matrix:
             [T, outputs] float32.
 
         Raises:
+            ValueError: `x` is of another width or dtype, which the kernel would read past.
             MemoryError: there is no scratch memory.
         """
+        if x.dtype is not torch.float32 or x.shape[-1] != self.inputs:
+            raise ValueError(f"{tuple(x.shape)} {x.dtype}, expected rows of {self.inputs} float32 numbers")
         x = x.contiguous()
         rows = x.shape[0]
         y = x.new_empty(rows, self.outputs)

@@ -271,6 +271,9 @@ class Admission:
             tokens = await loop.run_in_executor(self._executor, self._tokenizer.encode, text)
         if not tokens:
             raise PromptEmpty(f"the prompt's {len(text)} characters give no tokens; send other text")
+        if (last := max(tokens)) >= self._limits.vocab_size:
+            message = f"the text gives token {last}, but the base model embeds 0..{self._limits.vocab_size - 1}"
+            raise InvalidField((FieldFault("prompt", FieldReason.TOKEN_ID, message),))
         return tuple(tokens)
 
 

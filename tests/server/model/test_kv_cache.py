@@ -7,6 +7,7 @@ import torch
 
 from switchyard.server.engine.types import BLOCK_TOKENS
 from switchyard.server.model.kv_cache import KvCache
+from switchyard.server.observe.memory import resident_bytes
 
 
 def filled(*, tiled: bool) -> KvCache:
@@ -82,3 +83,31 @@ def test_a_token_has_the_same_bytes_however_rows_are_laid_out(tiled: bool) -> No
     cache = KvCache(3, 4, 2, 128, 16, tiled=tiled)
     assert cache.token_bytes == 3 * 2 * 2 * 16 * 4
     assert cache.nbytes == 4 * 128 * cache.token_bytes
+
+
+def test_memory_is_taken_as_it_is_written_and_given_back() -> None:
+    """256 MiB of rows cost nothing before a sequence fills one, and nothing after it has left."""
+    before = resident_bytes()
+    cache = KvCache(4, 16, 4, 2048, 64)
+    assert cache.nbytes == 1 << 28
+    assert resident_bytes() - before < 16 << 20
+    for layer in range(4):
+        cache.keys[layer][3, :, :1000] = 1.0
+        cache.values[layer][3, :, :1000] = 1.0
+    cache.note_length(3, 1000)
+    assert resident_bytes() - before > 7 << 20
+    cache.clear(3)
+    assert resident_bytes() - before < 2 << 20
+    assert not any(tensor.any() for tensor in (*cache.keys, *cache.values))
+
+
+def test_rows_whose_heads_share_pages_are_wiped_too() -> None:
+    cache = KvCache(1, 2, 2, 64, 8)
+    for tensor in (*cache.keys, *cache.values):
+        tensor.fill_(1.0)
+    cache.note_length(0, 64)
+    cache.clear(0)
+    assert not cache.keys[0][0].any()
+    assert not cache.values[0][0].any()
+    assert cache.keys[0][1].all()
+    assert cache.values[0][1].all()
