@@ -1,7 +1,7 @@
 """Compiling what answers have to look like, within bounds of size, depth and time.
 
 llguidance compiles lazily: a matcher is ready within milliseconds and its cost
-is spread over the steps, each of which is bounded by the library's own limits.
+is spread over the steps, in each of which the library counts what it does and stops at a limit.
 """
 
 from __future__ import annotations
@@ -23,15 +23,20 @@ from switchyard.server.engine.structure import Structure, StructureKind
 from switchyard.server.errors import CompilersBusy, StructureInvalid, StructureTooCostly
 
 LIMITS: Final = LLParserLimits(
-    max_items_in_row=2000,
+    max_items_in_row=500,
     initial_lexer_fuel=200_000,
     step_lexer_fuel=20_000,
-    step_max_items=10_000,
+    step_max_items=2500,
     max_lexer_states=250_000,
     max_grammar_size=500_000,
     verbose_errors=False,
 )
-"""Work that one structure may cause, when it is compiled and in each step."""
+"""Work that one structure may cause, when it is compiled and in each step: counts, not time.
+
+Every row of a step's batch waits for the slowest structure among them. An item of the parser is one
+rule at one place; an optional property of a JSON schema takes about four, an ambiguous or
+right-recursive grammar more with every token, until it is refused.
+"""
 
 COMPILE_S: Final = 5.0
 """Seconds that a caller waits for a compiled structure."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from llguidance import LLMatcher
-
 from switchyard.server.engine.sampling_params import SamplingParams
 from switchyard.server.engine.types import SequenceSlice
 from switchyard.server.model.sampling.grammars import CompiledGrammar
+from switchyard.server.model.sampling.matching import AnswerMatcher
 
 
 @dataclass(slots=True)
@@ -49,7 +48,7 @@ class SequenceMemory:
     """
 
     counts: TokenCounts | None
-    matcher: LLMatcher | None
+    matcher: AnswerMatcher | None
     _taken: int = 0
 
     @classmethod
@@ -63,7 +62,7 @@ class SequenceMemory:
             return cls(counts, None)
         if not isinstance(grammar, CompiledGrammar):
             raise TypeError(f"a grammar of another sampler: {type(grammar).__name__}")
-        return cls(counts, grammar.matcher())
+        return cls(counts, AnswerMatcher(grammar))
 
     def follow(self, output: Sequence[int]) -> None:
         """Takes in what the answer has beyond what was taken before."""
@@ -71,7 +70,7 @@ class SequenceMemory:
         if self.counts is not None:
             self.counts.add(new, of_answer=True)
         if self.matcher is not None and new:
-            self.matcher.consume_tokens(list(new))
+            self.matcher.consume(new)
         self._taken = len(output)
 
 

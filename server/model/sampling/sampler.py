@@ -100,8 +100,8 @@ class Sampler:
         refused: dict[str, ServerError] = {}
         empty = (work.amax(dim=1) == float("-inf")).tolist()
         for piece, matcher, is_empty in zip(slices, matchers, empty, strict=True):
-            if matcher is not None and matcher.is_error() and not matcher.is_stopped():
-                refused[piece.request_id] = NoTokenAllowed(f"the structure cannot be followed: {matcher.get_error()}")
+            if matcher is not None and matcher.failure is not None:
+                refused[piece.request_id] = NoTokenAllowed(f"the structure cannot be followed: {matcher.failure}")
             elif is_empty:
                 refused[piece.request_id] = NoTokenAllowed(
                     "allowed and banned tokens, min_tokens and structure together leave no token to choose"

@@ -159,3 +159,14 @@ def test_a_failed_compilation_is_tried_again(monkeypatch: pytest.MonkeyPatch, co
         return await compilers.compile(Structure(REGEX, ("a",)))
 
     assert asyncio.run(ask()).matcher().validate_tokens([ord("a")]) == 1
+
+
+def optional(properties: int) -> str:
+    fields = {f"k{i}": {"type": "integer"} for i in range(properties)}
+    return schema(type="object", properties=fields, additionalProperties=False)
+
+
+def test_a_schema_of_a_hundred_optional_properties_can_be_followed(compilers: GrammarCompilers) -> None:
+    matcher = compiled(compilers, SCHEMA, optional(100)).matcher()
+    assert matcher.consume_tokens(list(b'{"k0":1,"k99":2}'))
+    assert matcher.is_accepting()
