@@ -38,6 +38,9 @@ PARAMETERS_OF: Final[dict[str, frozenset[str]]] = {
 
 _FOR_ONE: Final = frozenset({METHOD_SUM, "linear"})
 _STACKED: Final = frozenset({METHOD_SUM, "cat"})
+_MOST_RANK: Final = 1024
+_MOST_SVD_RANK: Final = 128
+"""Sum of the ranks that may be merged: beyond 128 a decomposition takes many seconds for each module."""
 _DEFAULTS: Final[dict[str, dict[str, int | str]]] = {
     "ties": {"majority_sign": "total"},
     "dare_linear": {"seed": 0},
@@ -99,11 +102,19 @@ def _feature_faults(parts: Sequence[AdapterPart]) -> list[str]:
 def _rank_faults(parts: Sequence[AdapterPart], method: str) -> list[str]:
     if len(parts) == 1 and method not in _FOR_ONE:
         return [f"method {method} needs two adapters or more; one alone can be {' or '.join(sorted(_FOR_ONE))}"]
-    ranks = {part.rank for part in parts}
-    if method not in _STACKED | {"svd"} and len(ranks) > 1:
-        found = ", ".join(f"{_ref(part)} has {part.rank}" for part in parts)
-        return [f"method {method} needs equal ranks: {found}; sum, cat and svd take any"]
-    return []
+    if method in _STACKED:
+        return []
+    faults = []
+    found = ", ".join(f"{_ref(part)} has {part.rank}" for part in parts)
+    if method != "svd" and len({part.rank for part in parts}) > 1:
+        faults.append(f"method {method} needs equal ranks: {found}; sum, cat and svd take any")
+    total, most = sum(part.rank for part in parts), _MOST_SVD_RANK if method == "svd" else _MOST_RANK
+    if total > most:
+        faults.append(
+            f"method {method} takes ranks of at most {most} together, these have {total}: {found}; "
+            "merge fewer or smaller ones, or take sum"
+        )
+    return faults
 
 
 def _with_defaults(recipe: Recipe, parts: Sequence[AdapterPart]) -> Recipe:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from switchyard.server.adapters.composition import METHOD_SUM
 from switchyard.server.adapters.loader import AdapterLoader
 from switchyard.server.adapters.packing import HostAdapter
 from switchyard.server.adapters.residency import Residency
@@ -86,6 +87,8 @@ class AdapterHost:
         self._in_host: dict[Digest, HostAdapter] = {}
         self._finished: deque[_Loaded] = deque()
         self._threads = ThreadPoolExecutor(loader_threads, thread_name_prefix="adapter-loader")
+        # Their own, because a merge computes for minutes what a load reads in moments.
+        self._merge_thread = ThreadPoolExecutor(1, thread_name_prefix="adapter-merge")
 
     def tier(self, key: Digest) -> AdapterTier:
         """Where the weights are; see `AdapterPool.tier`."""
@@ -162,14 +165,18 @@ class AdapterHost:
             raise RuntimeError(f"slots {sorted(self.slots.taken)} are written, the policy says {sorted(resident)}")
 
     def close(self) -> None:
-        """Stops the loader threads; loads under way are waited for."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """Stops the loader threads; loads under way are waited for, merges end early."""
+        self._loader.stop()
+        for threads in (self._threads, self._merge_thread):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
                 case Fetch(key):
-                    self._threads.submit(self._load, self._selections[key])
+                    selection = self._selections[key]
+                    merges = selection.recipe.method != METHOD_SUM
+                    (self._merge_thread if merges else self._threads).submit(self._load, selection)
                 case CopyToSlot(key, slot):
                     self._copy(key, slot)
                 case ClearSlot(_, slot):

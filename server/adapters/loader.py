@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Protocol
 
 from switchyard.registry.validation.adapter_config import AdapterConfig, parse_adapter_config
@@ -18,7 +19,7 @@ from switchyard.server.adapters.packing import BaseModules, HostAdapter, pack
 from switchyard.server.adapters.reading import HostModule, host_modules, tensors_of
 from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.types import AdapterPart, AdapterSelection
-from switchyard.server.errors import AdapterUnpackable
+from switchyard.server.errors import AdapterUnpackable, Draining
 from switchyard.server.lora.layout import GroupLayout
 
 PhaseTimer = Callable[[str, float], None]
@@ -45,6 +46,11 @@ class AdapterLoader:
         self._layout = layout
         self._base = base
         self._clock = clock
+        self._stopped = Event()
+
+    def stop(self) -> None:
+        """Ends merges that are under way before their next module."""
+        self._stopped.set()
 
     def load(self, selection: AdapterSelection, timer: PhaseTimer) -> HostAdapter:
         """Fetches, verifies, parses and pairs the factors of every part.
@@ -56,6 +62,7 @@ class AdapterLoader:
         Raises:
             RegistryError: a blob is missing or corrupt.
             AdapterUnpackable: a file does not fit the resident base, or cannot be served in a batch or in a sum.
+            Draining: `stop` was called.
         """
         fetched = [self._fetch(part, timer) for part in selection.parts]
         began_s = self._clock.now()
@@ -96,8 +103,12 @@ class AdapterLoader:
             )
             for one in fetched
         ]
-        merged = merge(parts, selection.recipe, model_order(self._layout))
+        merged = merge(parts, selection.recipe, model_order(self._layout), self._go_on)
         return list(host_modules(merged, self._layout, MERGED_CONFIG, 1.0))
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise Draining("the server is stopping; send the request to another one")
 
 
 def model_order(layout: GroupLayout) -> tuple[str, ...]:

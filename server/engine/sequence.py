@@ -115,9 +115,7 @@ class Sequence:
 
     def started(self, now: float) -> bool:
         """Notes that it entered the batch; true the first time."""
-        if self.adapter_wait_began_s is not None:
-            self.adapter_wait_s += now - self.adapter_wait_began_s
-            self.adapter_wait_began_s = None
+        self._end_adapter_wait(now)
         self.slot_wait_began_s = None
         self.waiting_for = None
         self.advance(SequenceState.PREFILL)
@@ -139,10 +137,17 @@ class Sequence:
             return
         self.waiting_for = reason
         needs_slot = reason is WaitReason.ADAPTER_SLOT
-        if (needs_slot or reason is WaitReason.ADAPTER) and self.adapter_wait_began_s is None:
+        if not needs_slot and reason is not WaitReason.ADAPTER:
+            self._end_adapter_wait(now)
+        elif self.adapter_wait_began_s is None:
             self.adapter_wait_began_s = now
         if needs_slot and self.slot_wait_began_s is None:
             self.slot_wait_began_s = now
+
+    def _end_adapter_wait(self, now: float) -> None:
+        if self.adapter_wait_began_s is not None:
+            self.adapter_wait_s += now - self.adapter_wait_began_s
+            self.adapter_wait_began_s = None
 
     def slot_wait_s(self, now: float) -> float:
         """Seconds since an adapter slot was first all that it lacked."""

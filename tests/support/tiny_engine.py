@@ -17,6 +17,7 @@ from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.adapters.tiers import ResidencyLimits
 from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.limits import KvLimits, StepLimits
+from switchyard.server.engine.recipe import SUM, Recipe
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.types import (
     AdapterPart,
@@ -82,8 +83,10 @@ class TinyEngine:
         self.source = DirectoryBlobs()
         layout = base.resident.layout
         self.slots = AdapterSlots(slots, layout.group_count, poison=True)
-        loader = AdapterLoader(self.source, layout, base.resident, self.clock)
-        self.host = AdapterHost(loader, self.slots, ResidencyLimits(slots, host_bytes, adapter_bytes), self.clock)
+        self.loader = AdapterLoader(self.source, layout, base.resident, self.clock)
+        self.host = AdapterHost(
+            self.loader, self.slots, ResidencyLimits(slots, host_bytes, adapter_bytes), self.clock
+        )
         step_model = base.step_model(sequences, self.slots, best_backend())
         self.runner = ModelRunner(step_model, Sampler(base.tokenizer.eos_token_ids))
         self.engine = Engine(
@@ -107,8 +110,8 @@ class TinyEngine:
     def adapter(self, directory: Path) -> AdapterSelection:
         return single(self.part(directory))
 
-    def composition(self, *parts: tuple[Path, float]) -> AdapterSelection:
-        return composed([self.part(directory, weight) for directory, weight in parts])
+    def composition(self, *parts: tuple[Path, float], recipe: Recipe = SUM) -> AdapterSelection:
+        return composed([self.part(directory, weight) for directory, weight in parts], recipe)
 
     def submit(
         self,

@@ -11,7 +11,6 @@ All arithmetic is float32, as PEFT loads adapters, whatever the files hold.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from switchyard.registry.validation.adapter_config import AdapterConfig
+from switchyard.registry.validation.tensor_names import Role, parse_tensor_name
 from switchyard.server.adapters.merging.methods import METHODS, Choice
 from switchyard.server.adapters.merging.svd import Matrix, truncated
 from switchyard.server.engine.recipe import Recipe
@@ -28,7 +28,13 @@ from switchyard.server.errors import AdapterUnpackable
 MERGED_CONFIG: Final = AdapterConfig(rank=1, alpha=1.0)
 """Says that the scaling of every module is 1, as it is after a merge."""
 
-_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.(?P<kind>lora_|lora_embedding_)(?P<factor>[AB])(?:\.weight)?")
+_HALVES: Final = {
+    Role.A: ("A", False),
+    Role.B: ("B", False),
+    Role.EMBEDDING_A: ("A", True),
+    Role.EMBEDDING_B: ("B", True),
+}
+"""Which factor a tensor is, and whether it is one of an embedding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +85,27 @@ def part_of(
     """
     halves: dict[tuple[str, bool], dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
-        match = _NAME.fullmatch(key)
-        if match is None:
+        parsed = parse_tensor_name(key)
+        if parsed is None or parsed.role not in _HALVES:
             raise AdapterUnpackable(f"{name} has the tensor {key}; only low-rank factors can be merged")
-        embeds = match["kind"] == "lora_embedding_"
-        halves.setdefault((match["module"], embeds), {})[match["factor"]] = tensor.float()
+        half, embeds = _HALVES[parsed.role]
+        halves.setdefault((parsed.module, embeds), {})[half] = tensor.float()
     factors = {
         module: Factors(half["A"], half["B"], scaling_of(module), embeds) for (module, embeds), half in halves.items()
     }
     return MergePart(name, weight, factors)
 
 
-def merge(parts: Sequence[MergePart], recipe: Recipe, order: Sequence[str]) -> dict[str, torch.Tensor]:
+def merge(
+    parts: Sequence[MergePart], recipe: Recipe, order: Sequence[str], go_on: Callable[[], None] = lambda: None
+) -> dict[str, torch.Tensor]:
     """Merges versions by a recipe other than `sum`.
 
     Args:
         parts: in recipe order.
         recipe: with all defaults filled in.
         order: paths of the base model's modules, in the order in which the model has them.
+        go_on: called before each module; what it raises ends the merge.
 
     Returns:
         Tensors by the names that PEFT gives them, float32; the scaling of every module is 1.
@@ -111,6 +120,7 @@ def merge(parts: Sequence[MergePart], recipe: Recipe, order: Sequence[str]) -> d
         _pass_initialisation([adapted[path] for path in paths], choice.generator)
     merged: dict[str, torch.Tensor] = {}
     for module in paths:
+        go_on()
         own = [(part, part.factors[module]) for part in parts if module in part.factors]
         a, b = _merged(module, own, recipe, choice)
         embeds = own[0][1].embeds

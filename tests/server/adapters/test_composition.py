@@ -96,6 +96,16 @@ def test_unequal_ranks_are_refused_with_the_ranks(method: str) -> None:
         composed([part(A, 0.5, 8), part(B, 1.0, 4)], Recipe(method, density=0.5))
 
 
+@pytest.mark.parametrize(("method", "most"), [("svd", 128), ("linear", 1024), ("dare_ties", 1024)])
+def test_more_rank_than_can_be_merged_is_refused_with_the_numbers(method: str, most: int) -> None:
+    recipe = Recipe(method, density=0.5 if "dare" in method else None)
+    half = most // 2
+    assert composed([part(A, 0.5, half), part(B, 1.0, half)], recipe).rank == half
+    with pytest.raises(CompositionInvalid, match=f"ranks of at most {most} together, these have {most + 2}"):
+        composed([part(A, 0.5, half + 1), part(B, 1.0, half + 1)], recipe)
+    assert composed([part(A, 0.5, 1024), part(B, 1.0, 1024)], Recipe("cat")).rank == 2048
+
+
 @pytest.mark.parametrize("method", ["cat", "svd", "ties", "dare_linear", "dare_ties", "magnitude_prune"])
 def test_one_adapter_alone_is_only_scaled(method: str) -> None:
     with pytest.raises(CompositionInvalid, match="needs two adapters or more; one alone can be linear or sum"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from tiny_engine import TinyEngine, output
 
 from switchyard.server.adapters.tiers import AdapterState
 from switchyard.server.engine.ports import AdapterTier
+from switchyard.server.engine.recipe import Recipe
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent
-from switchyard.server.errors import AdapterInUse, AdapterUnavailable
+from switchyard.server.errors import AdapterInUse, AdapterUnavailable, Draining
 from switchyard.server.model.loading import LoadedBase, load_base
 
 PROMPT = tuple(range(10, 40))
@@ -103,6 +106,39 @@ def test_an_adapter_is_read_once_however_many_ask(base: LoadedBase, adapters: li
         engine.submit(PROMPT, selection)
     engine.run()
     assert len(engine.source.reads) == 2, "one configuration and one weights file"
+
+
+def test_merges_hold_up_no_other_load(
+    base: LoadedBase, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TinyEngine(base)
+    slow, go_on, read = engine.part(adapters[0]).weights_digest, Event(), engine.source.open_blob
+
+    def held(digest: str) -> Iterator[bytes]:
+        assert digest != slow or go_on.wait(60)
+        return read(digest)
+
+    monkeypatch.setattr(engine.source, "open_blob", held)
+    merges = [
+        engine.submit(PROMPT, engine.composition((adapters[0], 1.0), (other, 0.5), recipe=Recipe("linear")))
+        for other in adapters[1:4]
+    ]
+    plain = engine.submit(PROMPT, engine.adapter(adapters[4]))
+    while not plain.events or not isinstance(plain.events[-1], FinishedEvent):
+        engine.engine.step()
+    assert not any(sink.events for sink in merges)
+    go_on.set()
+    engine.run()
+    assert all(isinstance(sink.events[-1], FinishedEvent) for sink in merges)
+
+
+def test_a_host_that_closes_ends_merges_before_their_next_module(base: LoadedBase, adapters: list[Path]) -> None:
+    engine = TinyEngine(base)
+    merged = engine.composition((adapters[0], 1.0), (adapters[1], 0.5), recipe=Recipe("linear"))
+    engine.loader.load(merged, lambda phase, seconds: None)
+    engine.host.close()
+    with pytest.raises(Draining):
+        engine.loader.load(merged, lambda phase, seconds: None)
 
 
 def test_host_budget_drops_the_least_recently_used(base: LoadedBase, adapters: list[Path]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from fake_runner import LetterDecoder, ListSink, request
 from stepped_engine import Bench, terminal, text
 
+from switchyard.server.engine.groups import make_group
 from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent, FinishReason
 from switchyard.server.engine.wait_reason import WaitReason
@@ -108,6 +110,21 @@ def test_cold_adapter_waits_aside() -> None:
     end = terminal(cold)
     assert isinstance(end, FinishedEvent)
     assert end.timing.adapter_wait_s == pytest.approx(5.0)
+
+
+def test_only_waiting_for_the_adapter_counts_as_that() -> None:
+    (sequence,) = make_group(
+        request("a", adapter="x"), ListSink(), LetterDecoder(), (), arrival=1, accepted_s=0.0
+    ).sequences
+    for now, reason in (
+        (1.0, WaitReason.ADAPTER),
+        (3.0, WaitReason.ADAPTER_SLOT),
+        (6.0, WaitReason.ROW),
+        (16.0, WaitReason.ADAPTER_SLOT),
+    ):
+        sequence.waits_for(reason, now)
+    sequence.started(20.0)
+    assert sequence.adapter_wait_s == pytest.approx(5.0 + 4.0)
 
 
 def test_the_pool_is_told_which_adapters_waiting_requests_need() -> None:
