@@ -27,6 +27,7 @@ from switchyard.server.engine.types import (
 from switchyard.server.errors import (
     BaseMismatch,
     CompositionInvalid,
+    ContextLength,
     DeadlineExceeded,
     FieldFault,
     InvalidField,
@@ -63,6 +64,7 @@ _INLINE_CHARACTERS = 2048
 _ALONE: dict[str, type[ServerError]] = {
     FieldReason.TARGET_REQUIRED: TargetRequired,
     FieldReason.PROMPT_EMPTY: PromptEmpty,
+    FieldReason.CONTEXT_LENGTH: ContextLength,
 }
 """Faults that have a class of their own when nothing else is wrong."""
 

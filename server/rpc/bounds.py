@@ -63,6 +63,10 @@ def _prompt_faults(draft: RequestDraft, limits: FieldLimits) -> Iterator[FieldFa
 def _token_faults(ids: tuple[int, ...], limits: FieldLimits) -> Iterator[FieldFault]:
     if not ids:
         yield FieldFault("prompt_tokens", FieldReason.PROMPT_EMPTY, "no token ids; send at least one")
+    if len(ids) > limits.max_context_tokens:
+        message = f"{len(ids)} tokens; the context of this server holds {limits.max_context_tokens}; send fewer"
+        yield FieldFault("prompt_tokens", FieldReason.CONTEXT_LENGTH, message)
+        return
     yield from outside_vocabulary("prompt_tokens", ids, limits)
 
 

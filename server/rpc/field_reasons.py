@@ -14,6 +14,7 @@ class FieldReason(StrEnum):
     COMPOSITION = "COMPOSITION"
     PROMPT_EMPTY = "PROMPT_EMPTY"
     PROMPT_BYTES = "PROMPT_BYTES"
+    CONTEXT_LENGTH = "CONTEXT_LENGTH"
     TOKEN_ID = "TOKEN_ID"  # noqa: S105 - a token of text, not a password
     SAMPLING_RANGE = "SAMPLING_RANGE"
     STOP = "STOP"
@@ -30,6 +31,7 @@ FIELD_MEANINGS = {
     FieldReason.COMPOSITION: "number of adapters, a weight, a repeated adapter, the method or a parameter of it",
     FieldReason.PROMPT_EMPTY: "no text and no token ids",
     FieldReason.PROMPT_BYTES: "text larger than is tokenised at all",
+    FieldReason.CONTEXT_LENGTH: "more token ids than the context holds",
     FieldReason.TOKEN_ID: "token ids outside the vocabulary, or none that may be chosen",
     FieldReason.SAMPLING_RANGE: "a number of `sampling` out of range or not a number",
     FieldReason.STOP: "a stop string that is empty or too long",

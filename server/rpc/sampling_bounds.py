@@ -53,6 +53,7 @@ def _bias_faults(draft: SamplingDraft, limits: FieldLimits) -> Iterator[FieldFau
     field, range_ = "sampling.logit_bias", Range(-MAX_BIAS, MAX_BIAS)
     if len(draft.logit_bias) > MAX_BIASES:
         yield FieldFault(field, FieldReason.LIMIT, f"{len(draft.logit_bias)} tokens; at most {MAX_BIASES}")
+        return
     yield from outside_vocabulary(field, sorted(draft.logit_bias), limits)
     for token, bias in sorted(draft.logit_bias.items()):
         if not range_.holds(bias):
@@ -65,7 +66,10 @@ def _listed_faults(draft: SamplingDraft, limits: FieldLimits) -> Iterator[FieldF
         if len(ids) > MAX_LISTED_TOKENS:
             message = f"{len(ids)} tokens; at most {MAX_LISTED_TOKENS}"
             yield FieldFault(f"sampling.{name}", FieldReason.LIMIT, message)
-        yield from outside_vocabulary(f"sampling.{name}", ids, limits)
+        else:
+            yield from outside_vocabulary(f"sampling.{name}", ids, limits)
+    if max(len(draft.allowed_token_ids), len(draft.banned_token_ids)) > MAX_LISTED_TOKENS:
+        return
     if draft.allowed_token_ids and set(draft.allowed_token_ids) <= set(draft.banned_token_ids):
         message = "every allowed token is also banned, so none can be chosen; take one out of a list"
         yield FieldFault("sampling.banned_token_ids", FieldReason.TOKEN_ID, message)

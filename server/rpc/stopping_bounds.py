@@ -40,6 +40,7 @@ def stopping_faults(draft: StoppingDraft, limits: FieldLimits) -> Iterator[Field
     if len(draft.stop_token_ids) > MAX_STOP_TOKENS:
         message = f"{len(draft.stop_token_ids)} tokens; at most {MAX_STOP_TOKENS}"
         yield FieldFault("stopping.stop_token_ids", FieldReason.LIMIT, message)
+        return
     yield from outside_vocabulary("stopping.stop_token_ids", draft.stop_token_ids, limits)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -201,3 +202,49 @@ def test_one_field_put_right_removes_its_own_faults_only(draft: RequestDraft) ->
     assert after == tuple(
         fault for fault in before if not fault.field.startswith(gone) and fault.field != "stopping.stop"
     )
+
+
+class Unread(tuple[int, ...]):
+    """Ids that may be counted and nothing else."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[int]:
+        raise AssertionError("the ids were walked through before they were counted")
+
+
+@pytest.mark.parametrize(
+    ("field", "most", "draft"),
+    [
+        ("prompt_tokens", 64, lambda ids: RequestDraft(BaseTarget(), None, ids)),
+        (
+            "sampling.allowed_token_ids",
+            4096,
+            lambda ids: RequestDraft(BaseTarget(), "a", sampling=SamplingDraft(allowed_token_ids=ids)),
+        ),
+        (
+            "sampling.banned_token_ids",
+            4096,
+            lambda ids: RequestDraft(
+                BaseTarget(), "a", sampling=SamplingDraft(allowed_token_ids=(1,), banned_token_ids=ids)
+            ),
+        ),
+        (
+            "stopping.stop_token_ids",
+            64,
+            lambda ids: RequestDraft(BaseTarget(), "a", stopping=StoppingDraft(stop_token_ids=ids)),
+        ),
+    ],
+)
+def test_a_list_that_is_too_long_is_not_read(
+    field: str, most: int, draft: Callable[[tuple[int, ...]], RequestDraft]
+) -> None:
+    [fault] = field_faults(draft(Unread([99] * (most + 1))), LIMITS)
+    assert fault.field == field
+    assert str(most) in fault.message
+
+
+def test_too_many_biases_are_not_sorted() -> None:
+    biases = dict.fromkeys(range(1025), math.nan)
+    faults = field_faults(RequestDraft(BaseTarget(), "a", sampling=SamplingDraft(logit_bias=biases)), LIMITS)
+    assert [(fault.field, fault.reason) for fault in faults] == [("sampling.logit_bias", FieldReason.LIMIT)]

@@ -83,6 +83,7 @@ CASES: list[tuple[str, pb.GenerateRequest, grpc.StatusCode, str, str]] = [
     ("no prompt", pb.GenerateRequest(base=pb.BaseTarget()), IA, "PROMPT_EMPTY", "prompt_tokens"),
     ("no ids", request(prompt_tokens=pb.TokenIds()), IA, "PROMPT_EMPTY", "at least one"),
     ("id out of range", request(prompt_tokens=pb.TokenIds(ids=[1, 260, 2**32 - 1])), IA, "TOKEN_ID", "2 of 3"),
+    ("too many ids", request(prompt_tokens=pb.TokenIds(ids=[1] * 65)), IA, "CONTEXT_LENGTH", "65 tokens"),
     ("prompt too long", request(prompt="x" * 64), IA, "CONTEXT_LENGTH", "65 tokens"),
     (
         "prompt and answer",
