@@ -300,7 +300,7 @@ class StepOutput:
 
     Attributes:
         tokens: chosen token by the slice's id, for slices with `sample`.
-        faults: ids of slices whose logits were not finite.
+        faults: ids of slices of which a row of logits had NaN or +inf, or nothing but -inf.
         prompt_logprobs: tokens of the prompt scored in this step by the slice's id, in order;
             a slice [start, end) of a prompt that asks for them scores the tokens after its own.
         refused: slices for which there was no token to choose, by id, with the reason.

@@ -6,7 +6,7 @@ import torch
 
 from switchyard.server.engine.types import SampledToken, StepOutput, StepPlan
 from switchyard.server.model.batch import StepBatch, build_batch
-from switchyard.server.model.sampling.logprobs import scored_tokens
+from switchyard.server.model.sampling.logprobs import scored_tokens, sound_rows
 from switchyard.server.model.sampling.sampler import Sampler
 from switchyard.server.model.step_model import StepModel
 
@@ -23,7 +23,8 @@ class ModelRunner:
         batch = build_batch(plan)
         logits = self.logits(batch)
         chosen = self.sampler.choose(logits[: len(batch.sampled)], batch.sampled)
-        return StepOutput(chosen.tokens, chosen.faults, _prompt_logprobs(batch, logits), chosen.refused)
+        scores, faults = _prompt_logprobs(batch, logits)
+        return StepOutput(chosen.tokens, chosen.faults | faults, scores, chosen.refused)
 
     def logits(self, batch: StepBatch) -> torch.Tensor:
         """Runs the forward pass alone; see `StepModel.logits`."""
@@ -55,15 +56,21 @@ class ModelRunner:
         self.sampler.forget(request_id)
 
 
-def _prompt_logprobs(batch: StepBatch, logits: torch.Tensor) -> dict[str, tuple[SampledToken, ...]]:
-    """Scores each token of a prompt from the logits of the one before it."""
+def _prompt_logprobs(
+    batch: StepBatch, logits: torch.Tensor
+) -> tuple[dict[str, tuple[SampledToken, ...]], frozenset[str]]:
+    """Scores each token of a prompt from the logits of the one before it; names the slices where that is a fault."""
     first = len(batch.sampled)
     scores: dict[str, tuple[SampledToken, ...]] = {}
+    faults: set[str] = set()
     for piece in batch.scored:
         tokens = piece.scored_tokens
         rows = logits[first : first + len(tokens)]
         first += len(tokens)
+        if not all(sound_rows(rows)):
+            faults.add(piece.request_id)
+            continue
         scores[piece.request_id] = tuple(
             scored_tokens(rows, tokens, [piece.sampling.prompt_logprobs or 0] * len(tokens))
         )
-    return scores
+    return scores, frozenset(faults)

@@ -17,6 +17,17 @@ _ROWS_AT_ONCE: Final = 64
 """Rows whose logprobs are in memory together: a long prompt has one per token."""
 
 
+def sound_rows(logits: torch.Tensor) -> list[bool]:
+    """Which rows of [n, vocab] logits are a distribution.
+
+    Some bases give -inf to the padding of their vocabulary. NaN and +inf are faults, and so is a row of
+    nothing but -inf.
+    """
+    # The largest of a row is NaN when any of it is.
+    found: list[bool] = logits.amax(dim=1).isfinite().tolist()
+    return found
+
+
 def scored_tokens(logits: torch.Tensor, tokens: Sequence[int], alternatives: Sequence[int]) -> list[SampledToken]:
     """Each token with its logprob and the most probable ones at its place.
 

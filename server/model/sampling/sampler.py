@@ -18,7 +18,7 @@ from switchyard.server.errors import NoTokenAllowed, ServerError
 from switchyard.server.model.sampling import penalties
 from switchyard.server.model.sampling.draws import pick, uniform
 from switchyard.server.model.sampling.filters import distributions
-from switchyard.server.model.sampling.logprobs import scored_tokens
+from switchyard.server.model.sampling.logprobs import scored_tokens, sound_rows
 from switchyard.server.model.sampling.masks import forbidden_tokens
 from switchyard.server.model.sampling.memory import SequenceMemory, counts_tokens
 
@@ -29,7 +29,7 @@ class Chosen:
 
     Attributes:
         tokens: the chosen tokens, by id of the slice.
-        faults: slices with a logit that was not finite.
+        faults: slices whose logits are no distribution; see `sound_rows`.
         refused: slices for which there was no token to choose, with the reason.
     """
 
@@ -62,12 +62,11 @@ class Sampler:
             logits: [n, vocab] float32; left as they are.
             slices: whose row it is.
         """
-        # The extremes tell whether all of a row is finite: both pass on NaN.
-        finite = (logits.amin(dim=1).isfinite() & logits.amax(dim=1).isfinite()).tolist()
+        sound = sound_rows(logits)
         tokens = _largest(logits)
         refused: dict[str, ServerError] = {}
-        changed = [row for row, piece in enumerate(slices) if finite[row] and _changes_logits(piece, self._eos)]
-        drawn = [row for row, piece in enumerate(slices) if finite[row] and piece.sampling.temperature > 0]
+        changed = [row for row, piece in enumerate(slices) if sound[row] and _changes_logits(piece, self._eos)]
+        drawn = [row for row, piece in enumerate(slices) if sound[row] and piece.sampling.temperature > 0]
         rows = sorted({*changed, *drawn})
         if rows:
             work = logits[rows] if len(rows) < len(slices) else logits.clone()
@@ -75,10 +74,10 @@ class Sampler:
             refused = self._prepare(work, pieces)
             for row, token in zip(rows, _choose_from(work, pieces, refused), strict=True):
                 tokens[row] = token
-        good = [row for row, piece in enumerate(slices) if finite[row] and piece.request_id not in refused]
+        good = [row for row, piece in enumerate(slices) if sound[row] and piece.request_id not in refused]
         return Chosen(
             tokens=_with_logprobs(logits, slices, tokens, good),
-            faults=frozenset(piece.request_id for row, piece in enumerate(slices) if not finite[row]),
+            faults=frozenset(piece.request_id for row, piece in enumerate(slices) if not sound[row]),
             refused=refused,
         )
 

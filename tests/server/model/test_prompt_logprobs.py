@@ -12,8 +12,11 @@ from tiny_engine import TinyEngine, output
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
-from switchyard.server.engine.types import FinishedEvent, SampledToken, TokenEvent
+from switchyard.server.engine.types import ErrorEvent, FinishedEvent, SampledToken, TokenEvent
+from switchyard.server.errors import NumericFault
+from switchyard.server.model.batch import StepBatch
 from switchyard.server.model.loading import LoadedBase, load_base
+from switchyard.server.model.runner import ModelRunner
 
 PROMPT = tuple(torch.randint(5, 200, (150,), generator=torch.Generator().manual_seed(3)).tolist())
 TOLERANCE = 2e-3
@@ -107,3 +110,27 @@ def test_the_best_answers_are_given_and_the_prompt_is_scored_with_them(base: Loa
     assert isinstance(end, FinishedEvent)
     assert end.completion_tokens == 20
     assert [choice.index for choice in end.choices] == [0, 1]
+
+
+class Spoiled(ModelRunner):
+    """Puts NaN into the first scored row of a prompt's first chunk, where nobody samples."""
+
+    def logits(self, batch: StepBatch) -> torch.Tensor:
+        rows = self.model.logits(batch).clone()
+        if any(piece.start == 0 for piece in batch.scored):
+            rows[len(batch.sampled), 7] = float("nan")
+        return rows
+
+
+def test_a_prompt_whose_scores_are_not_finite_is_a_fault_of_its_request(base: LoadedBase) -> None:
+    engine = TinyEngine(base)
+    engine.runner.__class__ = Spoiled
+    spoiled = engine.submit(PROMPT, sampling=SamplingParams(prompt_logprobs=0))
+    beside = engine.submit(PROMPT[:20])
+    engine.run()
+    engine.host.close()
+    end = spoiled.events[-1]
+    assert isinstance(end, ErrorEvent)
+    assert isinstance(end.error, NumericFault)
+    assert scores(spoiled) == []
+    assert isinstance(beside.events[-1], FinishedEvent)

@@ -104,7 +104,7 @@ def test_tiny_temperature_is_greedy_and_stays_finite() -> None:
     assert choose(rows, [piece(SamplingParams(1e-30, 1.0, 0, 1))] * 3) == rows.argmax(1).tolist()
 
 
-@pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 @pytest.mark.parametrize(
     "params", [SamplingParams(), SamplingParams(1.0, seed=5), SamplingParams(top_k=3, logprobs=2)]
 )
@@ -115,6 +115,23 @@ def test_row_that_is_not_finite_gets_no_token_and_hurts_nobody(poison: float, pa
     chosen = Sampler(EOS).choose(rows, named([piece(params)] * 3))
     assert chosen.faults == {"r1"}
     assert [chosen.tokens[name].token for name in ("r0", "r2")] == [clean[0], clean[2]]
+
+
+@pytest.mark.parametrize(
+    "params", [SamplingParams(), SamplingParams(1.0, seed=5), SamplingParams(1.0, 0.9, seed=5, typical_p=0.8)]
+)
+def test_masked_padding_of_the_vocabulary_is_no_fault_and_never_chosen(params: SamplingParams) -> None:
+    rows = logits(3)
+    padded = torch.cat([rows, torch.full((3, 6), float("-inf"))], dim=1)
+    assert choose(padded, [piece(params)] * 3) == choose(rows, [piece(params)] * 3)
+
+
+def test_a_row_without_any_finite_logit_is_a_fault() -> None:
+    rows = logits(2)
+    rows[0] = float("-inf")
+    chosen = Sampler(EOS).choose(rows, named([piece()] * 2))
+    assert chosen.faults == {"r0"}
+    assert set(chosen.tokens) == {"r1"}
 
 
 def test_a_step_that_chooses_nothing_is_fine() -> None:
