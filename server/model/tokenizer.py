@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from llguidance import LLTokenizer
@@ -25,6 +26,8 @@ class BaseTokenizer:
         self._vocab_size = len(tokenizer) if embedded is None else min(len(tokenizer), embedded)
         own = tokenizer.eos_token_id
         eos = extra_eos | (frozenset() if own is None else frozenset({int(own)}))
+        # Logprobs name the same tokens over and over; the vocabulary bounds what is kept.
+        self._text_of = lru_cache(maxsize=self._vocab_size)(self._decode_one)
         self._eos = frozenset(token for token in eos if token < self._vocab_size)
 
     @classmethod
@@ -57,6 +60,9 @@ class BaseTokenizer:
 
     def text_of(self, token_id: int) -> str:
         """Text of one token alone; control tokens by their names."""
+        return self._text_of(token_id)
+
+    def _decode_one(self, token_id: int) -> str:
         text: str = self._tokenizer.decode([token_id], clean_up_tokenization_spaces=False)
         return text
 

@@ -96,6 +96,8 @@ def _among_candidates(rows: list[int], scaled: torch.Tensor, params: Sequence[Sa
     weights = _top_p_and_min_p(probabilities, params)
     # Equal logits at the border would make it a matter of chance which of them are candidates.
     border_is_clear = (scaled >= values[:, -1:]).sum(dim=1) == CANDIDATES
+    # Nothing beyond a border of -inf has any weight.
+    border_is_clear |= values[:, -1] == float("-inf")
     enough = (top_k > 0).squeeze(1) | (weights[:, -1] == 0)
     complete = (border_is_clear & enough).tolist()
     kept = [place for place, is_complete in enumerate(complete) if is_complete]

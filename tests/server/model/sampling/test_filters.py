@@ -83,6 +83,17 @@ def test_candidates_equal_the_whole_row_in_order(params: list[SamplingParams], s
     assert torch.allclose(fast, slow, rtol=1e-9, atol=1e-12)
 
 
+def test_few_allowed_tokens_are_not_sorted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = [SamplingParams(1.0, 0.9), SamplingParams(1.0, top_k=500), SamplingParams(1.0, 0.999, min_p=0.01)]
+    rows = logits(3, 3000)
+    rows[:, 100:] = float("-inf")
+    scaled = rows.double() - rows.double().amax(dim=1, keepdim=True)
+    slow = dense([filters._sorted_whole([0, 1, 2], scaled, params)], 3, 3000)
+    monkeypatch.setattr(filters, "_sorted_whole", lambda *rest: pytest.fail("there was nothing left to sort"))
+    fast = dense(filters.distributions(rows, params), 3, 3000)
+    assert torch.allclose(fast, slow, rtol=1e-9, atol=1e-12)
+
+
 def test_forbidden_tokens_get_no_weight() -> None:
     row = logits(1, 2000)
     row[0, 100:] = float("-inf")
