@@ -89,7 +89,7 @@ class Engine:
         self._forecast = ServiceForecast(limits.prefill_chunk_tokens)
         self._gate = Gate(
             max_live=limits.max_sequences + max_queue,
-            longest_tokens=memory.blocks * limits.block_tokens,
+            longest_tokens=min(max_context_tokens, memory.blocks * limits.block_tokens),
             rules=rules,
             forecast=self._forecast,
         )
@@ -102,7 +102,6 @@ class Engine:
             runner,
             decoder,
             self._observer,
-            max_context_tokens=max_context_tokens,
         )
         self._mailbox = Mailbox()
         self._commands: deque[Command] = deque()
@@ -118,7 +117,7 @@ class Engine:
         Raises:
             ServerError: see `Gate.enter`.
         """
-        stream = TokenStream(asyncio.get_running_loop(), lambda: self.abort(request.request_id))
+        stream = TokenStream(asyncio.get_running_loop(), lambda: self._cancel(request.request_id, stream))
         self.submit_to(request, stream)
         return stream
 
@@ -134,8 +133,7 @@ class Engine:
 
     def abort(self, request_id: str) -> None:
         """Ends a request before its next step; unknown ids are ignored."""
-        gone = Cancelled("the caller went away")
-        self._mailbox.post(lambda: self._requests.cancel(request_id, gone, self.clock.now()))
+        self._cancel(request_id, None)
 
     def call(self, function: Callable[[], _T]) -> Future[_T]:
         """Runs `function` on the engine thread between two steps."""
@@ -192,6 +190,10 @@ class Engine:
         self._mailbox.wake()
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+    def _cancel(self, request_id: str, sink: EventSink | None) -> None:
+        gone = Cancelled("the caller went away")
+        self._mailbox.post(lambda: self._requests.cancel(request_id, gone, self.clock.now(), sink))
 
     # -- the engine thread -----------------------------------------------------
 

@@ -54,7 +54,7 @@ class Gate:
 
         Args:
             max_live: sequences that may run and wait together.
-            longest_tokens: tokens of prompt and answer that KV memory can hold for one sequence.
+            longest_tokens: tokens of prompt and answer that a KV row, and KV memory, can hold for one sequence.
             rules: what tenants may have.
             forecast: tells what can end in time.
         """
@@ -90,7 +90,7 @@ class Gate:
             EngineFailed: the step loop has died.
             Draining: the server is stopping.
             RequestIdInUse: another live request has this id.
-            ContextLength: KV memory could never hold it.
+            ContextLength: no KV row could ever hold it.
             QueueFull: as many sequences are alive, or wait for this tenant, as may.
             DeadlineUnreachable: it would not be answered in time.
         """
@@ -160,8 +160,8 @@ class Gate:
         prompt, answer = len(request.prompt_tokens), request.stopping.max_tokens
         if prompt + answer > self._longest_tokens:
             raise ContextLength(
-                f"the prompt has {prompt} tokens and max_tokens is {answer}; KV memory of this server holds "
-                f"{self._longest_tokens} tokens of one answer; shorten the prompt or ask for fewer"
+                f"the prompt has {prompt} tokens and max_tokens is {answer}; together "
+                f"they may be {self._longest_tokens} tokens on this server; shorten the prompt or ask for fewer"
             )
 
     def _refuse_too_many(self, request: GenerateRequest, answers: int) -> None:

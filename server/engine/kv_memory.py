@@ -20,7 +20,7 @@ class KvMemory:
     def __init__(self, runner: Runner, steps: StepLimits, limits: KvLimits) -> None:
         self.rows = KvRows(steps.max_sequences)
         self.blocks = KvBlocks(limits.blocks)
-        self.prefixes = PrefixCache(min(limits.cached_blocks, limits.blocks) if runner.caches_prefixes else 0)
+        self.prefixes = PrefixCache(min(limits.cached_blocks, limits.blocks))
         self._runner = runner
         self._steps = steps
         self._computing: dict[BlockKey, Sequence] = {}

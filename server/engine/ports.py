@@ -43,11 +43,6 @@ class Runner(Protocol):
         """Clears what a sequence left in its KV row."""
         ...
 
-    @property
-    def caches_prefixes(self) -> bool:
-        """Whether blocks can be copied out of a row and into another."""
-        ...
-
     def copy_out(self, row: int, start: int, block: int) -> None:
         """Keeps the keys and values of tokens [start, start + BLOCK_TOKENS) of a row as `block`."""
         ...

@@ -40,8 +40,6 @@ class LiveRequests:
         runner: Runner,
         decoder: TextDecoder,
         observer: EngineObserver,
-        *,
-        max_context_tokens: int,
     ) -> None:
         """Wires the parts.
 
@@ -52,7 +50,6 @@ class LiveRequests:
             runner: forgets what it knows of sequences that end.
             decoder: turns tokens into text.
             observer: hears what happens.
-            max_context_tokens: tokens that prompt and answer may have together.
         """
         self._scheduler = scheduler
         self._gate = gate
@@ -60,7 +57,6 @@ class LiveRequests:
         self._runner = runner
         self._decoder = decoder
         self._observer = observer
-        self._max_context_tokens = max_context_tokens
         self._groups: dict[str, RequestGroup] = {}
         self._by_sequence: dict[str, tuple[RequestGroup, Sequence]] = {}
         self._outbox: deque[tuple[EventSink, Event]] = deque()
@@ -81,10 +77,17 @@ class LiveRequests:
             self._scheduler.add(sequence)
         self._observer.queued(group.sequences[0].adapter_key)
 
-    def cancel(self, request_id: str, error: ServerError, now: float) -> None:
-        """Ends a request with `error`; unknown ids are ignored."""
+    def cancel(self, request_id: str, error: ServerError, now: float, sink: EventSink | None = None) -> None:
+        """Ends a request with `error`; unknown ids are ignored.
+
+        Args:
+            request_id: of the request.
+            error: its terminal event.
+            now: time on the engine's clock.
+            sink: whose request it must be, as the id may have passed to another; None for anybody's.
+        """
         group = self._groups.get(request_id)
-        if group is not None:
+        if group is not None and (sink is None or group.sink is sink):
             self._fail(group, error, now)
 
     def cancel_all(self, error: Callable[[], ServerError], now: float) -> None:
@@ -193,7 +196,7 @@ class LiveRequests:
         eos = self._decoder.eos_token_ids
         ends_text = sampled.token in group.request.stopping.ending(eos)
         text = "" if ends_text else sequence.detokenizer.push(sampled.token)
-        reason = sequence.finish_reason(sampled.token, eos, self._max_context_tokens)
+        reason = sequence.finish_reason(sampled.token, eos)
         if reason is not None:
             text += sequence.detokenizer.finish()
             if sequence.detokenizer.matched_stop:

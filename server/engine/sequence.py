@@ -183,12 +183,12 @@ class Sequence:
         end = self.computed + most_tokens
         return len(self.context) if end >= len(self.context) else end // block_tokens * block_tokens
 
-    def finish_reason(self, token: int, eos_token_ids: frozenset[int], context_tokens: int) -> FinishReason | None:
+    def finish_reason(self, token: int, eos_token_ids: frozenset[int]) -> FinishReason | None:
         """Why the answer ends with `token`, the newest of `output`; None when it goes on."""
         stopping = self.request.stopping
         if self.detokenizer.matched_stop or token in stopping.ending(eos_token_ids):
             return FinishReason.STOP
-        if len(self.output) >= stopping.max_tokens or len(self.context) >= context_tokens:
+        if len(self.output) >= stopping.max_tokens:
             return FinishReason.LENGTH
         return None
 

@@ -35,11 +35,6 @@ class FastModel:
         """Bytes of the keys and values of one token, over all layers."""
         return self.cache.token_bytes
 
-    @property
-    def caches_prefixes(self) -> bool:
-        """Every position of a row stands on its own."""
-        return True
-
     def logits(self, batch: StepBatch) -> torch.Tensor:
         """[n, vocab] float32, one row per entry of `batch.sample_index`."""
         with torch.inference_mode():

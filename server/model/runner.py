@@ -30,11 +30,6 @@ class ModelRunner:
         """Runs the forward pass alone; see `StepModel.logits`."""
         return self.model.logits(batch)
 
-    @property
-    def caches_prefixes(self) -> bool:
-        """Whether the model's rows can be copied block by block; see `Runner.caches_prefixes`."""
-        return self.model.caches_prefixes
-
     def release_row(self, kv_row: int) -> None:
         """Clears what a sequence left in its KV row."""
         self.model.release_row(kv_row)

@@ -33,11 +33,6 @@ class StepModel(Protocol):
         """Bytes of the keys and values of one token, over all layers."""
         ...
 
-    @property
-    def caches_prefixes(self) -> bool:
-        """Whether blocks can be copied out of a row and into another."""
-        ...
-
     def logits(self, batch: StepBatch) -> torch.Tensor:
         """Runs the forward pass of one step.
 

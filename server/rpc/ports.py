@@ -22,7 +22,7 @@ class GenerationEngine(Protocol):
         Raises:
             QueueFull: too many requests are alive.
             DeadlineUnreachable: the answer would come too late.
-            ContextLength: KV memory could never hold it.
+            ContextLength: no KV row could ever hold it.
             Draining: the server is stopping.
             RequestIdInUse: another live request has this id.
             EngineFailed: the step loop has died.

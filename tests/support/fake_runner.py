@@ -60,7 +60,6 @@ class FakeRunner:
     choose: Callable[[str, int], int] = lambda request_id, index: index + 1
     logprob: Callable[[str, int], float] = lambda request_id, index: 0.0
     block_tokens: int = BLOCK_TOKENS
-    caches_prefixes: bool = True
     plans: list[StepPlan] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)

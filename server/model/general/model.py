@@ -50,11 +50,6 @@ class GeneralModel:
         kept = (tensor for block in self._blocks.values() for pair in block.values() for tensor in pair)
         return sum(row.nbytes for row in self._rows.values()) + sum(tensor.nbytes for tensor in kept)
 
-    @property
-    def caches_prefixes(self) -> bool:
-        """Every position of a row stands on its own; other models are refused when they are loaded."""
-        return True
-
     def logits(self, batch: StepBatch) -> torch.Tensor:
         """[n, vocab] float32, one row per entry of `batch.sample_index`."""
         # Several models may be served on the same weights.

@@ -10,7 +10,7 @@ from switchyard.server.engine.groups import make_group
 from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent, FinishReason
 from switchyard.server.engine.wait_reason import WaitReason
-from switchyard.server.errors import Draining, EngineFailed, QueueFull, RequestIdInUse
+from switchyard.server.errors import ContextLength, Draining, EngineFailed, QueueFull, RequestIdInUse
 
 
 def test_answer_ends_at_max_tokens() -> None:
@@ -74,9 +74,12 @@ def test_stop_string_across_tokens_is_cut_and_never_shown() -> None:
     assert (end.reason, end.matched_stop) == (FinishReason.STOP, "cd")
 
 
-def test_context_bounds_the_answer() -> None:
-    bench = Bench(step_tokens=80, chunk=64)
-    sink = bench.submit("a", prompt=60, max_tokens=50)
+def test_what_a_row_cannot_hold_is_refused_however_many_blocks_there_are() -> None:
+    bench = Bench(context=64, blocks=64)
+    for prompt, answer in ((60, 5), (65, 0)):
+        with pytest.raises(ContextLength, match=rf"prompt has {prompt} tokens .* they may be 64 tokens"):
+            bench.submit("a", prompt=prompt, max_tokens=answer)
+    sink = bench.submit("a", prompt=60, max_tokens=4)
     bench.run()
     assert isinstance(end := terminal(sink), FinishedEvent)
     assert (end.reason, end.completion_tokens) == (FinishReason.LENGTH, 4)

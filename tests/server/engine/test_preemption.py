@@ -110,7 +110,7 @@ def test_nobody_is_preempted_in_vain() -> None:
 
 def test_what_can_never_fit_is_refused_at_once() -> None:
     bench = bench_of(4)
-    with pytest.raises(ContextLength, match="holds 16 tokens"):
+    with pytest.raises(ContextLength, match="may be 16 tokens"):
         bench.submit("a", 10, max_tokens=7)
     fits = bench.submit("a", 10, max_tokens=6)
     bench.run()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fake_runner import FakeRunner, request
+from fake_runner import request
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from stepped_engine import Bench, finished, text
 
-from switchyard.server.engine.kv_memory import KvMemory
-from switchyard.server.engine.limits import KvLimits, StepLimits
 from switchyard.server.engine.prefix_cache import BlockKey, PrefixCache, block_keys
 from switchyard.server.engine.sampling_params import SamplingParams
 from switchyard.server.engine.types import TokenEvent
@@ -153,12 +151,6 @@ def test_a_scored_prompt_is_computed_and_scored_whole() -> None:
     assert finished(sink).cached_prompt_tokens == 0
     scores = [s.token for event in sink.events if isinstance(event, TokenEvent) for s in event.prompt_logprobs]
     assert scores == list(PROMPT[1:])
-
-
-def test_a_runner_that_cannot_copy_gets_no_cache() -> None:
-    runner = FakeRunner(caches_prefixes=False)
-    memory = KvMemory(runner, StepLimits(1, 65, 64), KvLimits(8, 8))
-    assert memory.prefixes.capacity == 0
 
 
 class Chains(RuleBasedStateMachine):

@@ -89,6 +89,20 @@ async def test_closing_ends_the_request() -> None:
     assert events[-1].error.reason == "CANCELLED"
 
 
+@pytest.mark.asyncio
+async def test_closing_late_spares_the_next_request_of_the_same_id() -> None:
+    engine = make_engine()
+    late = engine.submit(request("a", max_tokens=1))
+    engine.step()
+    again = engine.submit(request("a", max_tokens=2))
+    # Its terminal event lies on the event loop, which has not run since.
+    late.close()
+    while engine.step().slices:
+        pass
+    assert isinstance([event async for event in late][-1], FinishedEvent)
+    assert isinstance([event async for event in again][-1], FinishedEvent)
+
+
 def test_a_closed_loop_does_not_hurt_the_engine() -> None:
     loop = asyncio.new_event_loop()
     stream = TokenStream(loop, lambda: None)
