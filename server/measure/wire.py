@@ -101,6 +101,11 @@ async def _token_times(stub: stubs.InferenceServiceStub, ask: Ask) -> list[float
 
 
 def _rate(streams: Sequence[list[float]]) -> float:
-    """Tokens per second between the last stream's first token and the first stream's last."""
+    """Tokens per second between the last stream's first token and the first stream's last.
+
+    Of streams so short that they were never all under way together, over the time of all.
+    """
     began, ended = max(times[0] for times in streams), min(times[-1] for times in streams)
+    if ended <= began:
+        began, ended = min(times[0] for times in streams), max(times[-1] for times in streams)
     return sum(1 for times in streams for at in times if began < at <= ended) / (ended - began)
