@@ -52,7 +52,7 @@ class Effort:
 
 
 QUICK: Final = Effort(rounds=1, tokens=4, requests=8, registered=20, cold=2)
-FULL: Final = Effort(rounds=3, tokens=24, requests=32, registered=1000, cold=20)
+FULL: Final = Effort(rounds=2, tokens=16, requests=24, registered=1000, cold=20)
 
 STAGES: Final = ("adapters", "decode", "prefill", "floors", "registered adapters", "cold adapters", "gRPC", "memory")
 """What `on_stage` is told, in order."""

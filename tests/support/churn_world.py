@@ -42,6 +42,7 @@ VERSIONS = 8
 RANKS = (1, 2, 4, 8, 16, 3, 5, 32)
 TENANTS = ("red", "blue")
 PROMPTS = 6
+_POPULAR_SHARE = 0.2
 TOKENS = 24
 
 
@@ -235,6 +236,10 @@ def churn(made: World, oracle: Oracle, *, tokens: int, seed: int, in_flight: int
     dice, tally = random.Random(seed), Tally()  # noqa: S311 - a test's own dice
     while tally.tokens < tokens:
         while len(made.live) < in_flight:
+            if dice.random() < _POPULAR_SHARE:
+                # Asked again and again by one tenant: its beginning is in the prefix cache.
+                made.ask("n0:1", PROMPTS - 1, TENANTS[0])
+                continue
             ref = None if dice.random() < 0.1 else f"n{dice.randrange(NAMES)}" + _suffix(dice)
             made.ask(ref, dice.randrange(PROMPTS), dice.choice(TENANTS), dice.choice((0, 0, 0, 1)))
         _disturb(made, dice, tally)

@@ -81,6 +81,11 @@ class Session:
     version: int = 0
     alias_set: str | None = None
     parts: dict[str, int] = field(default_factory=dict)
+    delivered: set[str] = field(default_factory=set)
+
+    def abort(self) -> None:
+        """Forgets what it has brought; bytes of unfinished files stay until they are collected."""
+        self.state, self.delivered = "ABORTED", set()
 
 
 class Memory:

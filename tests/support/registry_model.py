@@ -60,13 +60,13 @@ class RegistryModel(Names):
             return session.version, []
         session = self.sessions.setdefault(at, Session(name, wanted, 0.0))
         session.state, session.expires_s = "OPEN", self.now_s + LEASE_S
-        return 0, [digest for digest in wanted.files if digest not in self.blobs]
+        return 0, [digest for digest in wanted.files if not self._has_arrived(session, digest)]
 
     def progress(self, at: tuple[str, str], digest: str) -> tuple[int, bool]:
         session = self.sessions[at]
         if session.state == "ABORTED":
             raise Refused("BlobNotFound")
-        if session.state == "COMMITTED" or digest in self.blobs:
+        if session.state == "COMMITTED" or self._has_arrived(session, digest):
             return session.content.files[digest], True
         return session.parts.get(digest, 0), False
 
@@ -81,6 +81,7 @@ class RegistryModel(Names):
             session.parts[digest] = upto
             return upto, False
         session.parts.pop(digest, None)
+        session.delivered.add(digest)
         self.blobs.add(digest)
         return upto, True
 
@@ -93,7 +94,7 @@ class RegistryModel(Names):
         if session.state == "ABORTED":
             raise Refused("SessionClosed")
         self._require_lease(session)
-        if not self.blobs.issuperset(session.content.files):
+        if not all(self._has_arrived(session, digest) for digest in session.content.files):
             raise Refused("UploadIncomplete")
         # These are there even if the rest fails.
         self.blobs |= set(session.content.documents)
@@ -110,7 +111,19 @@ class RegistryModel(Names):
     def abort(self, at: tuple[str, str]) -> None:
         session = self.sessions[at]
         if session.state == "OPEN":
-            session.state, session.parts = "ABORTED", {}
+            session.abort()
+            session.parts = {}
+
+    def _has_arrived(self, session: Session, digest: str) -> bool:
+        """Whether the session has brought the bytes, or its own namespace holds them; another's do not count."""
+        namespace = session.name.partition("/")[0]
+        held = (
+            version.content.files
+            for name, adapter in self.adapters.items()
+            for version in adapter.versions
+            if name.partition("/")[0] == namespace and version.state != "PURGED"
+        )
+        return digest in session.delivered or any(digest in files for files in held)
 
     def _publish(self, adapter: Adapter, session: Session) -> int:
         for number, version in enumerate(adapter.versions, 1):
@@ -134,7 +147,7 @@ class RegistryModel(Names):
         before = copy.deepcopy((self.adapters, self.sessions, self.blobs, self.events))
         over = [s for s in self.sessions.values() if s.state == "OPEN" and s.expires_s < self.now_s]
         for session in over:
-            session.state = "ABORTED"
+            session.abort()
         due = [
             (name, version)
             for name, adapter in self.adapters.items()
