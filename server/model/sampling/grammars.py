@@ -114,7 +114,6 @@ class GrammarCompilers:
             raise StructureTooCostly(
                 f"the {structure.kind} was not compiled within {COMPILE_S:g} s; make it smaller or simpler"
             ) from None
-        self._keep(grammar)
         return grammar
 
     def close(self) -> None:
@@ -141,11 +140,14 @@ class GrammarCompilers:
         loop = asyncio.get_running_loop()
         future = self._pool.submit(lambda: compile_structure(tokenizer.result(), digest, structure))
         self._pending[digest] = future
-        future.add_done_callback(lambda _: _tell(loop, lambda: self._pending.pop(digest, None)))
+        future.add_done_callback(lambda done: _tell(loop, lambda: self._take_in(digest, done)))
 
-    def _keep(self, grammar: CompiledGrammar) -> None:
-        self._compiled[grammar.digest] = grammar
-        self._compiled.move_to_end(grammar.digest)
+    def _take_in(self, digest: str, done: Future[CompiledGrammar]) -> None:
+        """Keeps what was compiled, also when everybody who waited has gone: they may ask again."""
+        self._pending.pop(digest, None)
+        if done.cancelled() or done.exception() is not None:
+            return
+        self._compiled[digest] = done.result()
         while len(self._compiled) > _CACHED:
             self._compiled.popitem(last=False)
 

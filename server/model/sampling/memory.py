@@ -7,35 +7,44 @@ after a preemption. It belongs to a sequence, never to a row of the batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import torch
 
 from switchyard.server.engine.sampling_params import SamplingParams
 from switchyard.server.engine.types import SequenceSlice
 from switchyard.server.model.sampling.grammars import CompiledGrammar
 from switchyard.server.model.sampling.matching import AnswerMatcher
 
+_FIRST_TOKENS = 64
+"""Different tokens that there is room for at first; the room doubles."""
 
-@dataclass(slots=True)
+
 class TokenCounts:
-    """The different tokens of prompt and answer.
+    """The different tokens of prompt and answer; each step adds to what is there and copies nothing."""
 
-    Attributes:
-        ids: each token once, in order of appearance.
-        in_answer: how often the answer has each of them.
-    """
+    def __init__(self) -> None:
+        self._table = torch.zeros(2, _FIRST_TOKENS, dtype=torch.int64)
+        self._places: dict[int, int] = {}
 
-    ids: list[int] = field(default_factory=list)
-    in_answer: list[int] = field(default_factory=list)
-    _places: dict[int, int] = field(default_factory=dict)
+    @property
+    def ids(self) -> torch.Tensor:
+        """[k] int64, each token once, in order of appearance; a view."""
+        return self._table[0, : len(self._places)]
+
+    @property
+    def in_answer(self) -> torch.Tensor:
+        """[k] int64, how often the answer has each of `ids`; a view."""
+        return self._table[1, : len(self._places)]
 
     def add(self, tokens: Sequence[int], *, of_answer: bool) -> None:
         """Counts more tokens."""
         for token in tokens:
-            place = self._places.setdefault(token, len(self.ids))
-            if place == len(self.ids):
-                self.ids.append(token)
-                self.in_answer.append(0)
-            self.in_answer[place] += of_answer
+            place = self._places.setdefault(token, len(self._places))
+            if place == self._table.shape[1]:
+                self._table = torch.cat([self._table, torch.zeros_like(self._table)], dim=1)
+            self._table[0, place] = token
+            self._table[1, place] += of_answer
 
 
 @dataclass(slots=True)

@@ -142,6 +142,33 @@ def test_what_takes_too_long_is_refused_and_what_is_too_much_waits_elsewhere(
     assert [type(one) for one in found] == [StructureTooCostly] * 3 + [CompilersBusy]
 
 
+def test_what_was_compiled_too_late_is_there_for_who_asks_again(
+    monkeypatch: pytest.MonkeyPatch, compilers: GrammarCompilers
+) -> None:
+    release, made, original = threading.Event(), list[str](), grammars.compile_structure
+
+    def late(tokenizer: LLTokenizer, digest: str, structure: Structure) -> CompiledGrammar:
+        release.wait(60)
+        made.append(digest)
+        return original(tokenizer, digest, structure)
+
+    monkeypatch.setattr(grammars, "compile_structure", late)
+
+    async def ask_twice() -> CompiledGrammar:
+        monkeypatch.setattr(grammars, "COMPILE_S", 0.0)
+        with pytest.raises(StructureTooCostly):
+            await compilers.compile(Structure(REGEX, ("ab",)))
+        under_way = list(compilers._pending.values())
+        release.set()
+        await asyncio.gather(*map(asyncio.wrap_future, under_way))
+        # What a finished thread has told the loop comes before this.
+        await asyncio.sleep(0)
+        return await compilers.compile(Structure(REGEX, ("ab",)))
+
+    assert asyncio.run(ask_twice()).digest == made[0]
+    assert len(made) == 1
+
+
 def test_a_failed_compilation_is_tried_again(monkeypatch: pytest.MonkeyPatch, compilers: GrammarCompilers) -> None:
     failures = iter([StructureInvalid("once")])
     original = grammars.compile_structure
