@@ -87,7 +87,10 @@ def main() -> None:
         suite.mkdir()
         base = place / "large" / "base"
         stages = Console(stderr=True).print
-        own = list(run_suite(base, suite, rank=large.rank, effort=effort, threads=1, on_stage=stages))
+        own = []
+        for row in run_suite(base, suite, rank=large.rank, effort=effort, threads=1, on_stage=stages):
+            stages(f"{row.case}: {figure(row)} {row.unit}")
+            own.append(row)
     _write(large, against, own)
 
 
@@ -109,8 +112,9 @@ def _compared(place: Path, shape: Shape, cases: Sequence[Against]) -> Iterator[t
     with Rig(config) as rig:
         peers = {str(setting): PeftPeer(base, adapters, setting) for setting in SETTINGS}
         for case in cases:
-            Console(stderr=True).print(case.case)
-            yield case, _ratio(rig, peers, case)
+            row = _ratio(rig, peers, case)
+            Console(stderr=True).print(f"{case.label}: {case.case}: {figure(row)}x; {row.note}")
+            yield case, row
 
 
 def _ratio(rig: Rig, peers: dict[str, PeftPeer], case: Against) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from switchyard.server.native.library import Library
+from switchyard.server.native.operand import operand
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Dtypes of weights, by the numbers that dense.c gives them."""
@@ -33,12 +34,10 @@ class DenseMatrix:
             [T, outputs] float32.
 
         Raises:
-            ValueError: `x` is of another width or dtype, which the kernel would read past.
+            ValueError: `x` is of another width or dtype.
             MemoryError: there is no scratch memory.
         """
-        if x.dtype is not torch.float32 or x.shape[-1] != self.weight.shape[1]:
-            raise ValueError(f"{tuple(x.shape)} {x.dtype}, expected rows of {self.weight.shape[1]} float32 numbers")
-        x = x.contiguous()
+        x = operand(x, self.weight.shape[1])
         rows, inputs = x.shape
         outputs = self.weight.shape[0]
         y = x.new_empty(rows, outputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from switchyard.server.native.library import Library
+from switchyard.server.native.operand import operand
 
 TILE = 32
 """Outputs per tile."""
@@ -48,12 +49,10 @@ class Nf4Matrix:
             [T, outputs] float32.
 
         Raises:
-            ValueError: `x` is of another width or dtype, which the kernel would read past.
+            ValueError: `x` is of another width or dtype.
             MemoryError: there is no scratch memory.
         """
-        if x.dtype is not torch.float32 or x.shape[-1] != self.inputs:
-            raise ValueError(f"{tuple(x.shape)} {x.dtype}, expected rows of {self.inputs} float32 numbers")
-        x = x.contiguous()
+        x = operand(x, self.inputs)
         rows = x.shape[0]
         y = x.new_empty(rows, self.outputs)
         added = None if bias is None else bias.data_ptr()
