@@ -32,7 +32,7 @@ from switchyard.server.engine.ports import (
 )
 from switchyard.server.engine.requests import LiveRequests
 from switchyard.server.engine.scheduler import Scheduler
-from switchyard.server.engine.streams import TokenStream
+from switchyard.server.engine.streams import Delivery, TokenStream
 from switchyard.server.engine.types import EngineLoad, GenerateRequest, StepOutput, StepPlan
 from switchyard.server.engine.wait_reason import WaitReason
 from switchyard.server.errors import Cancelled, EngineFailed, ServerError
@@ -105,6 +105,7 @@ class Engine:
         )
         self._mailbox = Mailbox()
         self._commands: deque[Command] = deque()
+        self._deliveries: dict[asyncio.AbstractEventLoop, Delivery] = {}
         self._plan = StepPlan(())
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -117,7 +118,9 @@ class Engine:
         Raises:
             ServerError: see `Gate.enter`.
         """
-        stream = TokenStream(asyncio.get_running_loop(), lambda: self._cancel(request.request_id, stream))
+        loop = asyncio.get_running_loop()
+        delivery = self._deliveries.setdefault(loop, Delivery(loop))
+        stream = TokenStream(delivery, lambda: self._cancel(request.request_id, stream))
         self.submit_to(request, stream)
         return stream
 
@@ -205,7 +208,7 @@ class Engine:
         self._forecast.planned(plan.waiting.values())
         if plan.slices:
             self._commit(plan, self._run(plan))
-        self._requests.emit()
+        self._emit()
         return plan
 
     def check_integrity(self) -> None:
@@ -259,10 +262,16 @@ class Engine:
     def _commit(self, plan: StepPlan, output: StepOutput) -> None:
         self._requests.commit(plan, output, self.clock.now())
 
+    def _emit(self) -> None:
+        self._requests.emit()
+        for loop, delivery in list(self._deliveries.items()):
+            if not delivery.flush():
+                self._deliveries.pop(loop, None)
+
     def _end_all(self, error: Callable[[], ServerError]) -> None:
         """Gives every accepted request its terminal event, also those that no step has seen."""
         self._commands.extend(self._mailbox.take(0))
         while self._commands:
             self._commands.popleft()()
         self._requests.cancel_all(error, self.clock.now())
-        self._requests.emit()
+        self._emit()

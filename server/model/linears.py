@@ -44,14 +44,14 @@ class BaseLinear(Protocol):
     @property
     def nbytes(self) -> int:
         """Bytes that it keeps in memory."""
-        ...
+        return sum(tensor.nbytes for tensor in self.tensors())
 
     def tensors(self) -> list[torch.Tensor]:
         """The weights as they lie in memory, for fingerprints."""
         ...
 
 
-class DenseLinear:
+class DenseLinear(BaseLinear):
     """A linear map with 16- or 32-bit weights, widened as a whole when it is used."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -67,17 +67,12 @@ class DenseLinear:
         """[out_features, in_features], the weight itself."""
         return self.weight
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it keeps in memory."""
-        return sum(tensor.nbytes for tensor in self.tensors())
-
     def tensors(self) -> list[torch.Tensor]:
         """The weights as they lie in memory."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
 
-class Nf4Linear:
+class Nf4Linear(BaseLinear):
     """A linear map with 4-bit weights, dequantised when it is used.
 
     With a shadow, the dequantised weights are kept: the same numbers, bought
@@ -114,8 +109,7 @@ class Nf4Linear:
     @property
     def nbytes(self) -> int:
         """Bytes that it keeps in memory, shadow included."""
-        shadow = self._shadow.nbytes if self._shadow is not None else 0
-        return shadow + sum(tensor.nbytes for tensor in self.tensors())
+        return super().nbytes + (self._shadow.nbytes if self._shadow is not None else 0)
 
     def tensors(self) -> list[torch.Tensor]:
         """The weights as they lie in memory; the shadow follows from them."""
@@ -130,7 +124,7 @@ class Nf4Linear:
         self._shapes = [(self.out_features, self._shapes[0][1])]
 
 
-class NativeNf4Linear:
+class NativeNf4Linear(BaseLinear):
     """A linear map with 4-bit weights, unpacked in the registers of the compiled kernel."""
 
     def __init__(self, matrix: Nf4Matrix, bias: torch.Tensor | None) -> None:
@@ -151,17 +145,12 @@ class NativeNf4Linear:
         )
         return weight
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it keeps in memory."""
-        return sum(tensor.nbytes for tensor in self.tensors())
-
     def tensors(self) -> list[torch.Tensor]:
         """The weights as they lie in memory."""
         return [self.matrix.tiles, self.matrix.scales, *([] if self.bias is None else [self.bias])]
 
 
-class NativeDenseLinear:
+class NativeDenseLinear(BaseLinear):
     """A linear map with 16- or 32-bit weights, widened in the registers of the compiled kernel."""
 
     def __init__(self, matrix: DenseMatrix, bias: torch.Tensor | None) -> None:
@@ -176,11 +165,6 @@ class NativeDenseLinear:
     def dequantized(self) -> torch.Tensor:
         """[out_features, in_features], the weight itself."""
         return self.matrix.weight
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it keeps in memory."""
-        return sum(tensor.nbytes for tensor in self.tensors())
 
     def tensors(self) -> list[torch.Tensor]:
         """The weights as they lie in memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from switchyard.server.engine.streams import TokenStream
+from switchyard.server.engine.streams import Delivery, TokenStream
 from switchyard.server.engine.types import (
     EngineLoad,
     ErrorEvent,
@@ -44,6 +44,7 @@ class FakeEngine:
         self.aborted: list[str] = []
         self.draining = False
         self._streams: dict[str, TokenStream] = {}
+        self._deliveries: dict[str, Delivery] = {}
         self._arrivals: asyncio.Queue[GenerateRequest] = asyncio.Queue()
         self._aborts: asyncio.Queue[str] = asyncio.Queue()
 
@@ -54,9 +55,11 @@ class FakeEngine:
             raise Draining("the server is stopping")
         if request.request_id in self._streams:
             raise RequestIdInUse(f"request id {request.request_id!r} is in use")
-        stream = TokenStream(asyncio.get_running_loop(), lambda: self.abort(request.request_id))
+        delivery = Delivery(asyncio.get_running_loop())
+        stream = TokenStream(delivery, lambda: self.abort(request.request_id))
         self.submitted.append(request)
         self._streams[request.request_id] = stream
+        self._deliveries[request.request_id] = delivery
         self._arrivals.put_nowait(request)
         for event in self.script(request) if self.script else ():
             self.emit(request.request_id, event)
@@ -67,6 +70,7 @@ class FakeEngine:
         if not isinstance(event, TokenEvent):
             del self._streams[request_id]
         stream.put(event)
+        self._deliveries[request_id].flush()
 
     def abort(self, request_id: str) -> None:
         self.aborted.append(request_id)

@@ -7,11 +7,13 @@ import logging
 import torch
 from bitsandbytes.nn import Linear8bitLt
 
+from switchyard.server.model.linears import BaseLinear
+
 # It says in every call that float32 is rounded to float16 on the way to 8 bits, which is what LLM.int8 does.
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
-class Int8Linear:
+class Int8Linear(BaseLinear):
     """A linear map with 8-bit weights and 8-bit activations; outlying columns stay in 16 bits.
 
     Which columns are outliers is decided over all rows of a call, so a row's
@@ -35,11 +37,6 @@ class Int8Linear:
         state = self._module.state
         weight: torch.Tensor = torch.ops.bitsandbytes.int8_vectorwise_dequant.default(state.CB, state.SCB)
         return weight.float()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it keeps in memory."""
-        return sum(tensor.nbytes for tensor in self.tensors())
 
     def tensors(self) -> list[torch.Tensor]:
         """Weights in 8 bits, the scale of each row, and the bias."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 from fake_runner import FakeClock, FakePool, FakeRunner, LetterDecoder, request
 
 from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.limits import StepLimits
-from switchyard.server.engine.streams import TokenStream
+from switchyard.server.engine.streams import Delivery, TokenStream
 from switchyard.server.engine.types import (
     ErrorEvent,
     Event,
@@ -20,6 +22,13 @@ from switchyard.server.engine.types import (
 )
 
 FINISHED = FinishedEvent(FinishReason.STOP, 1, 2, Timing(0, 0, 0, 0))
+
+
+def stream_of(
+    loop: asyncio.AbstractEventLoop, abort: Callable[[], None] = lambda: None
+) -> tuple[TokenStream, Delivery]:
+    delivery = Delivery(loop)
+    return TokenStream(delivery, abort), delivery
 
 
 def make_engine() -> Engine:
@@ -47,20 +56,22 @@ async def test_reader_gets_the_whole_answer() -> None:
 
 @pytest.mark.asyncio
 async def test_events_of_a_slow_reader_are_merged() -> None:
-    stream = TokenStream(asyncio.get_running_loop(), lambda: None)
+    stream, delivery = stream_of(asyncio.get_running_loop())
     for token, letter in enumerate("abc", start=1):
         stream.put(TokenEvent(letter, (token,)))
     stream.put(FINISHED)
+    assert delivery.flush()
     await asyncio.sleep(0)
     assert [event async for event in stream] == [TokenEvent("abc", (1, 2, 3)), FINISHED]
 
 
 @pytest.mark.asyncio
 async def test_events_of_different_answers_stay_apart() -> None:
-    stream = TokenStream(asyncio.get_running_loop(), lambda: None)
+    stream, delivery = stream_of(asyncio.get_running_loop())
     for index, letter in ((0, "a"), (1, "x"), (1, "y"), (0, "b")):
         stream.put(TokenEvent(letter, (1,), index))
     stream.put(FINISHED)
+    assert delivery.flush()
     await asyncio.sleep(0)
     events = [event async for event in stream][:-1]
     assert events == [TokenEvent("a", (1,)), TokenEvent("xy", (1, 1), 1), TokenEvent("b", (1,))]
@@ -69,10 +80,13 @@ async def test_events_of_different_answers_stay_apart() -> None:
 @pytest.mark.asyncio
 async def test_leaving_early_aborts_and_leaving_late_does_not() -> None:
     aborted: list[str] = []
-    async with TokenStream(asyncio.get_running_loop(), lambda: aborted.append("early")):
+    left, _ = stream_of(asyncio.get_running_loop(), lambda: aborted.append("early"))
+    async with left:
         pass
-    async with TokenStream(asyncio.get_running_loop(), lambda: aborted.append("late")) as stream:
+    read, delivery = stream_of(asyncio.get_running_loop(), lambda: aborted.append("late"))
+    async with read as stream:
         stream.put(FINISHED)
+        assert delivery.flush()
         assert [event async for event in stream] == [FINISHED]
     assert aborted == ["early"]
 
@@ -105,7 +119,52 @@ async def test_closing_late_spares_the_next_request_of_the_same_id() -> None:
 
 def test_a_closed_loop_does_not_hurt_the_engine() -> None:
     loop = asyncio.new_event_loop()
-    stream = TokenStream(loop, lambda: None)
+    stream, delivery = stream_of(loop)
     loop.close()
     stream.put(TokenEvent("a", (1,)))
     stream.put(FINISHED)
+    assert not delivery.flush()
+
+
+@pytest.mark.asyncio
+async def test_all_events_of_a_step_come_with_one_wake_up() -> None:
+    loop = asyncio.get_running_loop()
+    delivery, wake_ups = Delivery(loop), 0
+
+    def counted(callback: Callable[[], object]) -> None:
+        nonlocal wake_ups
+        wake_ups += 1
+        loop.call_soon(callback)
+
+    with patch.object(loop, "call_soon_threadsafe", counted):
+        streams = [TokenStream(delivery, lambda: None) for _ in range(16)]
+        for stream in streams:
+            stream.put(TokenEvent("a", (1,)))
+            stream.put(FINISHED)
+        assert delivery.flush()
+        assert delivery.flush()
+        assert [await anext(stream) for stream in streams] == [TokenEvent("a", (1,))] * 16
+        assert [await anext(stream) for stream in streams] == [FINISHED] * 16
+        assert delivery.flush()
+    # The second flush found the events not yet fetched, the third found none.
+    assert wake_ups == 2
+
+
+@pytest.mark.asyncio
+async def test_a_step_wakes_the_loop_once_for_all_its_streams() -> None:
+    loop, wake_ups, engine = asyncio.get_running_loop(), 0, make_engine()
+    before = loop.call_soon_threadsafe
+
+    def counted(callback: Callable[[], object]) -> asyncio.Handle:
+        nonlocal wake_ups
+        wake_ups += 1
+        return before(callback)
+
+    with patch.object(loop, "call_soon_threadsafe", counted):
+        streams = [engine.submit(request(name, max_tokens=1)) for name in "abcd"]
+        steps = 1
+        while engine.step().slices:
+            steps += 1
+        for stream in streams:
+            assert isinstance([event async for event in stream][-1], FinishedEvent)
+    assert 0 < wake_ups <= steps < len(streams)

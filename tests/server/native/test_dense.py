@@ -62,3 +62,9 @@ def test_a_rows_bits_depend_on_the_row_alone(
     with threads(workers):
         part = own.linear(x[first : first + count], None)
     assert torch.equal(part, whole[first : first + count])
+
+
+@pytest.mark.parametrize("x", [torch.ones(2, 63), torch.ones(2, 65), torch.ones(2, 64, dtype=torch.bfloat16)])
+def test_rows_that_the_kernel_would_read_past_are_refused(x: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="expected rows of 64 float32 numbers"):
+        matrix(8, 64, torch.float32).linear(x, None)

@@ -94,3 +94,9 @@ def test_a_row_that_is_not_finite_stays_alone() -> None:
     found = matrix(codes, scales).linear(x, None)
     assert torch.isnan(found[4]).all()
     assert torch.equal(found[[0, 1, 2, 3, 5, 6, 7, 8]], expected[[0, 1, 2, 3, 5, 6, 7, 8]])
+
+
+@pytest.mark.parametrize("x", [torch.ones(2, 63), torch.ones(2, 65), torch.ones(2, 64, dtype=torch.bfloat16)])
+def test_rows_that_the_kernel_would_read_past_are_refused(x: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="expected rows of 64 float32 numbers"):
+        matrix(*quantized(32, 64)[:2]).linear(x, None)
