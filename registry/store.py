@@ -21,7 +21,7 @@ from switchyard.registry.catalog.impact import ImpactGraph
 from switchyard.registry.catalog.labels import Labels
 from switchyard.registry.catalog.namespaces import Namespaces
 from switchyard.registry.catalog.policies import Policies
-from switchyard.registry.catalog.resolve import resolve
+from switchyard.registry.catalog.resolve import Resolution
 from switchyard.registry.catalog.search import Search
 from switchyard.registry.catalog.states import States
 from switchyard.registry.catalog.versions import Versions
@@ -97,6 +97,7 @@ class Registry:
         self._blobs = open_blobs(location.blobs, root, on_step)
         self._bases = BaseModels(self._index)
         self._versions = Versions(self._index, self._bases)
+        self.resolution = Resolution(self._index, self._versions)
         self.namespaces = Namespaces(self._index)
         self.search = Search(self._index, self._versions)
         self.impact = ImpactGraph(self._index, self._versions)
@@ -295,8 +296,8 @@ class Registry:
     # -- reading ---------------------------------------------------------
 
     def resolve(self, ref: AdapterRef, *, base_digest: str | None = None, session_key: str = "") -> ResolvedAdapter:
-        """See `resolve`."""
-        return resolve(self._index, self._versions, ref, base_digest, session_key)
+        """See `Resolution.resolve`."""
+        return self.resolution.resolve(ref, base_digest, session_key)
 
     def get_version(self, ref: AdapterRef) -> VersionRecord:
         """Returns the version that a ref names now, in whatever state it is.

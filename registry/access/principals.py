@@ -2,7 +2,7 @@
 
 Every change is announced and so reaches the audit log and every watcher. A
 revoked token, a grant taken back or a principal removed has its effect on the
-next call: nothing is cached.
+next call: what is remembered holds only until anybody commits anything.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from switchyard.registry.errors import ArgumentInvalid, Unauthenticated
 from switchyard.registry.index import schema
 from switchyard.registry.index.changes import Change, ChangeKind
 from switchyard.registry.index.database import Index
+from switchyard.registry.index.memo import Memo
 from switchyard.registry.strict_json import Json
 from switchyard.registry.verdicts import shown
 
@@ -66,6 +67,15 @@ class PrincipalRecord:
     tokens: tuple[TokenRecord, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What a token that holds was found to prove."""
+
+    principal: Principal
+    expires_at_s: float | None
+    last_used_at_s: float | None
+
+
 class AccessControl:
     """Keeps principals, grants and tokens, and tells who a credential belongs to.
 
@@ -76,6 +86,7 @@ class AccessControl:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._last_uses = LastUses(index)
+        self._proven = Memo[str, _Proof](index.stamp)
 
     def close(self) -> None:
         """Writes the uses of tokens that wait for it; waits for the write lock if there are any."""
@@ -239,7 +250,7 @@ class AccessControl:
         Raises:
             Unauthenticated: it proves nobody; the message does not say why.
         """
-        token_id = tokens.token_id_of(secret)
+        token_id, stamp = tokens.token_id_of(secret), self._index.stamp()
         with self._index.read() as connection:
             row = connection.execute(sa.select(_token).where(_token.c.id == (token_id or ""))).one_or_none()
             same = tokens.matches(secret, row.secret_digest if row is not None else None)
@@ -247,9 +258,16 @@ class AccessControl:
             if row is None or not same or _has_ended(row.revoked_at_s, row.expires_at_s, now_s):
                 raise Unauthenticated(_REFUSED)
             principal = Principal(row.principal, _grants(connection, row.principal), row.id)
-        if row.last_used_at_s is None or now_s - row.last_used_at_s >= _LAST_USED_S:
-            self._last_uses.note(row.id, now_s)
-        return principal
+        proof = _Proof(principal, row.expires_at_s, row.last_used_at_s)
+        self._proven.keep(tokens.secret_digest(secret), proof, stamp)
+        return self._used(proof, now_s)
+
+    def remembered(self, secret: str) -> Principal | None:
+        """Returns what `authenticate` would, where that is known without a transaction; never waits."""
+        proof, now_s = self._proven.get(tokens.secret_digest(secret)), self._index.now()
+        if proof is None or _has_ended(None, proof.expires_at_s, now_s):
+            return None
+        return self._used(proof, now_s)
 
     def identify(self, uris: Sequence[str]) -> Principal:
         """Returns the principal that a verified client certificate names.
@@ -269,6 +287,11 @@ class AccessControl:
                     f"the client certificate must name exactly one principal as a URI; found {listed}"
                 )
             return Principal(known[0], _grants(connection, known[0]), known[0])
+
+    def _used(self, proof: _Proof, now_s: float) -> Principal:
+        if proof.last_used_at_s is None or now_s - proof.last_used_at_s >= _LAST_USED_S:
+            self._last_uses.note(proof.principal.credential, now_s)
+        return proof.principal
 
     def _add(self, principal: str, rules: Sequence[Grant], actor: str) -> None:
         with self._index.write() as connection:

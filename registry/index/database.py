@@ -100,6 +100,10 @@ class Index:
         """Seconds since the epoch."""
         return self._clock()
 
+    def stamp(self) -> int | None:
+        """See `Dialect.stamp`."""
+        return self._dialect.stamp()
+
     def announce(self, connection: Connection, change: Change) -> int:
         """Writes a change as an event with the next revision, and its audit row; the last act of a transaction.
 
@@ -136,7 +140,7 @@ class Index:
     def close(self) -> None:
         """Closes every connection."""
         self.wakeup.close()
-        self._dialect.engine.dispose()
+        self._dialect.close()
 
     @contextmanager
     def _transaction(self, begins: tuple[str, ...]) -> Iterator[Connection]:

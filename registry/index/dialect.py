@@ -54,6 +54,17 @@ class Dialect(Protocol):
         """Wakes whoever waits in another process, once the transaction is committed."""
         ...
 
+    def stamp(self) -> int | None:
+        """A number that is another one after every commit of anybody, told without waiting for anything.
+
+        None where the database has none, or cannot tell it now.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes every connection."""
+        ...
+
     def changes(self) -> ChangeSource:
         """Opens a connection of its own that notices commits.
 

@@ -110,6 +110,14 @@ class PostgresDialect:
         """Notifies listeners, when and if the transaction commits; a hint only, they look for themselves."""
         connection.execute(sa.text("SELECT pg_notify(:channel, :revision)"), _notice(revision))
 
+    def stamp(self) -> int | None:
+        """None: asking the database takes as long as reading."""
+        return None
+
+    def close(self) -> None:
+        """See `Dialect.close`."""
+        self.engine.dispose()
+
     def changes(self) -> PostgresChanges:
         """See `Dialect.changes`."""
         arguments, options = self.engine.dialect.create_connect_args(self._url)

@@ -9,6 +9,7 @@ local file system: write-ahead logging needs memory that all processes share.
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ class SqliteDialect:
     def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
+        self._stamps: sqlite3.Connection | None = None
+        self._stamp_lock = threading.Lock()
+        self._closed = False
         # No limit on connections: there is one per busy thread, and waiting is the busy timeout's business.
         self.engine: sa.Engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)), pool_size=0, connect_args={"timeout": busy_timeout_s}
@@ -67,13 +71,35 @@ class SqliteDialect:
     def announce(self, connection: Connection, revision: int) -> None:
         """Nothing to do: whoever waits sees the file change."""
 
+    def stamp(self) -> int | None:
+        """See `Dialect.stamp`."""
+        try:
+            with self._stamp_lock:
+                if self._closed:
+                    return None
+                if self._stamps is None:
+                    # Its own connection, which never writes: it would not notice its own commits.
+                    self._stamps = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+                    self._stamps.execute("PRAGMA busy_timeout=0")
+                return _data_version(self._stamps)
+        except sqlite3.Error:
+            return None
+
+    def close(self) -> None:
+        """See `Dialect.close`."""
+        self.engine.dispose()
+        with self._stamp_lock:
+            self._closed = True
+            if self._stamps is not None:
+                self._stamps.close()
+
     def changes(self) -> SqliteChanges:
         """See `Dialect.changes`."""
         return SqliteChanges(self._path)
 
 
 class SqliteChanges:
-    """Notices commits of other connections by `PRAGMA data_version`, which reads a counter in shared memory.
+    """Notices commits of other connections by `PRAGMA data_version`.
 
     Args:
         path: the SQLite file.
@@ -103,8 +129,13 @@ class SqliteChanges:
         self._connection.close()
 
     def _version(self) -> int:
-        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        return int(version)
+        return _data_version(self._connection)
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    """A counter in shared memory, raised by every commit of another connection."""
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
 
 
 @contextmanager

@@ -154,4 +154,4 @@ def _server_checks(location: Location) -> list[Check]:
     finally:
         with suppress(StorageError):
             under.clear()
-        dialect.engine.dispose()
+        dialect.close()

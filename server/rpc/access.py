@@ -87,7 +87,10 @@ class Guard:
             NotFound: the caller may not know whether it is there.
             PermissionDenied: the caller knows it, and may not do this to it.
         """
-        needs = await self._run(lambda: rule.needs(request, self._reach))
+        if rule.asks_registry:
+            needs = await self._run(lambda: rule.needs(request, self._reach))
+        else:
+            needs = rule.needs(request, self._reach)
         for need in needs:
             if not need.met_by(caller.grants):
                 raise _refusal(need, rule.absent, caller)
@@ -97,7 +100,9 @@ class Guard:
             raise Unauthenticated("a token is taken only over TLS, or on a connection within one machine")
         if sent[: len(_BEARER)].lower() != _BEARER:
             raise Unauthenticated(_NO_CREDENTIAL)
-        return await self._run(lambda: self._access.authenticate(sent[len(_BEARER) :]))
+        secret = sent[len(_BEARER) :]
+        known = self._access.remembered(secret)
+        return known if known is not None else await self._run(lambda: self._access.authenticate(secret))
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)

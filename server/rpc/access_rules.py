@@ -61,10 +61,12 @@ class Rule:
     Attributes:
         needs: rights that a request needs, all of them.
         absent: the error for what is not there, and for what the caller may not know to be there.
+        asks_registry: whether the registry is asked whom it belongs to, which takes time.
     """
 
     needs: Needs
     absent: type[errors.NotFound] = errors.AdapterNotFound
+    asks_registry: bool = False
 
 
 def _adapter(scope: Scope, alias_field: str = "") -> Needs:
@@ -173,13 +175,13 @@ def _generate_once(request: Any, reach: Reach) -> tuple[Need, ...]:  # noqa: ANN
     return _generate(request.request, reach)
 
 
-_SESSION: Final = Rule(_session, errors.SessionNotFound)
+_SESSION: Final = Rule(_session, errors.SessionNotFound, asks_registry=True)
 _REGISTRY: Final = {
     "BeginPublish": Rule(_adapter(Scope.PUBLISH)),
     "UploadBlob": _SESSION,
     "ConfirmUpload": _SESSION,
     "QueryUpload": _SESSION,
-    "CommitPublish": Rule(_commit, errors.SessionNotFound),
+    "CommitPublish": Rule(_commit, errors.SessionNotFound, asks_registry=True),
     "AbortPublish": _SESSION,
     "RenewLease": _SESSION,
     "Resolve": Rule(_ref(Scope.READ, "ref")),
@@ -187,12 +189,12 @@ _REGISTRY: Final = {
     "ListAdapters": Rule(_whole(Scope.READ, within=True)),
     "GetAdapter": Rule(_adapter(Scope.READ)),
     "ListVersions": Rule(_adapter(Scope.READ)),
-    "DownloadBlob": Rule(_blob, errors.BlobNotFound),
+    "DownloadBlob": Rule(_blob, errors.BlobNotFound, asks_registry=True),
     "SearchVersions": Rule(_whole(Scope.READ, within=True)),
     "CompareVersions": Rule(_ref(Scope.READ, "ref", "other_ref")),
     "ListImpactedVersions": Rule(_whole(Scope.READ, within=True)),
     "GetModelCard": Rule(_ref(Scope.READ, "ref")),
-    "SetVersionState": Rule(_state),
+    "SetVersionState": Rule(_state, asks_registry=True),
     "TagVersion": Rule(_adapter(Scope.TAG)),
     "TagAdapter": Rule(_adapter(Scope.TAG)),
     "UpdateAdapter": Rule(_adapter(Scope.TAG)),
@@ -207,7 +209,7 @@ _REGISTRY: Final = {
     "SetAliasPolicy": Rule(_adapter(Scope.POLICY, "alias")),
     "AttachStatement": Rule(_ref(Scope.ATTACH, "ref")),
     "ListStatements": Rule(_ref(Scope.READ, "ref")),
-    "ReadStatement": Rule(_statement, errors.StatementNotFound),
+    "ReadStatement": Rule(_statement, errors.StatementNotFound, asks_registry=True),
     "GetNamespace": Rule(_namespace(Scope.READ, within=True), errors.NamespaceNotFound),
     "ListNamespaces": Rule(_whole(Scope.READ, within=True)),
     "UpdateNamespace": Rule(_namespace(Scope.POLICY), errors.NamespaceNotFound),

@@ -34,7 +34,7 @@ def page_limit(page_size: int, default: int = DEFAULT_PAGE) -> int:
 
 
 class RegistryResolver:
-    """Resolves refs in the registry, off the event loop."""
+    """Resolves refs in the registry; on the event loop where that takes no transaction."""
 
     def __init__(self, registry: Registry, executor: Executor) -> None:
         self._registry = registry
@@ -42,6 +42,8 @@ class RegistryResolver:
 
     async def resolve(self, ref: AdapterRef, session_key: str) -> ResolvedAdapter:
         """See `Resolver.resolve`."""
+        if (remembered := self._registry.resolution.remembered(ref)) is not None:
+            return remembered
         asked = partial(self._registry.resolve, ref, session_key=session_key)
         return await asyncio.get_running_loop().run_in_executor(self._executor, asked)
 

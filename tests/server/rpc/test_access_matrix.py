@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from publishing import begin, publish
 from rpc_harness import Refusal, refusal
 
 from switchyard.registry.access.policy import Effect, Role, Scope
+from switchyard.registry.access.reach import Reach
 from switchyard.registry.base_model import describe_base
 from switchyard.registry.digest import sha256_digest
+from switchyard.registry.errors import RegistryError
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
@@ -187,6 +190,27 @@ def test_an_rpc_without_a_rule_stops_the_server(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(access_rules, "RULES", RULES | {f"/{service}/Gone": RULES[f"/{service}/SetAlias"]})
     with pytest.raises(ValueError, match=r"without an RPC: .*Gone"):
         require_rules([service])
+
+
+class NobodyAsks(Reach):
+    """Fails whoever asks it anything."""
+
+    def __init__(self) -> None: ...
+
+    def __getattribute__(self, name: str) -> object:
+        raise AssertionError(f"{name} was asked on the event loop")
+
+
+@pytest.mark.parametrize("method", sorted(RULES))
+def test_only_a_rule_that_says_so_asks_the_registry(method: str) -> None:
+    rule = RULES[method]
+    message = GetMessageClass(METHODS[method].input_type)()
+    if rule.asks_registry:
+        with suppress(RegistryError), pytest.raises(AssertionError, match="was asked"):
+            rule.needs(message, NobodyAsks())
+    else:
+        with suppress(RegistryError):
+            rule.needs(message, NobodyAsks())
 
 
 @pytest.mark.asyncio
