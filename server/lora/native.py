@@ -10,6 +10,7 @@ from switchyard.server.lora.segments import Segments
 from switchyard.server.lora.table import GroupTable
 from switchyard.server.native import library
 from switchyard.server.native.library import Library
+from switchyard.server.native.tape import settle
 
 Fallback = Callable[[torch.Tensor, torch.Tensor, Segments, GroupTable], None]
 
@@ -33,24 +34,23 @@ class NativeLora:
         if not segments.rows_of or not table:
             return
         if y.dtype is not torch.float32 or x.dtype is not torch.float32 or y.is_cuda:
+            settle()
             self._fallback(y, x, segments, table)
             return
         index = segments.index
-        failed = self._add(
-            y.data_ptr(),
+        self._add(
+            y,
             y.stride(0),
-            x.data_ptr(),
+            x,
             x.stride(0),
             x.shape[1],
-            index.array.data_ptr(),
+            index.array,
             index.row_count,
             index.piece_count,
             table.address,
             table.slot_count,
             torch.get_num_threads(),
         )
-        if failed:
-            raise MemoryError(f"no scratch memory for a block of rows of {x.shape[1]} numbers")
 
 
 def transposed(matrix: torch.Tensor) -> torch.Tensor:
@@ -67,5 +67,5 @@ def transposed(matrix: torch.Tensor) -> torch.Tensor:
         return matrix.t().contiguous()
     rows, columns = matrix.shape
     result = matrix.new_empty(columns, rows)
-    kernels.transpose(matrix.data_ptr(), rows, columns, matrix.itemsize, result.data_ptr())
+    kernels.transpose(matrix, rows, columns, matrix.itemsize, result)
     return result

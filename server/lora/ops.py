@@ -19,6 +19,7 @@ from switchyard.server.lora.rows import padded_linear
 from switchyard.server.lora.segments import Segments
 from switchyard.server.lora.table import GroupTable
 from switchyard.server.native import library
+from switchyard.server.native.tape import settle
 
 
 class LoraBackend(Protocol):
@@ -57,6 +58,7 @@ def project(
     """
     y = linear(gain_inputs(x, segments, table))
     if table.replaced and not table.replaced.isdisjoint(segments.rows_of):
+        settle()
         _replace_rows(y, x, segments, table)
     add_lora(y, x, segments, table)
     return y
@@ -82,6 +84,7 @@ def gain_inputs(x: torch.Tensor, segments: Segments, table: GroupTable) -> torch
     """
     if not table.gained or table.gained.isdisjoint(segments.rows_of):
         return x
+    settle()
     gained = x.clone()
     for segment in segments.entries:
         gain = table[segment.slot].input_gain if segment.slot in table.gained else None

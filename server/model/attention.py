@@ -63,6 +63,9 @@ class Attention(Protocol):
     tiled: bool
     """How the rows of the KV cache must lie."""
 
+    compiled: bool
+    """Whether nothing but kernels touches what it reads and writes."""
+
     def __call__(
         self, projected: torch.Tensor, layer: int, norms: HeadNorms, batch: StepBatch, cache: KvCache, turns: Rotation
     ) -> torch.Tensor:
@@ -86,6 +89,7 @@ class NativeAttention:
     """The compiled attention; see `Attention`."""
 
     tiled = True
+    compiled = True
 
     def __init__(self, library: Library, heads: int, kv_heads: int, head_dim: int) -> None:
         self._library = library
@@ -104,6 +108,7 @@ class TorchAttention:
     """Attention with torch's operators; see `Attention`."""
 
     tiled = False
+    compiled = False
 
     def __init__(self, heads: int, kv_heads: int, head_dim: int) -> None:
         self._heads, self._kv_heads, self._head_dim = heads, kv_heads, head_dim

@@ -9,6 +9,7 @@ the files; weights stay as small as they are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,7 @@ import torch
 
 from switchyard.server.lora.embedding import embed
 from switchyard.server.lora.layout import GroupLayout, ModulePlace
+from switchyard.server.lora.native import NativeLora
 from switchyard.server.lora.ops import LoraBackend, project
 from switchyard.server.lora.table import GroupTable
 from switchyard.server.model.attention import Rotation, attention_for
@@ -77,6 +79,11 @@ class LayerWeights:
     gate_up: BaseLinear
     down: BaseLinear
 
+    @property
+    def linears(self) -> tuple[BaseLinear, ...]:
+        """Its products, in the order of their groups."""
+        return self.qkv, self.out, self.gate_up, self.down
+
 
 @dataclass(frozen=True, slots=True)
 class DecoderWeights:
@@ -124,6 +131,9 @@ class Decoder:
         self.attention = attention_for(kernels, shape.heads, shape.kv_heads, shape.head_dim)
         self._pointwise = pointwise_for(kernels, weights.activation)
         self._head = dense_linear(weights.head, None)
+        compiled = all(linear.compiled for layer in weights.layers for linear in layer.linears)
+        compiled = compiled and self.attention.compiled and self._pointwise.compiled
+        self._kernels = kernels if compiled else None
         self.layout = _layout(shape, len(weights.layers), weights.embedding.shape[0])
 
     def forward(self, batch: StepBatch, cache: KvCache, slots: SlotTable, add_lora: LoraBackend) -> torch.Tensor:
@@ -151,12 +161,20 @@ class Decoder:
         for index, (layer, next_norm) in enumerate(zip(weights.layers, next_norms, strict=True)):
             group = index * GROUPS_PER_LAYER
             norms = HeadNorms(layer.query_norm, layer.key_norm, eps)
-            attended = self.attention(adapted(layer.qkv, hidden, group), index, norms, batch, cache, turns)
-            hidden = add_and_norm(x, adapted(layer.out, attended, group + 1), layer.mlp_norm, eps)
-            inner = self._pointwise.gate(adapted(layer.gate_up, hidden, group + 2))
-            hidden = add_and_norm(x, adapted(layer.down, inner, group + 3), next_norm, eps)
+            # A layer at a time: memory for more would not stay in the caches.
+            with self._recording(add_lora):
+                attended = self.attention(adapted(layer.qkv, hidden, group), index, norms, batch, cache, turns)
+                hidden = add_and_norm(x, adapted(layer.out, attended, group + 1), layer.mlp_norm, eps)
+                inner = self._pointwise.gate(adapted(layer.gate_up, hidden, group + 2))
+                hidden = add_and_norm(x, adapted(layer.down, inner, group + 3), next_norm, eps)
         last = hidden.index_select(0, batch.sample_index)
         return project(self._head, last, batch.sampled_segments, slots.group(first_group + 1), add_lora)
+
+    def _recording(self, add_lora: LoraBackend) -> AbstractContextManager[object]:
+        """Lets the kernels of a layer run in one go, where torch has no part in it."""
+        if self._kernels is None or not isinstance(add_lora, NativeLora):
+            return nullcontext()
+        return self._kernels.recording()
 
 
 def _layout(shape: DecoderShape, layer_count: int, vocab: int) -> GroupLayout:

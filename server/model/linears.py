@@ -14,7 +14,7 @@ weights in place on its first use.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from bitsandbytes import functional as bnb
@@ -29,6 +29,9 @@ from switchyard.server.native.nf4 import BLOCK, Nf4Matrix
 
 class BaseLinear(Protocol):
     """A frozen linear map."""
+
+    compiled: ClassVar[bool] = False
+    """Whether nothing but kernels touches what it reads and writes."""
 
     out_features: int
     bias: torch.Tensor | None
@@ -127,6 +130,8 @@ class Nf4Linear(BaseLinear):
 class NativeNf4Linear(BaseLinear):
     """A linear map with 4-bit weights, unpacked in the registers of the compiled kernel."""
 
+    compiled = True
+
     def __init__(self, matrix: Nf4Matrix, bias: torch.Tensor | None) -> None:
         self.matrix = matrix
         self.bias = bias
@@ -152,6 +157,8 @@ class NativeNf4Linear(BaseLinear):
 
 class NativeDenseLinear(BaseLinear):
     """A linear map with 16- or 32-bit weights, widened in the registers of the compiled kernel."""
+
+    compiled = True
 
     def __init__(self, matrix: DenseMatrix, bias: torch.Tensor | None) -> None:
         self.matrix = matrix

@@ -92,8 +92,7 @@ class LlamaFamily:
         return linears[place.group] if place.group < len(linears) else None
 
     def _linears(self) -> list[BaseLinear]:
-        layers = self.decoder.weights.layers
-        return [linear for layer in layers for linear in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        return [linear for layer in self.decoder.weights.layers for linear in layer.linears]
 
 
 def why_not_fast(config: PreTrainedConfig, quantization: Quantization) -> str:

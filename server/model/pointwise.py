@@ -16,6 +16,9 @@ from switchyard.server.native.library import Library
 class Pointwise(Protocol):
     """Row-wise work on float32 activations."""
 
+    compiled: bool
+    """Whether nothing but kernels touches what it reads and writes."""
+
     def add_and_norm(
         self, x: torch.Tensor, added: torch.Tensor | None, weight: torch.Tensor, eps: float
     ) -> torch.Tensor:
@@ -29,6 +32,8 @@ class Pointwise(Protocol):
 
 class TorchPointwise:
     """Torch's operators, for any activation; see `Pointwise`."""
+
+    compiled = False
 
     def __init__(self, activation: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._activation = activation
@@ -49,6 +54,8 @@ class TorchPointwise:
 
 class NativePointwise:
     """The compiled kernels, for the activation SiLU; see `Pointwise`."""
+
+    compiled = True
 
     def __init__(self, library: Library) -> None:
         self._library = library

@@ -41,10 +41,5 @@ class DenseMatrix:
         rows, inputs = x.shape
         outputs = self.weight.shape[0]
         y = x.new_empty(rows, outputs)
-        added = None if bias is None else bias.data_ptr()
-        threads = torch.get_num_threads()
-        if self._linear(
-            x.data_ptr(), self.weight.data_ptr(), added, y.data_ptr(), rows, outputs, inputs, self._type, threads
-        ):
-            raise MemoryError(f"no scratch memory for {rows} rows of {inputs} numbers")
+        self._linear(x, self.weight, bias, y, rows, outputs, inputs, self._type, torch.get_num_threads())
         return y

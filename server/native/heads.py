@@ -91,17 +91,10 @@ def attend(
         MemoryError: there is no scratch memory.
     """
     tokens, width = projected.shape
-    rows, positions = places.rows.data_ptr(), places.positions.data_ptr()
-    start, key_start, value_start = projected.data_ptr(), keys.data_ptr(), values.data_ptr()
-    query_norm = None if norms.query is None else norms.query.data_ptr()
-    key_norm = None if norms.key is None else norms.key.data_ptr()
-    cosines, sines = places.cosines.data_ptr(), places.sines.data_ptr()
+    rows, positions = places.rows, places.positions
     sizes = (tokens, shape.heads, shape.kv_heads, shape.head_dim, shape.context)
-    library.place_heads(
-        start, query_norm, key_norm, norms.eps, cosines, sines, key_start, value_start, rows, positions, *sizes
-    )
+    turns, scale = (places.cosines, places.sines), shape.head_dim**-0.5
+    library.place_heads(projected, norms.query, norms.key, norms.eps, *turns, keys, values, rows, positions, *sizes)
     out = projected.new_empty(tokens, shape.heads * shape.head_dim)
-    scale, threads = shape.head_dim**-0.5, torch.get_num_threads()
-    if library.attend(start, width, key_start, value_start, rows, positions, out.data_ptr(), *sizes, scale, threads):
-        raise MemoryError(f"no scratch memory for the attention of {tokens} tokens")
+    library.attend(projected, width, keys, values, rows, positions, out, *sizes, scale, torch.get_num_threads())
     return out

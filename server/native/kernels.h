@@ -64,4 +64,26 @@ INLINE_KERNEL __m256 exp_lanes(__m256 x) {
     return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(power, 23)));
 }
 
+/* An adapter as it lies in memory; see lora.c. */
+struct group;
+
+EXPORT int switchyard_add_and_norm(float *x, const float *added, const float *weight, float eps, float *y,
+                                   int64_t rows, int64_t width);
+EXPORT int switchyard_add_lora(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t width,
+                               const int32_t *index, int64_t row_count, int64_t pieces,
+                               const struct group *const *table, int64_t slot_count, int threads);
+EXPORT int switchyard_attend(const float *queries, int64_t query_stride, const float *keys, const float *values,
+                             const int64_t *rows, const int64_t *positions, float *out, int64_t tokens, int64_t heads,
+                             int64_t kv_heads, int64_t head_dim, int64_t context, float scale, int threads);
+EXPORT int switchyard_dense_linear(const float *x, const void *weight, const float *bias, float *y, int64_t rows,
+                                   int64_t outputs, int64_t inputs, int type, int threads);
+EXPORT int switchyard_gated_silu(const float *gate_up, float *y, int64_t rows, int64_t width, int threads);
+EXPORT int switchyard_nf4_linear(const float *x, const uint8_t *weight, const float *scales, const float *bias,
+                                 float *y, int64_t rows, int64_t outputs, int64_t inputs, int threads);
+EXPORT int switchyard_place_heads(float *projected, const float *query_norm, const float *key_norm, float eps,
+                                  const float *cosines, const float *sines, float *keys, float *values,
+                                  const int64_t *rows, const int64_t *positions, int64_t tokens, int64_t heads,
+                                  int64_t kv_heads, int64_t head_dim, int64_t context);
+EXPORT int switchyard_transpose(const char *from, int64_t rows, int64_t columns, int64_t size, char *to);
+
 #endif

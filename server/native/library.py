@@ -11,49 +11,61 @@ import ctypes
 import os
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
+
+from switchyard.server.native.tape import Kernel, recording
 
 SWITCH = "SWITCHYARD_NATIVE"
 """Environment variable; `0` leaves the kernels unused."""
 
-INTERFACE = 4
+INTERFACE = 5
 """Number of the signatures below; the library says which it was built with."""
 
 _POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 
 _SIGNATURES: Mapping[str, Sequence[type]] = {
-    "switchyard_add_and_norm": [_POINTER] * 3 + [_FLOAT, _POINTER] + [_SIZE] * 2,
-    "switchyard_add_lora": [_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _INT],
-    "switchyard_attend": [_POINTER, _SIZE] + [_POINTER] * 5 + [_SIZE] * 5 + [_FLOAT, _INT],
-    "switchyard_dense_linear": [_POINTER] * 4 + [_SIZE] * 3 + [_INT] * 2,
-    "switchyard_gated_silu": [_POINTER] * 2 + [_SIZE] * 2 + [_INT],
-    "switchyard_nf4_linear": [_POINTER] * 5 + [_SIZE] * 3 + [_INT],
-    "switchyard_place_heads": [_POINTER] * 3 + [_FLOAT] + [_POINTER] * 6 + [_SIZE] * 5,
-    "switchyard_transpose": [_POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
+    "add_and_norm": [_POINTER] * 3 + [_FLOAT, _POINTER] + [_SIZE] * 2,
+    "add_lora": [_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _INT],
+    "attend": [_POINTER, _SIZE] + [_POINTER] * 5 + [_SIZE] * 5 + [_FLOAT, _INT],
+    "dense_linear": [_POINTER] * 4 + [_SIZE] * 3 + [_INT] * 2,
+    "gated_silu": [_POINTER] * 2 + [_SIZE] * 2 + [_INT],
+    "nf4_linear": [_POINTER] * 5 + [_SIZE] * 3 + [_INT],
+    "place_heads": [_POINTER] * 3 + [_FLOAT] + [_POINTER] * 6 + [_SIZE] * 5,
+    "transpose": [_POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
 }
-"""Argument types of the kernels; each returns 0, or -1 when there is no memory."""
+"""Argument types of the kernels, in the order of their numbers; each returns 0, or -1 when there is no memory."""
 
 
 class Library:
-    """The loaded kernels, one attribute each; arguments as in the C sources, pointers as integers."""
+    """The loaded kernels, one attribute each; arguments as in the C sources, tensors for pointers."""
 
     def __init__(self, handle: ctypes.CDLL) -> None:
-        self.add_and_norm = _typed(handle, "switchyard_add_and_norm")
-        self.add_lora = _typed(handle, "switchyard_add_lora")
-        self.attend = _typed(handle, "switchyard_attend")
-        self.dense_linear = _typed(handle, "switchyard_dense_linear")
-        self.gated_silu = _typed(handle, "switchyard_gated_silu")
-        self.nf4_linear = _typed(handle, "switchyard_nf4_linear")
-        self.place_heads = _typed(handle, "switchyard_place_heads")
-        self.transpose = _typed(handle, "switchyard_transpose")
+        run = handle["switchyard_run"]
+        run.argtypes, run.restype = [_POINTER, _SIZE], _INT
+        self._run: Callable[[int, int], int] = run
+        kernels = [self._kernel(handle, number, name) for number, name in enumerate(_SIGNATURES)]
+        (
+            self.add_and_norm,
+            self.add_lora,
+            self.attend,
+            self.dense_linear,
+            self.gated_silu,
+            self.nf4_linear,
+            self.place_heads,
+            self.transpose,
+        ) = kernels
 
+    def recording(self) -> AbstractContextManager[None]:
+        """Notes this thread's calls and makes them at the end of the block; see `Tape`."""
+        return recording(self._run)
 
-def _typed(handle: ctypes.CDLL, name: str) -> Callable[..., int]:
-    # Without the types a pointer would be cut to 32 bits.
-    function = handle[name]
-    function.argtypes, function.restype = list(_SIGNATURES[name]), _INT
-    return function
+    def _kernel(self, handle: ctypes.CDLL, number: int, name: str) -> Kernel:
+        # Without the types a pointer would be cut to 32 bits.
+        function = handle[f"switchyard_{name}"]
+        function.argtypes, function.restype = list(_SIGNATURES[name]), _INT
+        return Kernel(name, number, function)
 
 
 def load() -> Library | None:

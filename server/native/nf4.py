@@ -36,7 +36,6 @@ class Nf4Matrix:
         self.tiles = _tiles(codes)[:, :, _order()].contiguous()
         self.scales = _tiles(scales).contiguous()
         self._linear = library.nf4_linear
-        self._weight, self._scale = self.tiles.data_ptr(), self.scales.data_ptr()
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """`x @ W.T + bias`; a row's bits depend on nothing but the row.
@@ -53,14 +52,9 @@ class Nf4Matrix:
             MemoryError: there is no scratch memory.
         """
         x = operand(x, self.inputs)
-        rows = x.shape[0]
+        rows, threads = x.shape[0], torch.get_num_threads()
         y = x.new_empty(rows, self.outputs)
-        added = None if bias is None else bias.data_ptr()
-        threads = torch.get_num_threads()
-        if self._linear(
-            x.data_ptr(), self._weight, self._scale, added, y.data_ptr(), rows, self.outputs, self.inputs, threads
-        ):
-            raise MemoryError(f"no scratch memory for {rows} rows of {self.inputs} numbers")
+        self._linear(x, self.tiles, self.scales, bias, y, rows, self.outputs, self.inputs, threads)
         return y
 
     def in_rows(self) -> tuple[torch.Tensor, torch.Tensor]:

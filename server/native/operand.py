@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from switchyard.server.native.tape import settle
+
 
 def operand(x: torch.Tensor, inputs: int) -> torch.Tensor:
     """`x` as the kernels read it.
@@ -17,4 +19,6 @@ def operand(x: torch.Tensor, inputs: int) -> torch.Tensor:
     """
     if x.dtype is not torch.float32 or x.shape[-1] != inputs:
         raise ValueError(f"{tuple(x.shape)} {x.dtype}, expected rows of {inputs} float32 numbers")
+    if not x.is_contiguous():
+        settle()
     return x.contiguous()

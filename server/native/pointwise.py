@@ -23,8 +23,7 @@ def add_and_norm(
         [T, width] float32, a new tensor.
     """
     y = torch.empty_like(x)
-    more = None if added is None else added.data_ptr()
-    library.add_and_norm(x.data_ptr(), more, weight.data_ptr(), eps, y.data_ptr(), x.shape[0], x.shape[1])
+    library.add_and_norm(x, added, weight, eps, y, x.shape[0], x.shape[1])
     return y
 
 
@@ -32,5 +31,5 @@ def gated_silu(library: Library, gate_up: torch.Tensor) -> torch.Tensor:
     """[T, width] float32: `silu(gate) * up` of rows that hold both, [T, 2 * width] float32, contiguous."""
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     y = gate_up.new_empty(rows, width)
-    library.gated_silu(gate_up.data_ptr(), y.data_ptr(), rows, width, torch.get_num_threads())
+    library.gated_silu(gate_up, y, rows, width, torch.get_num_threads())
     return y
