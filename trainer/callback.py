@@ -42,6 +42,16 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]
         self._started_s = 0.0
         self._step_ended_s = 0.0
         self._evaluating_s = 0.0
+        self._before_s = 0.0
+
+    def continue_from(self, elapsed_s: float) -> None:
+        """Lets the clock start at the seconds of training that an earlier part of the run took."""
+        self._before_s = elapsed_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training up to the latest step."""
+        return self._before_s + self._step_ended_s - self._started_s - self._evaluating_s
 
     def emit(self, event: RunEvent) -> None:
         """Hands an event to every listener."""
@@ -50,7 +60,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]
 
     def evaluated(self, split: str, step: int, rows: int, metrics: Mapping[str, float]) -> Evaluated:
         """Makes and emits the event of an evaluation from the trainer's `eval_` metrics."""
-        loss = _finite(float(metrics["eval_loss"]), step, f"{split} loss")
+        loss = finite(float(metrics["eval_loss"]), step, f"{split} loss")
         event = Evaluated(split, step, loss, float(metrics["eval_mean_token_accuracy"]), rows)
         self.emit(event)
         return event
@@ -66,7 +76,8 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Reports the start and starts the clock."""
         trainable, total = model.get_nb_trainable_parameters()
-        self.emit(RunStarted(self._name, state.max_steps, len(train_dataloader.dataset), trainable, total))
+        rows = len(train_dataloader.dataset)
+        self.emit(RunStarted(self._name, state.max_steps, rows, trainable, total, state.global_step))
         self._started_s = self._step_ended_s = self._clock()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
@@ -96,7 +107,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]
             StepLogged(
                 step=state.global_step,
                 epoch=float(state.epoch or 0.0),
-                loss=_finite(float(logs["loss"]), state.global_step, "loss"),
+                loss=finite(float(logs["loss"]), state.global_step, "loss"),
                 learning_rate=float(logs["learning_rate"]),
                 grad_norm=float(logs["grad_norm"]),
                 token_accuracy=float(logs["mean_token_accuracy"]),
@@ -112,10 +123,15 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]
         self.emit(RunEnded(state.global_step, self._elapsed_s()))
 
     def _elapsed_s(self) -> float:
-        return self._clock() - self._started_s - self._evaluating_s
+        return self._before_s + self._clock() - self._started_s - self._evaluating_s
 
 
-def _finite(value: float, step: int, name: str) -> float:
+def finite(value: float, step: int, name: str) -> float:
+    """Returns `value`.
+
+    Raises:
+        TrainingDiverged: If it is not finite.
+    """
     if not math.isfinite(value):
         raise TrainingDiverged(
             f"the {name} is {value} at step {step}; nothing was exported. "

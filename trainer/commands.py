@@ -1,6 +1,7 @@
 """The trainer's commands: `switchyard train` and `switchyard demo-data`.
 
-Owns options, exit codes (0 done, 1 an expected failure with its reason, 2 wrong usage, 130 interrupted) and
+Owns options, exit codes (0 done, 1 an expected failure with its reason, 2 wrong usage, 75 stopped with its
+state saved, 130 interrupted) and
 what is printed: progress on standard error, the result on standard output. Heavy imports are inside the
 functions, so that `switchyard --help` stays fast.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
 _FAILED = 1
 _USAGE = 2
+_STOPPED = 75
+"""EX_TEMPFAIL of sysexits.h: try again later."""
 _INTERRUPTED = 130
+_RUNS = Path("runs")
 
 
 RecipeArgument = Annotated[Path, typer.Argument(help="Recipe file (YAML).")]
@@ -45,6 +50,9 @@ BaseOption = Annotated[
 OutOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Output directory; runs/<name>-<time> by default.")
 ]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest unfinished one in runs/.")
+]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -57,6 +65,7 @@ def train(
     server: ServerOption = None,
     base: BaseOption = None,
     out: OutOption = None,
+    resume: ResumeOption = False,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,10 +73,13 @@ def train(
 
     It is published when --publish, --registry or --server is given; the recipe's `publish` section says under
     which name where --publish does not.
+
+    A run that was cut off goes on when the same recipe is trained into the same --out. SIGTERM and Ctrl-C end a
+    run after its current step, save its state and exit with 75.
     """
     from rich.console import Console
 
-    from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid, TrainerError
+    from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid, RunStopped, TrainerError
     from switchyard.trainer.publish import publish_target
     from switchyard.trainer.recipe_file import load_recipe
 
@@ -77,13 +89,18 @@ def train(
         what = what if base is None else what.with_base(base)
         registry, server = _chosen_place(context, publish, registry, server)
         target = publish_target(what, ref=publish, registry=registry, server=server)
-        result = _train(what, out or _default_output(what), threads, console)
+        out = _output(what, out, resume=resume)
+        result = _train(what, out, threads, console)
         published = _publish(result, target, console, as_json=as_json)
     except PublishTargetInvalid as error:
         raise _exit_with(error, _USAGE, console, as_json=as_json) from error
     except PublishFailed as error:
         # What was trained was reported where publishing failed.
         raise typer.Exit(_FAILED) from error
+    except RunStopped as error:
+        ended = _exit_with(error, _STOPPED, console, as_json=as_json)
+        console.print(f"to go on:\n  {_same_command(context, out)}", markup=False, highlight=False, soft_wrap=True)
+        raise ended from error
     except TrainerError as error:
         raise _exit_with(error, _FAILED, console, as_json=as_json) from error
     except KeyboardInterrupt as error:
@@ -123,18 +140,42 @@ def _chosen_place(
     return registry, server
 
 
-def _default_output(recipe: Recipe) -> Path:
-    return Path("runs") / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+def _output(recipe: Recipe, out: Path | None, *, resume: bool) -> Path:
+    from switchyard.trainer.continuing import require_checkpoint, unfinished_run
+
+    if not resume:
+        return out or _RUNS / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if out is None:
+        return unfinished_run(_RUNS, recipe.name)
+    require_checkpoint(out)
+    return out
+
+
+def _same_command(context: typer.Context, out: Path | None) -> str:
+    """Returns the command line as it was given, with the output directory spelt out."""
+    words = ["switchyard", "train", str(context.params["recipe"]), "--out", str(out)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        if name in {"recipe", "out", "resume"} or source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[name]
+        words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+    return shlex.join(words)
 
 
 def _train(recipe: Recipe, out: Path, threads: int | None, console: Console) -> TrainResult:
     from switchyard.trainer.progress import progress_for
+    from switchyard.trainer.stopping import stop_on_signals
 
-    with progress_for(console) as progress:
+    def notice(signal: str) -> None:
+        typer.echo(f"{signal}: saving after this step; once more ends the run at once", err=True)
+
+    with stop_on_signals(notice) as stop, progress_for(console) as progress:
         # Imported under the bar, because torch and its friends take seconds to load.
         from switchyard.trainer.run import train as run
 
-        return run(recipe, out_dir=out, listeners=[progress], threads=threads)
+        return run(recipe, out_dir=out, listeners=[progress], threads=threads, stop=stop)
 
 
 def _publish(

@@ -51,6 +51,12 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
     sync_directory(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Makes the content of a file durable."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def sync_directory(path: Path) -> None:
     """Makes the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -13,12 +13,19 @@
     │   └── TargetsUnknown         `lora.targets` names modules that the base does not have
     ├── RunError
     │   ├── OutputExists           the output directory already holds an adapter
-    │   └── TrainingDiverged       the loss or the adapter became non-finite
+    │   ├── OutputBusy             another process trains in the output directory
+    │   ├── TrainingDiverged       the loss or the adapter became non-finite
+    │   ├── RunStopped             it was asked to stop; what was done is saved
+    │   ├── NothingToResume        there is no checkpoint to continue from
+    │   ├── CheckpointFailed       a checkpoint could not be written; the one before it is whole
+    │   ├── CheckpointDamaged      checkpoints are there, and none is what was written
+    │   └── CheckpointMismatch     the checkpoint is of another recipe, other data or another base
     └── PublishError               training is done and kept, publishing failed
         ├── PublishTargetInvalid   the ref, registry or server is not usable as written
         └── PublishFailed          the registry refused or could not be reached
 
-Each class has a stable `reason`. `switchyard.trainer.commands` prints the message and exits with 1.
+Each class has a stable `reason`. `switchyard.trainer.commands` prints the message and exits with 1,
+with 75 after `RunStopped`.
 """
 
 from __future__ import annotations
@@ -148,6 +155,42 @@ class TrainingDiverged(RunError):
     """The loss or the adapter became non-finite."""
 
     reason = "TRAINING_DIVERGED"
+
+
+class OutputBusy(RunError):
+    """Another process trains in the output directory."""
+
+    reason = "OUTPUT_BUSY"
+
+
+class RunStopped(RunError):
+    """The run was asked to stop; what was done so far is saved."""
+
+    reason = "RUN_STOPPED"
+
+
+class NothingToResume(RunError):
+    """There is no checkpoint to continue from."""
+
+    reason = "NOTHING_TO_RESUME"
+
+
+class CheckpointFailed(RunError):
+    """A checkpoint could not be written; the one before it is whole."""
+
+    reason = "CHECKPOINT_FAILED"
+
+
+class CheckpointDamaged(RunError):
+    """Checkpoints are there, and none is what was written."""
+
+    reason = "CHECKPOINT_DAMAGED"
+
+
+class CheckpointMismatch(FaultyInput, RunError):
+    """The checkpoint is of another recipe, other data or another base."""
+
+    reason = "CHECKPOINT_MISMATCH"
 
 
 class PublishError(TrainerError):

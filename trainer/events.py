@@ -6,7 +6,8 @@ the curves. A listener never changes the run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 
@@ -20,6 +21,7 @@ class RunStarted:
         rows: Training rows.
         trainable_parameters: Parameters of the adapter.
         total_parameters: Parameters of base and adapter.
+        done_steps: Steps that an earlier part of the run did; 0 when it starts anew.
     """
 
     name: str
@@ -27,6 +29,7 @@ class RunStarted:
     rows: int
     trainable_parameters: int
     total_parameters: int
+    done_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,25 @@ class Curve:
             self.entries.append(event)
         elif isinstance(event, Evaluated):
             self.evaluations.append(event)
+
+    def events(self) -> list[StepLogged | Evaluated]:
+        """Returns everything in the order in which it was received: a step is logged before it is evaluated."""
+        return sorted([*self.entries, *self.evaluations], key=lambda event: event.step)
+
+    def document(self) -> dict[str, list[dict[str, object]]]:
+        """Returns everything as a document that `restored` takes; numbers keep their bits."""
+        return {
+            "entries": [asdict(entry) for entry in self.entries],
+            "evaluations": [asdict(event) for event in self.evaluations],
+        }
+
+    @classmethod
+    def restored(cls, document: Mapping[str, Sequence[Mapping[str, object]]]) -> Curve:
+        """Returns the curve of a document."""
+        curve = cls()
+        curve.entries = [StepLogged(**entry) for entry in document["entries"]]  # type: ignore[arg-type]
+        curve.evaluations = [Evaluated(**event) for event in document["evaluations"]]  # type: ignore[arg-type]
+        return curve
 
     def has_evaluated(self, split: str, step: int) -> bool:
         """Tells whether `split` was evaluated at `step`."""

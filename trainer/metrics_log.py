@@ -2,13 +2,16 @@
 
 Owns the file `metrics.jsonl`. Each line has a `kind` (`train`, `dev`, `test`) and the fields of the event
 (`switchyard.trainer.events`); a `train` line also has `total_steps` and `tokens_per_s`, so that a watcher can
-draw a bar from the latest line alone. Lines are flushed one by one, so a killed run leaves what it measured.
+draw a bar from the latest line alone. Lines are flushed one by one, so a killed run leaves what it measured;
+a run that continues from a checkpoint begins with the lines that led to it, and drops later ones, which it
+measures again.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +21,19 @@ from switchyard.trainer.events import Evaluated, RunEvent, RunStarted, StepLogge
 
 
 class MetricsLog:
-    """Writes log entries and evaluations as they come."""
+    """Writes log entries and evaluations as they come.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file; what it held is replaced.
+        past: What an earlier part of the run measured.
+        total_steps: Optimizer steps of the run, where there is a past.
+    """
+
+    def __init__(self, path: Path, past: Iterable[RunEvent] = (), total_steps: int = 0) -> None:
         self._file = path.open("w", encoding="utf-8", buffering=1)
-        self._total_steps = 0
+        self._total_steps = total_steps
+        for event in past:
+            self.receive(event)
 
     def receive(self, event: RunEvent) -> None:
         """Writes a line for a log entry or an evaluation; other events are no metrics."""

@@ -41,7 +41,9 @@ class TerminalProgress:
         match event:
             case RunStarted():
                 self._console.print(start_line(event), highlight=False)
-                self._bar.update(self._task, description=event.name, total=event.total_steps)
+                self._bar.update(
+                    self._task, description=event.name, total=event.total_steps, completed=event.done_steps
+                )
             case StepDone():
                 self._bar.update(self._task, completed=event.step)
             case StepLogged():
@@ -72,6 +74,7 @@ class LineProgress:
         match event:
             case RunStarted():
                 self._total = event.total_steps
+                self._printed = event.done_steps * _LINES // self._total
                 self._print(start_line(event))
             case StepLogged() if event.step * _LINES // self._total > self._printed:
                 self._printed = event.step * _LINES // self._total
@@ -102,8 +105,11 @@ def progress_for(console: Console) -> TerminalProgress | LineProgress:
 def start_line(event: RunStarted) -> str:
     """Returns what is about to be trained, in one line."""
     share = event.trainable_parameters / event.total_parameters
+    steps = f"{event.total_steps:,} steps"
+    if event.done_steps:
+        steps += f", continued after step {event.done_steps:,}"
     return (
-        f"{event.name}: {event.rows:,} rows, {event.total_steps:,} steps; training {event.trainable_parameters:,} "
+        f"{event.name}: {event.rows:,} rows, {steps}; training {event.trainable_parameters:,} "
         f"of {event.total_parameters:,} parameters ({share:.2%})"
     )
 

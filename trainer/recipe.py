@@ -238,6 +238,16 @@ class TrainSection(_Section):
         return [] if is_clear else ["give exactly one of `epochs` and `max_steps`"]
 
 
+class CheckpointSection(_Section):
+    """States that a run can be continued from; they decide nothing about what is learnt."""
+
+    every_steps: Annotated[int | None, Field(ge=1)] = 100
+    """Optimizer steps between checkpoints; `null` writes one only when the run is asked to stop."""
+
+    keep: Annotated[int, Field(ge=1)] = 2
+    """Checkpoints that stay; older ones are removed once a newer one is durable."""
+
+
 class PublishSection(_Section):
     """Where `switchyard train --publish` puts the adapter when the command line does not say."""
 
@@ -259,6 +269,7 @@ class Recipe(_Section):
     quantization: QuantizationSection = QuantizationSection()
     lora: LoraSection = LoraSection()
     train: TrainSection
+    checkpoints: CheckpointSection = CheckpointSection()
     publish: PublishSection = PublishSection()
 
     @classmethod
@@ -275,7 +286,7 @@ class Recipe(_Section):
 
     def document(self) -> dict[str, object]:
         """Returns the resolved recipe without its name and the places of things: what `digest` covers."""
-        return self.model_dump(mode="json", exclude={"name", "base", "data", "publish"})
+        return self.model_dump(mode="json", exclude={"name", "base", "data", "checkpoints", "publish"})
 
     @property
     def digest(self) -> str:

@@ -10,7 +10,8 @@ Owns the layout of an output directory:
     ├── training_manifest.json        provenance; `switchyard push` reads the lineage from here
     ├── metrics.json                  the scores and the run's figures
     ├── metrics.jsonl                 the metrics log
-    └── curves.png                    loss and learning rate
+    ├── curves.png                    loss and learning rate
+    └── checkpoints/                  states to continue from (`switchyard.trainer.checkpoint`); gone at the end
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ class OutputLayout:
         return self.directory / "metrics.jsonl"
 
     @property
+    def checkpoints(self) -> Path:
+        """States to continue from, until the adapter is written."""
+        return self.directory / "checkpoints"
+
+    @property
     def curves(self) -> Path:
         """Loss and learning rate over time."""
         return self.directory / "curves.png"
@@ -66,7 +72,7 @@ class RunFigures:
         final_loss: The same in the last log entry.
         tokens: Tokens processed, prompts included.
         train_s: Seconds of training, evaluations not counted.
-        wall_s: Seconds from reading the data to the written adapter.
+        wall_s: Seconds from reading the data to the written adapter, in the process that wrote it.
         trainable_parameters: Parameters of the adapter.
         total_parameters: Parameters of base and adapter.
         rows: What `max_length` did to the training rows.

@@ -1,7 +1,7 @@
 """The run: from a recipe to a directory with an adapter and everything known about it.
 
 Owns the order of things. Whatever can be refused is refused before the base is loaded; the adapter directory
-appears last and whole.
+appears last and whole, and the run's checkpoints go after that.
 """
 
 from __future__ import annotations
@@ -17,19 +17,44 @@ from switchyard.registry.digest import sha256_digest
 from switchyard.trainer.allocator import keep_freed_memory
 from switchyard.trainer.base_model import LoadedBase, load_base
 from switchyard.trainer.card import model_card
+from switchyard.trainer.checkpoint import Checkpoint, CheckpointStore, Newest
+from switchyard.trainer.continuing import (
+    claimed,
+    continuation_warnings,
+    end_if_asked,
+    find_checkpoint,
+    refuse_finished,
+    refuse_other,
+)
 from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows, truncation_report
 from switchyard.trainer.durable import write_directory, write_file
-from switchyard.trainer.errors import Fault, NothingToLearn, OutputExists, RecipeInvalid, RunError
+from switchyard.trainer.errors import Fault, NothingToLearn, RecipeInvalid, RunError
 from switchyard.trainer.events import Curve, RunListener
 from switchyard.trainer.export import adapter_files, document_bytes
+from switchyard.trainer.identity import learnt_identity, run_identity
 from switchyard.trainer.metrics_log import MetricsLog
 from switchyard.trainer.provenance import make_lineage, training_manifest
 from switchyard.trainer.quiet import quiet_libraries
 from switchyard.trainer.recipe import Recipe
 from switchyard.trainer.result import OutputLayout, RunFigures, TrainResult
+from switchyard.trainer.stopping import StopRequest
 
 if TYPE_CHECKING:
+    from switchyard.trainer.resumable import Keeping
     from switchyard.trainer.sft import AdapterTrainer
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A run whose base is not loaded yet."""
+
+    recipe: Recipe
+    splits: Mapping[str, Split]
+    output: OutputLayout
+    store: CheckpointStore
+    newest: Newest
+    curve: Curve
+    stop: StopRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,38 +75,67 @@ def train(
     out_dir: Path,
     listeners: Sequence[RunListener] = (),
     threads: int | None = None,
+    stop: StopRequest | None = None,
 ) -> TrainResult:
-    """Trains an adapter and writes it with its provenance.
+    """Trains an adapter and writes it with its provenance, or goes on with a run that was cut off.
 
     Args:
         recipe: What to do.
-        out_dir: Output directory (`switchyard.trainer.result` has its layout); must not hold an adapter yet.
+        out_dir: Output directory (`switchyard.trainer.result` has its layout); must not hold an adapter yet. Where
+            it holds checkpoints of the same run, that run goes on and ends with the bits of an uninterrupted one.
         listeners: Who hears of steps and evaluations while the run goes on.
         threads: Threads of torch's CPU arithmetic; None keeps the process's setting. Another number of
             threads may give other bits.
+        stop: Lets others ask the run to save its state and end.
 
     Returns:
         What was made and measured.
 
     Raises:
-        TrainerError: If anything is wrong with recipe, data, base or run; nothing is exported then.
+        RunStopped: If `stop` was asked; the same call goes on from there.
+        TrainerError: If anything is wrong with recipe, data, base, checkpoints or run; nothing is exported then.
     """
     started_s = time.perf_counter()
-    output = OutputLayout(out_dir)
+    output, stop = OutputLayout(out_dir), stop or StopRequest()
+    refuse_finished(output)
     splits = read_data(recipe)
-    _prepare_output(output)
-    keep_freed_memory()
-    curve = Curve()
-    with quiet_libraries(), _torch_threads(threads), MetricsLog(output.metrics_log) as log:
-        prepared = _prepare(recipe, splits, out_dir, [*listeners, log, curve])
-        trainer = prepared.trainer
-        trainer.train()
-        if "dev" in splits and not curve.has_evaluated("dev", trainer.state.global_step):
-            trainer.evaluate()
-        if "test" in splits:
-            trainer.evaluate_split(splits["test"])
-        figures = _figures(prepared, curve, time.perf_counter() - started_s)
-        return _export(prepared, curve, figures, output)
+    with claimed(output), quiet_libraries(), _torch_threads(threads):
+        keep_freed_memory()
+        store = CheckpointStore(output.checkpoints, recipe.checkpoints.keep)
+        newest = find_checkpoint(store, learnt_identity(recipe, splits))
+        curve, log = _measured(newest.checkpoint, output)
+        with log:
+            end_if_asked(stop, store)
+            plan = _Plan(recipe, splits, output, store, newest, curve, stop)
+            prepared = _prepare(plan, [*listeners, log, curve])
+            end_if_asked(stop, store)
+            _run(prepared, newest.checkpoint, curve, plan)
+            figures = _figures(prepared, curve, time.perf_counter() - started_s)
+            result = _export(prepared, curve, figures, output)
+        store.clear()
+        return result
+
+
+def _run(prepared: _Prepared, checkpoint: Checkpoint | None, curve: Curve, plan: _Plan) -> None:
+    trainer, splits = prepared.trainer, prepared.splits
+    trainer.train_from(checkpoint)
+    end_if_asked(plan.stop, plan.store)
+    if "dev" in splits and not curve.has_evaluated("dev", trainer.state.global_step):
+        trainer.evaluate()
+    end_if_asked(plan.stop, plan.store)
+    if "test" in splits:
+        trainer.evaluate_split(splits["test"])
+
+
+def _measured(checkpoint: Checkpoint | None, output: OutputLayout) -> tuple[Curve, MetricsLog]:
+    """Returns what was measured before, and the log that goes on with it."""
+    from switchyard.trainer.resumable import read_progress
+
+    if checkpoint is None:
+        return Curve(), MetricsLog(output.metrics_log)
+    progress = read_progress(checkpoint)
+    curve = Curve.restored(progress.curve)
+    return curve, MetricsLog(output.metrics_log, curve.events(), progress.total_steps)
 
 
 def read_data(recipe: Recipe) -> dict[str, Split]:
@@ -93,17 +147,6 @@ def read_data(recipe: Recipe) -> dict[str, Split]:
     data = recipe.data
     places = {"train": data.train, "dev": data.dev, "test": data.test}
     return {name: read_split(name, path) for name, path in places.items() if path is not None}
-
-
-def _prepare_output(output: OutputLayout) -> None:
-    if output.adapter.exists():
-        raise OutputExists(
-            f"{output.adapter} exists; a run never overwrites an adapter. Give another --out, or remove it first"
-        )
-    try:
-        output.directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make the output directory {output.directory}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -119,11 +162,10 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _prepare(
-    recipe: Recipe, splits: Mapping[str, Split], out_dir: Path, listeners: Sequence[RunListener]
-) -> _Prepared:
+def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
     from switchyard.trainer.sft import make_trainer
 
+    recipe, splits = plan.recipe, plan.splits
     base = load_base(recipe.base, recipe.quantization)
     if base.context_tokens is not None and recipe.train.max_length > base.context_tokens:
         fault = Fault(
@@ -131,16 +173,34 @@ def _prepare(
             f"is {recipe.train.max_length} tokens; {base.spec.name} takes at most {base.context_tokens}",
         )
         raise RecipeInvalid("the recipe does not fit its base:", [fault])
-    dev = splits.get("dev")
+    keeping = _keeping(plan, base)
     train_split = splits["train"]
-    trainer = make_trainer(recipe, base, train=train_split, dev=dev, directory=out_dir, listeners=listeners)
+    trainer = make_trainer(
+        recipe,
+        base,
+        train=train_split,
+        dev=splits.get("dev"),
+        directory=plan.output.directory,
+        listeners=listeners,
+        keeping=keeping,
+    )
     rows = truncation_report(len(train_split.rows), trainer.train_dataset, base.eos_token_id)
     if rows.trained_tokens == 0:
         raise NothingToLearn(
             f"no row of data.train keeps a token of its completion within train.max_length = "
             f"{recipe.train.max_length} tokens; raise train.max_length or shorten the prompts"
         )
-    return _Prepared(recipe, splits, base, trainer, rows, _warnings(recipe, splits, rows))
+    warnings = _warnings(recipe, splits, rows) + continuation_warnings(plan.newest, keeping.identity)
+    return _Prepared(recipe, splits, base, trainer, rows, warnings)
+
+
+def _keeping(plan: _Plan, base: LoadedBase) -> Keeping:
+    from switchyard.trainer.resumable import Keeping
+
+    identity = run_identity(plan.recipe, plan.splits, base.spec.digest)
+    if plan.newest.checkpoint is not None:
+        refuse_other(plan.newest.checkpoint, identity)
+    return Keeping(plan.store, identity, plan.curve, plan.recipe.checkpoints.every_steps, plan.stop)
 
 
 def _warnings(recipe: Recipe, splits: Mapping[str, Split], rows: TruncationReport) -> tuple[str, ...]:

@@ -21,17 +21,20 @@ from switchyard.trainer.callback import EventCallback
 from switchyard.trainer.data import Split
 from switchyard.trainer.events import Evaluated, RunListener
 from switchyard.trainer.recipe import AdapterDType, DType, Recipe
+from switchyard.trainer.resumable import Keeping, ResumableTrainer
 
 
-class AdapterTrainer(SFTTrainer):  # type: ignore[misc]
+class AdapterTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, with evaluations that do not change what comes after them."""
 
-    def __init__(self, *, events: EventCallback, **settings: object) -> None:
+    def __init__(self, *, events: EventCallback, keeping: Keeping | None, **settings: object) -> None:
         super().__init__(**settings)
-        self._events = events
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(events)
+        self._events = events
+        if keeping is not None:
+            self.keep_with(keeping)
 
     def evaluate(self, eval_dataset: Dataset | None = None, *args: object, **settings: object) -> dict[str, float]:
         """Evaluates the dev split, or `eval_dataset`, with a random state of its own.
@@ -59,6 +62,7 @@ def make_trainer(
     dev: Split | None,
     directory: Path,
     listeners: Sequence[RunListener],
+    keeping: Keeping | None = None,
 ) -> AdapterTrainer:
     """Returns a trainer whose adapter is initialised and whose rows are tokenised.
 
@@ -69,12 +73,14 @@ def make_trainer(
         dev: Rows to evaluate on, or None.
         directory: Where the trainer may write.
         listeners: Who hears of steps and evaluations.
+        keeping: How its checkpoints are kept; None keeps none.
 
     Raises:
         TargetsUnknown: If `lora.targets` names modules that the base does not have.
     """
     trainer = AdapterTrainer(
         events=EventCallback(recipe.name, listeners),
+        keeping=keeping,
         model=base.model,
         args=_settings(recipe, directory),
         train_dataset=train.dataset(),

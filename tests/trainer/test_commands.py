@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,10 @@ from typer.testing import CliRunner, Result
 
 from switchyard.registry.refs import AdapterRef
 from switchyard.registry.store import Registry
+from switchyard.trainer import progress
 from switchyard.trainer.commands import demo_data, train
+from switchyard.trainer.events import RunEvent, StepDone
+from switchyard.trainer.progress import LineProgress
 from tests.trainer.conftest import MakeRecipe
 
 app = typer.Typer()
@@ -107,3 +112,51 @@ def test_a_failed_publish_reports_the_run_and_the_command(recipe_file: Path, tmp
     assert document["published"] is None
     assert document["error"]["reason"] == "PUBLISH_FAILED"
     assert document["adapter_dir"] == str(tmp_path / "b" / "adapter")
+
+
+def test_a_signal_saves_exits_with_75_and_says_how_to_go_on(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(LineProgress):
+        def receive(self, event: RunEvent) -> None:
+            if isinstance(event, StepDone) and event.step == 1:
+                signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(progress, "progress_for", Killed)
+    monkeypatch.chdir(tmp_path)
+    stopped = run(recipe_file, "--json")
+    assert stopped.exit_code == 75
+    assert json.loads(stopped.stdout)["error"]["reason"] == "RUN_STOPPED"
+    assert "SIGTERM: saving after this step" in stopped.stderr
+    (out,) = (tmp_path / "runs").iterdir()
+    command = shlex.split(stopped.stderr.splitlines()[-1])
+    expected = ["switchyard", "train", str(recipe_file), "--out", f"runs/{out.name}", "--threads", "1", "--json"]
+    assert sorted(command) == sorted(expected)
+
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    done = run(recipe_file, "--resume")
+    assert done.exit_code == 0
+    assert "continued after step 1" in done.stderr
+    assert (out / "adapter").is_dir()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_signal_ends_the_run_at_once(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(LineProgress):
+        def receive(self, event: RunEvent) -> None:
+            if isinstance(event, StepDone):
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(progress, "progress_for", Killed)
+    assert run(recipe_file, "--out", tmp_path / "out").exit_code == 130
+
+
+@pytest.mark.parametrize("options", [[], ["--out", "somewhere"]])
+def test_resume_wants_something_to_resume(recipe_file: Path, options: list[str]) -> None:
+    done = run(recipe_file, "--resume", *options)
+    assert done.exit_code == 1
+    assert "NOTHING_TO_RESUME" in done.stderr

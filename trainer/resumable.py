@@ -1,0 +1,201 @@
+"""What transformers' trainer needs so that a run can be killed anywhere and end with the same bits.
+
+Owns the files inside a checkpoint and their way back into a trainer. transformers writes optimizer, schedule,
+scaler and random states; three things that its own checkpoints lose are added here: the adapter in the type in
+which it is trained (PEFT loads it back as float32), the sums behind the next log entry, and everything that was
+measured so far, of which the published lineage is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import safetensors.torch
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from switchyard.trainer.callback import EventCallback, finite
+from switchyard.trainer.checkpoint import Checkpoint, CheckpointStore
+from switchyard.trainer.events import Curve
+from switchyard.trainer.identity import Identity
+from switchyard.trainer.stopping import StopRequest
+
+ADAPTER_FILE: Final = "adapter.safetensors"
+PROGRESS_FILE: Final = "progress.json"
+STATE_FILE: Final = "trainer_state.json"
+"""transformers' name; it looks for the file itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a run measured up to a checkpoint.
+
+    Attributes:
+        curve: Log entries and evaluations, as `Curve.document` says them.
+        total_steps: Optimizer steps of the whole run.
+        is_finished: Whether the last of them is done.
+        elapsed_s: Seconds of training.
+        loss_sum: Sum of the steps' losses since the last log entry, in nats.
+        logged_step: Step of the last log entry.
+        tokens: Tokens processed.
+        metrics: TRL's figures since the last log entry.
+    """
+
+    curve: dict[str, list[dict[str, object]]]
+    total_steps: int
+    is_finished: bool
+    elapsed_s: float
+    loss_sum: float
+    logged_step: int
+    tokens: int
+    metrics: dict[str, list[float]]
+
+
+def read_progress(checkpoint: Checkpoint) -> Progress:
+    """Reads what the run had measured."""
+    return Progress(**json.loads((checkpoint.directory / PROGRESS_FILE).read_bytes()))
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How a run's checkpoints are kept.
+
+    Attributes:
+        store: Where they go.
+        identity: What the run is.
+        curve: What the run measures, while it does.
+        every_steps: Optimizer steps between two, or None.
+        stop: Who asks the run to stop.
+    """
+
+    store: CheckpointStore
+    identity: Identity
+    curve: Curve
+    every_steps: int | None
+    stop: StopRequest
+
+
+class ResumableTrainer(Trainer):  # type: ignore[misc]
+    """Put before a TRL trainer among the bases of a class: its checkpoints are ours.
+
+    The class sets `_events`. `keep_with` comes after construction, because TRL's constructors are long and closed.
+    """
+
+    _keeping: Keeping
+    _events: EventCallback
+    _past: Progress | None = None
+
+    def keep_with(self, keeping: Keeping) -> None:
+        """Says where checkpoints go; before training."""
+        self._keeping = keeping
+        self.add_callback(_CheckpointCallback(self))
+
+    def train_from(self, checkpoint: Checkpoint | None) -> None:
+        """Trains to the end, from a checkpoint or from nothing."""
+        if checkpoint is None:
+            self.train()
+            return
+        self._past = read_progress(checkpoint)
+        if not self._past.is_finished:
+            self.train(resume_from_checkpoint=str(checkpoint.directory))
+            return
+        # transformers would train one step more when the last one was not the last of its epoch.
+        self._load_from_checkpoint(str(checkpoint.directory))
+        self.state = TrainerState.load_from_json(str(checkpoint.directory / STATE_FILE))
+        self.take_up_sums()
+
+    def take_up_sums(self) -> None:
+        """Restores the sums and the clock of an earlier part of the run, if there is one."""
+        if self._past is None:
+            return
+        self._tr_loss = torch.tensor(self._past.loss_sum, device=self.args.device)
+        self._globalstep_last_logged = self._past.logged_step
+        self._total_train_tokens = self._past.tokens
+        for name, values in self._past.metrics.items():
+            self._metrics["train"][name] = list(values)
+        self._events.continue_from(self._past.elapsed_s)
+
+    def is_checkpoint_due(self, step: int, total_steps: int) -> bool:
+        """Tells whether the state after a step is to be kept."""
+        every = self._keeping.every_steps
+        return self.is_stopping() or (every is not None and (step % every == 0 or step >= total_steps))
+
+    def is_stopping(self) -> bool:
+        """Tells whether somebody asked the run to stop."""
+        return self._keeping.stop.asked_by is not None
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
+        self._keeping.store.write(self.state.global_step, self._keeping.identity, self._write_state)
+
+    def _write_state(self, directory: Path) -> None:
+        finite(float(self._tr_loss), self.state.global_step, "loss")
+        weights = {name: parameter.detach().contiguous() for name, parameter in _trained(self.model).items()}
+        # Python's own writing, because safetensors' has an error of its own for a full disk.
+        (directory / ADAPTER_FILE).write_bytes(safetensors.torch.save(weights))
+        self._save_optimizer_and_scheduler(str(directory))
+        self._save_scaler(str(directory))
+        self._save_rng_state(str(directory))
+        self.state.save_to_json(str(directory / STATE_FILE))
+        (directory / PROGRESS_FILE).write_text(json.dumps(asdict(self._progress())), encoding="utf-8")
+
+    def _progress(self) -> Progress:
+        state = self.state
+        return Progress(
+            curve=self._keeping.curve.document(),
+            total_steps=state.max_steps,
+            is_finished=state.global_step >= state.max_steps,
+            elapsed_s=self._events.elapsed_s,
+            loss_sum=float(self._tr_loss),
+            logged_step=self._globalstep_last_logged,
+            tokens=self._total_train_tokens,
+            metrics={name: list(values) for name, values in self._metrics["train"].items()},
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        load_adapter(self.model, safetensors.torch.load_file(Path(resume_from_checkpoint) / ADAPTER_FILE))
+
+
+def load_adapter(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copies weights into the trained parameters of a model, bit for bit.
+
+    Args:
+        model: The model with its adapter.
+        weights: By parameter name, each of its parameter's shape and dtype.
+
+    Raises:
+        ValueError: If names or types are not those of the model.
+    """
+    parameters = _trained(model)
+    if parameters.keys() != weights.keys():
+        raise ValueError(f"the weights are of other parameters: {sorted(parameters.keys() ^ weights.keys())[:3]}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.dtype != weights[name].dtype:
+                raise ValueError(f"{name} is {parameter.dtype}, its weight {weights[name].dtype}")
+            parameter.copy_(weights[name])
+
+
+def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+class _CheckpointCallback(TrainerCallback):  # type: ignore[misc]
+    """Says when: takes up sums at the start, asks for checkpoints, and ends a run that shall stop."""
+
+    def __init__(self, trainer: ResumableTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self._trainer.take_up_sums()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        if self._trainer.is_checkpoint_due(state.global_step, state.max_steps):
+            control.should_save = True
+        if self._trainer.is_stopping():
+            control.should_training_stop = True
