@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # `proto` is a directory too: without .PHONY make would call it up to date.
-.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine fuzz churn crash model
+.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine bench-trainer fuzz churn crash model
 
 help:           ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
@@ -92,6 +92,9 @@ bench: bench-engine  ## the committed measurements, made again
 bench-engine: setup  ## decode, prefill, loads, gRPC and memory, with PEFT beside it
 	@OMP_WAIT_POLICY=passive PYTHONPATH=bench/engine $(BIN)/python bench/engine/run.py
 	@OMP_WAIT_POLICY=passive PYTHONPATH=bench/engine $(BIN)/python bench/engine/overload.py
+
+bench-trainer: setup  ## the memory that `train --explain` says against real runs
+	@$(BIN)/python bench/trainer/memory.py
 
 model: setup    ## long histories of the registry against an oracle in memory, on SQLite and PostgreSQL
 	@$(BIN)/pytest tests/crash/test_state_machine.py -q --crash-full

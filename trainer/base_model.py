@@ -7,6 +7,7 @@ against bitsandbytes' repacking. No code of a base is ever executed and no pickl
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -100,19 +101,39 @@ def load_base(section: BaseSection, quantization: QuantizationSection) -> Loaded
     """
     directory = locate_base(section)
     spec = describe(directory, section)
-    config = json.loads((directory / "config.json").read_bytes())
+    config = read_config(directory)
+    tokenizer = load_tokenizer(directory)
+    model = _load_model(directory, quantization)
+    return LoadedBase(spec, model, tokenizer, directory, context_tokens(config))
+
+
+def read_config(directory: Path) -> dict[str, object]:
+    """Reads the config of a base that `describe` has checked.
+
+    Raises:
+        BaseUnusable: If the weights are stored quantised.
+    """
+    config: dict[str, object] = json.loads((directory / "config.json").read_bytes())
     if "quantization_config" in config:
         raise BaseUnusable(
             f"the base model in {directory} is stored quantised; the trainer quantises the original weights itself, "
             "so give the directory of the original model"
         )
-    tokenizer = _load_tokenizer(directory)
-    model = _load_model(directory, quantization)
+    return config
+
+
+def context_tokens(config: Mapping[str, object]) -> int | None:
+    """Returns the longest sequence that a base takes, or None when its config does not say."""
     context = config.get("max_position_embeddings")
-    return LoadedBase(spec, model, tokenizer, directory, context if isinstance(context, int) else None)
+    return context if isinstance(context, int) else None
 
 
-def _load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """Loads a base's tokenizer, padding on the right.
+
+    Raises:
+        BaseUnusable: If it cannot be loaded or has no end-of-sequence token.
+    """
     from transformers import AutoTokenizer
 
     try:

@@ -55,6 +55,9 @@ ResumeOption = Annotated[
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+ExplainOption = Annotated[
+    bool, typer.Option("--explain", help="Print steps, tokens, parameters and memory of the run; train nothing.")
+]
 
 
 def train(
@@ -67,6 +70,7 @@ def train(
     out: OutOption = None,
     resume: ResumeOption = False,
     threads: ThreadsOption = None,
+    explain: ExplainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train an adapter from a recipe.
@@ -89,6 +93,9 @@ def train(
         what = what if base is None else what.with_base(base)
         registry, server = _chosen_place(context, publish, registry, server)
         target = publish_target(what, ref=publish, registry=registry, server=server)
+        if explain:
+            _explain(what, as_json=as_json)
+            return
         out = _output(what, out, resume=resume)
         result = _train(what, out, threads, console)
         published = _publish(result, target, console, as_json=as_json)
@@ -107,6 +114,19 @@ def train(
         console.print("interrupted; no adapter was written")
         raise typer.Exit(_INTERRUPTED) from error
     _report(result, published, as_json=as_json)
+
+
+def _explain(recipe: Recipe, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from switchyard.trainer.explain import explain
+    from switchyard.trainer.explain_page import print_explanation
+
+    explanation = explain(recipe)
+    if as_json:
+        typer.echo(json.dumps(explanation.document(), ensure_ascii=False))
+    else:
+        print_explanation(explanation, Console())
 
 
 def demo_data(

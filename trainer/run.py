@@ -26,13 +26,14 @@ from switchyard.trainer.continuing import (
     refuse_finished,
     refuse_other,
 )
-from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows, truncation_report
+from switchyard.trainer.data import Split, TruncationReport, truncation_report
 from switchyard.trainer.durable import write_directory, write_file
-from switchyard.trainer.errors import Fault, NothingToLearn, RecipeInvalid, RunError
+from switchyard.trainer.errors import RunError
 from switchyard.trainer.events import Curve, RunListener
 from switchyard.trainer.export import adapter_files, document_bytes
 from switchyard.trainer.identity import learnt_identity, run_identity
 from switchyard.trainer.metrics_log import MetricsLog
+from switchyard.trainer.preflight import check_context, check_rows, data_warnings, read_data
 from switchyard.trainer.provenance import make_lineage, training_manifest
 from switchyard.trainer.quiet import quiet_libraries
 from switchyard.trainer.recipe import Recipe
@@ -138,17 +139,6 @@ def _measured(checkpoint: Checkpoint | None, output: OutputLayout) -> tuple[Curv
     return curve, MetricsLog(output.metrics_log, curve.events(), progress.total_steps)
 
 
-def read_data(recipe: Recipe) -> dict[str, Split]:
-    """Reads the splits that a recipe names.
-
-    Raises:
-        DataError: If a file cannot be read or has bad rows.
-    """
-    data = recipe.data
-    places = {"train": data.train, "dev": data.dev, "test": data.test}
-    return {name: read_split(name, path) for name, path in places.items() if path is not None}
-
-
 @contextlib.contextmanager
 def _torch_threads(threads: int | None) -> Iterator[None]:
     import torch
@@ -167,12 +157,7 @@ def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
 
     recipe, splits = plan.recipe, plan.splits
     base = load_base(recipe.base, recipe.quantization)
-    if base.context_tokens is not None and recipe.train.max_length > base.context_tokens:
-        fault = Fault(
-            "train.max_length",
-            f"is {recipe.train.max_length} tokens; {base.spec.name} takes at most {base.context_tokens}",
-        )
-        raise RecipeInvalid("the recipe does not fit its base:", [fault])
+    check_context(recipe, base.spec.name, base.context_tokens)
     keeping = _keeping(plan, base)
     train_split = splits["train"]
     trainer = make_trainer(
@@ -185,12 +170,8 @@ def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
         keeping=keeping,
     )
     rows = truncation_report(len(train_split.rows), trainer.train_dataset, base.eos_token_id)
-    if rows.trained_tokens == 0:
-        raise NothingToLearn(
-            f"no row of data.train keeps a token of its completion within train.max_length = "
-            f"{recipe.train.max_length} tokens; raise train.max_length or shorten the prompts"
-        )
-    warnings = _warnings(recipe, splits, rows) + continuation_warnings(plan.newest, keeping.identity)
+    check_rows(recipe, rows)
+    warnings = data_warnings(recipe, splits, rows) + continuation_warnings(plan.newest, keeping.identity)
     return _Prepared(recipe, splits, base, trainer, rows, warnings)
 
 
@@ -201,22 +182,6 @@ def _keeping(plan: _Plan, base: LoadedBase) -> Keeping:
     if plan.newest.checkpoint is not None:
         refuse_other(plan.newest.checkpoint, identity)
     return Keeping(plan.store, identity, plan.curve, plan.recipe.checkpoints.every_steps, plan.stop)
-
-
-def _warnings(recipe: Recipe, splits: Mapping[str, Split], rows: TruncationReport) -> tuple[str, ...]:
-    found = []
-    limit = f"train.max_length = {recipe.train.max_length}"
-    if rows.cut:
-        found.append(f"{rows.cut} training rows are longer than {limit} and lost their end; they never learn to stop")
-    if rows.dropped:
-        found.append(f"{rows.dropped} training rows are left out: nothing of their completion fits {limit}")
-    for name, split in splits.items():
-        shared = shared_rows(splits["train"], split) if name != "train" else 0
-        if shared:
-            found.append(
-                f"{shared} of {len(split.rows)} rows of data.{name} occur in data.train; its scores say little"
-            )
-    return tuple(found)
 
 
 def _figures(prepared: _Prepared, curve: Curve, wall_s: float) -> RunFigures:

@@ -16,6 +16,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 
+from switchyard.registry.base_model import BaseModelSpec
 from switchyard.trainer.base_model import LoadedBase, resolve_targets
 from switchyard.trainer.callback import EventCallback
 from switchyard.trainer.data import Split
@@ -86,7 +87,7 @@ def make_trainer(
         train_dataset=train.dataset(),
         eval_dataset=dev.dataset() if dev is not None else None,
         processing_class=base.tokenizer,
-        peft_config=_adapter_shape(recipe, base),
+        peft_config=adapter_shape(recipe, base.spec),
     )
     cast_adapter(trainer.model, recipe.train.adapter_dtype)
     return trainer
@@ -99,13 +100,18 @@ def cast_adapter(model: torch.nn.Module, dtype: AdapterDType) -> None:
             parameter.data = parameter.data.to(getattr(torch, dtype))
 
 
-def _adapter_shape(recipe: Recipe, base: LoadedBase) -> LoraConfig:
+def adapter_shape(recipe: Recipe, spec: BaseModelSpec) -> LoraConfig:
+    """Returns the adapter of a recipe as PEFT describes it.
+
+    Raises:
+        TargetsUnknown: If `lora.targets` names modules that the base does not have.
+    """
     lora = recipe.lora
     return LoraConfig(
         r=lora.r,
         lora_alpha=int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=resolve_targets(lora.targets, base.spec),
+        target_modules=resolve_targets(lora.targets, spec),
         use_rslora=lora.rslora,
         bias="none",
         task_type="CAUSAL_LM",

@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 from switchyard.trainer.data import shared_rows
 from switchyard.trainer.demo_data import TASKS, write_demo_data
+from switchyard.trainer.preflight import read_data
 from switchyard.trainer.recipe_file import load_recipe
-from switchyard.trainer.run import read_data
 from tests.trainer.test_commands import app
 
 

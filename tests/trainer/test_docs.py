@@ -45,8 +45,9 @@ def here(tiny_base: Path, tmp_path: Path) -> Path:
 
 
 def test_the_commands_do_what_the_page_says(here: Path) -> None:
-    commands = [line.removeprefix("$ switchyard ") for line in block("console").splitlines()]
-    assert len(commands) == 2
+    blocks = [block("console"), block("console", "--explain")]
+    commands = [line.removeprefix("$ switchyard ") for text in blocks for line in text.splitlines()]
+    assert len(commands) == 3
     for command in commands:
         done = CliRunner().invoke(app, shlex.split(command))
         assert done.exit_code == 0, done.stderr

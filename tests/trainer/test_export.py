@@ -11,9 +11,10 @@ from switchyard.trainer.base_model import load_base
 from switchyard.trainer.durable import write_directory, write_file
 from switchyard.trainer.errors import TrainingDiverged
 from switchyard.trainer.export import adapter_files
+from switchyard.trainer.preflight import read_data
 from switchyard.trainer.recipe import Recipe
 from switchyard.trainer.result import TrainResult
-from switchyard.trainer.run import read_data, train
+from switchyard.trainer.run import train
 from switchyard.trainer.sft import AdapterTrainer, make_trainer
 from tests.trainer.conftest import MakeRecipe
 

@@ -1,0 +1,152 @@
+"""What a recipe would do, worked out without training.
+
+Owns the numbers before a run: rows and tokens after truncation, optimizer steps, trained parameters, and memory
+against what the machine has. The weights are read once, for the base's digest and shapes, and never loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from switchyard.trainer.base_model import context_tokens, describe, load_tokenizer, locate_base, read_config
+from switchyard.trainer.data import Row, Split, TruncationReport
+from switchyard.trainer.memory import MemoryEstimate, available_bytes, estimate_memory
+from switchyard.trainer.preflight import check_context, check_rows, data_warnings, read_data
+from switchyard.trainer.quiet import quiet_libraries
+from switchyard.trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would happen.
+
+    Attributes:
+        name: The recipe's name.
+        base: Name of the base model.
+        base_digest: Its identity.
+        trainable_parameters: Parameters of the adapter.
+        base_parameters: Parameters of the base.
+        given_rows: Rows of each split as they were given.
+        rows: What `train.max_length` leaves of the training rows.
+        longest_tokens: Tokens of the longest training row after truncation.
+        steps: Optimizer steps.
+        steps_per_epoch: Optimizer steps of one pass over the training rows.
+        tokens: Tokens that the whole run processes, prompts included; rounded for a last pass that ends early.
+        memory: Memory at the peak, without the libraries.
+        available_bytes: What the machine has now.
+        warnings: Findings that would not stop the run.
+    """
+
+    name: str
+    base: str
+    base_digest: str
+    trainable_parameters: int
+    base_parameters: int
+    given_rows: dict[str, int]
+    rows: TruncationReport
+    longest_tokens: int
+    steps: int
+    steps_per_epoch: int
+    tokens: int
+    memory: MemoryEstimate
+    available_bytes: int
+    warnings: tuple[str, ...]
+
+    @property
+    def trainable_share(self) -> float:
+        """Trained parameters as a share of all."""
+        return self.trainable_parameters / (self.base_parameters + self.trainable_parameters)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the machine has the memory now."""
+        return self.memory.total_bytes <= self.available_bytes
+
+    def document(self) -> dict[str, object]:
+        """Returns everything as a JSON document."""
+        memory = asdict(self.memory) | {"total_bytes": self.memory.total_bytes}
+        return asdict(self) | {"trainable_share": self.trainable_share, "memory": memory, "fits": self.fits}
+
+
+def explain(recipe: Recipe) -> Explanation:
+    """Works out what a recipe would do.
+
+    Raises:
+        TrainerError: If the recipe, its data or its base cannot be used, as `train` would say it.
+    """
+    splits = read_data(recipe)
+    with quiet_libraries():
+        return _explained(recipe, splits)
+
+
+def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
+    from switchyard.trainer.sft import adapter_shape
+    from switchyard.trainer.step_memory import StepShape, rehearse
+
+    directory = locate_base(recipe.base)
+    spec = describe(directory, recipe.base)
+    check_context(recipe, spec.name, context_tokens(read_config(directory)))
+    train = recipe.train
+    lengths, rows = measure_rows(splits["train"].rows, load_tokenizer(directory), train.max_length)
+    check_rows(recipe, rows)
+    longest = max(lengths)
+    per_epoch = steps_per_epoch(len(lengths), train.batch_size, train.gradient_accumulation)
+    steps = train.max_steps or math.ceil((train.epochs or 1) * per_epoch)
+    shape = StepShape(
+        batch=min(train.batch_size, len(lengths)),
+        tokens=max(2, longest),
+        compute_dtype=str(recipe.quantization.compute_dtype),
+        adapter_dtype=str(train.adapter_dtype),
+        is_quantized=recipe.quantization.is_quantized,
+        recomputes=train.gradient_checkpointing,
+    )
+    step = rehearse(directory, adapter_shape(recipe, spec), shape)
+    return Explanation(
+        name=recipe.name,
+        base=spec.name,
+        base_digest=spec.digest,
+        trainable_parameters=step.trainable_parameters,
+        base_parameters=step.base_parameters,
+        given_rows={name: len(split.rows) for name, split in splits.items()},
+        rows=rows,
+        longest_tokens=longest,
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        tokens=round(rows.tokens * steps / per_epoch),
+        memory=estimate_memory(step, recipe.quantization, train.adapter_dtype),
+        available_bytes=available_bytes(),
+        warnings=data_warnings(recipe, splits, rows),
+    )
+
+
+def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
+    """Returns the optimizer steps of one pass; the last batch and the last accumulation may be short."""
+    return max(1, math.ceil(math.ceil(rows / batch_size) / accumulation))
+
+
+def measure_rows(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> tuple[list[int], TruncationReport]:
+    """Counts tokens as TRL will: prompt and completion together, the end token behind, cut at the end.
+
+    Returns:
+        The tokens of each row that is left, and the report on all.
+    """
+    lengths: list[int] = []
+    cut = trained = 0
+    for row in rows:
+        prompt = len(tokenizer(text=row.prompt)["input_ids"])
+        whole = len(tokenizer(text=row.prompt + row.completion + tokenizer.eos_token)["input_ids"])
+        kept = min(whole, max_length)
+        if kept <= prompt:
+            continue
+        lengths.append(kept)
+        cut += whole > max_length
+        trained += kept - prompt
+    return lengths, TruncationReport(len(lengths), len(rows) - len(lengths), cut, sum(lengths), trained)

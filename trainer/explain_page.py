@@ -1,0 +1,65 @@
+"""An explanation for people: the table that `switchyard train --explain` prints."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from switchyard.trainer.explain import Explanation
+from switchyard.trainer.memory import MemoryEstimate
+
+_MIB = 1024 * 1024
+
+
+def print_explanation(explanation: Explanation, console: Console) -> None:
+    """Prints the numbers of a run that has not begun."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in _rows(explanation).items():
+        table.add_row(key, Text(value))
+    console.print(table, highlight=False)
+    for warning in explanation.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    if not explanation.fits:
+        console.print(
+            Text(
+                f"warning: the run needs {_size(explanation.memory.total_bytes)} and the machine has "
+                f"{_size(explanation.available_bytes)} free; lower train.batch_size or train.max_length, or set "
+                "train.gradient_checkpointing",
+                style="yellow",
+            ),
+            soft_wrap=True,
+        )
+
+
+def _rows(explanation: Explanation) -> dict[str, str]:
+    rows = explanation.rows
+    given = ", ".join(f"{name} {count:,}" for name, count in explanation.given_rows.items())
+    verdict = "fits" if explanation.fits else "DOES NOT FIT"
+    return {
+        "base": f"{explanation.base}, {explanation.base_parameters:,} parameters",
+        "trained": f"{explanation.trainable_parameters:,} parameters, {explanation.trainable_share:.4%} of all",
+        "rows given": given,
+        "rows trained": f"{rows.rows:,}; {rows.cut:,} cut, {rows.dropped:,} left out",
+        "row tokens": f"{rows.tokens:,}, {rows.trained_tokens:,} trained; longest row {explanation.longest_tokens:,}",
+        "steps": f"{explanation.steps:,}; {explanation.steps_per_epoch:,} in one pass over the rows",
+        "run tokens": f"{explanation.tokens:,}",
+        "memory": f"{_size(explanation.memory.total_bytes)} of {_size(explanation.available_bytes)} free: {verdict}",
+        **{f"  {name}": _size(size) for name, size in _parts(explanation.memory).items()},
+    }
+
+
+def _parts(memory: MemoryEstimate) -> dict[str, int]:
+    return {
+        "weights": memory.weights_bytes,
+        "adapter": memory.adapter_bytes,
+        "gradients": memory.gradient_bytes,
+        "optimizer": memory.optimizer_bytes,
+        "activations": memory.activation_bytes,
+    }
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / _MIB:,.1f} MiB" if size_bytes < 1024 * _MIB else f"{size_bytes / _MIB / 1024:,.2f} GiB"

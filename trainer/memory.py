@@ -1,0 +1,99 @@
+"""The memory of a run: what each part takes, and whether the machine has it.
+
+Owns the arithmetic from counted parameters and a rehearsed step to bytes. What a step holds is counted by
+`switchyard.trainer.step_memory`; what the libraries themselves take is not in here.
+
+Bits per 4-bit weight (Dettmers et al., "QLoRA", 2023, section 3): one float32 constant for 64 weights, or, with
+double quantisation, one 8-bit constant for 64 weights and one float32 for 256 of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from switchyard.trainer.recipe import AdapterDType, QuantizationSection
+
+if TYPE_CHECKING:
+    from switchyard.trainer.step_memory import StepMemory
+
+_BLOCK: Final = 64
+_OUTER_BLOCK: Final = 256
+_ADAM_STATES: Final = 2
+"""AdamW keeps two running means of each parameter, in the parameter's type."""
+
+ADAPTER_BYTES: Final[Mapping[AdapterDType, int]] = {AdapterDType.FLOAT32: 4, AdapterDType.BFLOAT16: 2}
+"""Bytes per parameter of the adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """What a run needs at its peak, in bytes, beside the libraries.
+
+    Attributes:
+        weights_bytes: The base as it is stored while training.
+        adapter_bytes: The adapter's parameters.
+        gradient_bytes: Their gradients.
+        optimizer_bytes: AdamW's state.
+        activation_bytes: The rest of a step's peak: activations, dequantised weights, the loss.
+    """
+
+    weights_bytes: int
+    adapter_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All parts."""
+        state = self.adapter_bytes + self.gradient_bytes + self.optimizer_bytes
+        return self.weights_bytes + state + self.activation_bytes
+
+
+def quantized_bytes(weights: int, *, double: bool) -> int:
+    """Returns the bytes of weights stored in 4 bits with their constants."""
+    constants = 8 / _BLOCK + 32 / (_BLOCK * _OUTER_BLOCK) if double else 32 / _BLOCK
+    return round(weights * (4 + constants) / 8)
+
+
+def estimate_memory(
+    step: StepMemory, quantization: QuantizationSection, adapter_dtype: AdapterDType
+) -> MemoryEstimate:
+    """Adds up the parts of a run.
+
+    Args:
+        step: What a step holds.
+        quantization: How the base is stored.
+        adapter_dtype: Type of the adapter, its gradients and its optimizer state.
+    """
+    adapter = step.trainable_parameters * ADAPTER_BYTES[adapter_dtype]
+    return MemoryEstimate(
+        weights_bytes=quantized_bytes(step.quantized_parameters, double=quantization.double) + step.other_bytes,
+        adapter_bytes=adapter,
+        gradient_bytes=step.gradient_bytes,
+        optimizer_bytes=_ADAM_STATES * adapter,
+        activation_bytes=max(0, step.peak_bytes - step.gradient_bytes),
+    )
+
+
+def available_bytes() -> int:
+    """Returns the memory that a run could take now: the GPU's when there is one, else the machine's.
+
+    A limit of the container counts, less what is used of it.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        return int(free)
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        return free if limit == "max" else max(0, min(free, int(limit) - int(used)))
+    except (OSError, ValueError):
+        return free
