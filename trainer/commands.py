@@ -202,12 +202,12 @@ def _publish(
     result: TrainResult, target: PublishTarget | None, console: Console, *, as_json: bool
 ) -> Published | None:
     from switchyard.trainer.errors import PublishFailed
-    from switchyard.trainer.publish import publish
+    from switchyard.trainer.publish import publish_run
 
     if target is None:
         return None
     try:
-        return publish(result, target)
+        return publish_run(result, target)
     except PublishFailed as error:
         if as_json:
             document = result.document() | {"published": None, "error": _error_document(error)}

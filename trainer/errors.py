@@ -21,6 +21,7 @@
     │   ├── CheckpointDamaged      checkpoints are there, and none is what was written
     │   └── CheckpointMismatch     the checkpoint is of another recipe, other data or another base
     └── PublishError               training is done and kept, publishing failed
+        ├── AdapterUnusable        what is to be published is not an adapter as PEFT has it
         ├── PublishTargetInvalid   the ref, registry or server is not usable as written
         └── PublishFailed          the registry refused or could not be reached
 
@@ -197,6 +198,12 @@ class PublishError(TrainerError):
     """Publishing is not possible; a trained adapter is kept."""
 
     reason = "PUBLISH_ERROR"
+
+
+class AdapterUnusable(PublishError):
+    """What is to be published is not an adapter as PEFT has it."""
+
+    reason = "ADAPTER_UNUSABLE"
 
 
 class PublishTargetInvalid(PublishError):

@@ -1,4 +1,4 @@
-"""Publish: a finished run becomes a version in a registry, embedded or behind a server.
+"""Publish: a finished run, or an adapter of any PEFT script, becomes a version in a registry, embedded or served.
 
 Owns where an adapter goes and what happens when it cannot get there: the adapter stays where it is, and the
 error carries the command that publishes it later. Nothing is judged here; the registry does that.
@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import getpass
 import shlex
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from switchyard.registry.errors import RefSyntax, RegistryError
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid
 from switchyard.trainer.recipe import Recipe
-from switchyard.trainer.result import TrainResult
+from switchyard.trainer.result import Staged, TrainResult
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from switchyard.registry.lineage import Lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +46,9 @@ class PublishTarget:
         """The registry in words."""
         return f"the registry {self.registry}" if self.registry is not None else f"the server {self.server}"
 
-    def command(self, result: TrainResult) -> str:
-        """Returns the command line that publishes a finished run."""
-        words = ["switchyard", "push", str(result.output.directory), str(self.name)]
+    def command(self, directory: Path) -> str:
+        """Returns the command line that publishes a run's output directory."""
+        words = ["switchyard", "push", str(directory), str(self.name)]
         if self.registry is not None:
             words += ["--registry", str(self.registry)]
         if self.server is not None:
@@ -110,7 +117,46 @@ def _parse(text: str) -> tuple[AdapterName, str | None]:
     return AdapterName(ref.namespace, ref.adapter), ref.alias
 
 
-def publish(result: TrainResult, target: PublishTarget) -> Published:
+def publish(
+    adapter: PeftModel | Path | str,
+    *,
+    ref: str,
+    registry: Path | str | None = None,
+    server: str | None = None,
+    base: Path | str | None = None,
+    lineage: Lineage | None = None,
+    out: Path | str | None = None,
+) -> Published:
+    """Publishes the adapter of any script that trains with PEFT: TRL's trainers, transformers' Trainer, a loop.
+
+    Args:
+        adapter: The model that PEFT wrapped (`trainer.model`), or a directory that `save_pretrained` wrote.
+        ref: `namespace/name`, or `namespace/name@alias` to move the alias to the new version.
+        registry: Directory of an embedded registry; it registers the base when it does not know it.
+        server: Address of a server. Give exactly one of `registry` and `server`.
+        base: Directory of the original base model; by default where the adapter's config says.
+        lineage: What produced the adapter; by default what the model and the environment tell.
+        out: Directory that keeps the adapter and its manifest; `runs/<name>-<time>` by default.
+
+    Raises:
+        PublishTargetInvalid: If the ref is not one that can be published to, or the place is not clear.
+        AdapterUnusable: If `adapter` is not one, or `out` holds another.
+        BaseUnusable: If the base model cannot be found.
+        PublishFailed: If the registry refuses or cannot be reached; the adapter is kept in `out`, and the message
+            says how to publish it later.
+    """
+    from switchyard.trainer.staging import stage
+
+    name, alias = _parse(ref)
+    target = PublishTarget(name, alias, None if registry is None else Path(registry), server)
+    if (registry is None) == (server is None):
+        raise PublishTargetInvalid("give exactly one of registry and server")
+    kept = Path(out) if out is not None else Path("runs") / f"{name.adapter}-{time.strftime('%Y%m%d-%H%M%S')}"
+    staged = stage(adapter, name.adapter, base=None if base is None else Path(base), lineage=lineage, directory=kept)
+    return _deliver(staged, target)
+
+
+def publish_run(result: TrainResult, target: PublishTarget) -> Published:
     """Publishes a finished run.
 
     Args:
@@ -121,6 +167,10 @@ def publish(result: TrainResult, target: PublishTarget) -> Published:
         PublishFailed: If the registry refuses or cannot be reached; the adapter is kept, and the message says
             how to publish it later.
     """
+    return _deliver(Staged(result.output, result.base, result.lineage), target)
+
+
+def _deliver(result: Staged, target: PublishTarget) -> Published:
     try:
         if target.registry is not None:
             return _to_registry(result, target, target.registry)
@@ -129,11 +179,11 @@ def publish(result: TrainResult, target: PublishTarget) -> Published:
         raise PublishFailed(
             f"training is done, but {target.place} did not take the adapter: {error}\n"
             f"The adapter is kept in {result.output.adapter}. To publish it later:\n"
-            f"  {target.command(result)}"
+            f"  {target.command(result.output.directory)}"
         ) from error.__cause__
 
 
-def _to_registry(result: TrainResult, target: PublishTarget, root: Path) -> Published:
+def _to_registry(result: Staged, target: PublishTarget, root: Path) -> Published:
     from switchyard.registry.store import Registry
 
     try:
@@ -155,7 +205,7 @@ def _to_registry(result: TrainResult, target: PublishTarget, root: Path) -> Publ
     return Published(f"{target.name}:{version.version}", version.digest, target.alias, version.warnings)
 
 
-def _to_server(result: TrainResult, target: PublishTarget, address: str) -> Published:
+def _to_server(result: Staged, target: PublishTarget, address: str) -> Published:
     from switchyard.clients.errors import ClientError
     from switchyard.clients.registry import RegistryClient
 

@@ -63,6 +63,21 @@ class OutputLayout:
 
 
 @dataclass(frozen=True, slots=True)
+class Staged:
+    """An adapter that can be published.
+
+    Attributes:
+        output: Where it is.
+        base: What it was trained on.
+        lineage: What produced it.
+    """
+
+    output: OutputLayout
+    base: BaseModelSpec
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
 class RunFigures:
     """What a run measured.
 

@@ -8,7 +8,7 @@ import pytest
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid
-from switchyard.trainer.publish import PublishTarget, publish, publish_target
+from switchyard.trainer.publish import PublishTarget, publish_run, publish_target
 from switchyard.trainer.result import TrainResult
 from switchyard.trainer.run import train
 from tests.trainer.conftest import MakeRecipe
@@ -24,7 +24,7 @@ def target(result: TrainResult, root: Path, alias: str | None = None) -> Publish
 
 
 def test_a_run_becomes_a_version_with_its_lineage(result: TrainResult, tmp_path: Path) -> None:
-    published = publish(result, target(result, tmp_path / "registry", "candidate"))
+    published = publish_run(result, target(result, tmp_path / "registry", "candidate"))
 
     assert published.ref == "default/tiny:1"
     assert published.alias == "candidate"
@@ -42,8 +42,8 @@ def test_a_run_becomes_a_version_with_its_lineage(result: TrainResult, tmp_path:
 
 def test_publishing_again_moves_the_alias(result: TrainResult, tmp_path: Path) -> None:
     root = tmp_path / "registry"
-    publish(result, target(result, root))
-    published = publish(result, target(result, root, "stable"))
+    publish_run(result, target(result, root))
+    published = publish_run(result, target(result, root, "stable"))
     with Registry.open(root) as registry:
         assert registry.resolve(AdapterRef.parse("tiny@stable")).version.digest == published.digest
 
@@ -53,7 +53,7 @@ def test_equal_runs_publish_equal_versions(make_recipe: MakeRecipe, tmp_path: Pa
     digests = set()
     for name in ("a", "b"):
         result = train(recipe, out_dir=tmp_path / name, threads=1)
-        digests.add(publish(result, target(result, tmp_path / f"registry-{name}")).digest)
+        digests.add(publish_run(result, target(result, tmp_path / f"registry-{name}")).digest)
     assert len(digests) == 1
 
 
@@ -62,7 +62,7 @@ def test_a_refused_publish_keeps_the_adapter_and_says_how_to_go_on(result: Train
     weights.write_bytes(weights.read_bytes()[:-4])
     root = tmp_path / "my registry"
     with pytest.raises(PublishFailed) as caught:
-        publish(result, target(result, root, "candidate"))
+        publish_run(result, target(result, root, "candidate"))
     assert weights.exists()
     command = shlex.split(str(caught.value).splitlines()[-1])
     run = str(result.output.directory)
@@ -72,7 +72,7 @@ def test_a_refused_publish_keeps_the_adapter_and_says_how_to_go_on(result: Train
 def test_a_server_that_is_down_keeps_the_adapter(result: TrainResult, tmp_path: Path) -> None:
     address = f"unix:{tmp_path / 'nobody.sock'}"
     with pytest.raises(PublishFailed, match="--server") as caught:
-        publish(result, PublishTarget(AdapterName("default", "tiny"), None, None, address))
+        publish_run(result, PublishTarget(AdapterName("default", "tiny"), None, None, address))
     assert result.output.adapter.is_dir()
     assert f"switchyard push {result.output.directory} default/tiny --server {address}" in str(caught.value)
 
@@ -80,7 +80,7 @@ def test_a_server_that_is_down_keeps_the_adapter(result: TrainResult, tmp_path: 
 def test_a_registry_that_cannot_be_opened_keeps_the_adapter(result: TrainResult, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(PublishFailed):
-        publish(result, target(result, tmp_path / "file"))
+        publish_run(result, target(result, tmp_path / "file"))
     assert result.output.adapter.is_dir()
 
 
