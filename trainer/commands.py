@@ -58,6 +58,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Print steps, tokens, parameters and memory of the run; train nothing.")
 ]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and take one step; keep and publish nothing.")
+]
 
 
 def train(
@@ -71,6 +74,7 @@ def train(
     resume: ResumeOption = False,
     threads: ThreadsOption = None,
     explain: ExplainOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train an adapter from a recipe.
@@ -88,6 +92,8 @@ def train(
     from switchyard.trainer.recipe_file import load_recipe
 
     console = Console(stderr=True)
+    if explain and dry_run:
+        raise typer.BadParameter("give --explain or --dry-run, not both; --dry-run explains too")
     try:
         what = load_recipe(recipe)
         what = what if base is None else what.with_base(base)
@@ -97,6 +103,9 @@ def train(
             _explain(what, as_json=as_json)
             return
         out = _output(what, out, resume=resume)
+        if dry_run:
+            _dry_run(what, out, target, threads, as_json=as_json)
+            return
         result = _train(what, out, threads, console)
         published = _publish(result, target, console, as_json=as_json)
     except PublishTargetInvalid as error:
@@ -127,6 +136,19 @@ def _explain(recipe: Recipe, *, as_json: bool) -> None:
         typer.echo(json.dumps(explanation.document(), ensure_ascii=False))
     else:
         print_explanation(explanation, Console())
+
+
+def _dry_run(recipe: Recipe, out: Path, target: PublishTarget | None, threads: int | None, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from switchyard.trainer.dry_run import dry_run
+    from switchyard.trainer.explain_page import print_dry_run
+
+    found = dry_run(recipe, out_dir=out, target=target, threads=threads)
+    if as_json:
+        typer.echo(json.dumps(found.document(), ensure_ascii=False))
+    else:
+        print_dry_run(found, Console())
 
 
 def demo_data(

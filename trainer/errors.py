@@ -13,6 +13,7 @@
     │   └── TargetsUnknown         `lora.targets` names modules that the base does not have
     ├── RunError
     │   ├── OutputExists           the output directory already holds an adapter
+    │   ├── DiskFull               the run's files would not fit where they go
     │   ├── OutputBusy             another process trains in the output directory
     │   ├── TrainingDiverged       the loss or the adapter became non-finite
     │   ├── RunStopped             it was asked to stop; what was done is saved
@@ -22,6 +23,7 @@
     │   └── CheckpointMismatch     the checkpoint is of another recipe, other data or another base
     └── PublishError               training is done and kept, publishing failed
         ├── AdapterUnusable        what is to be published is not an adapter as PEFT has it
+        ├── PlaceUnreachable       before training: the registry or server does not answer
         ├── PublishTargetInvalid   the ref, registry or server is not usable as written
         └── PublishFailed          the registry refused or could not be reached
 
@@ -158,6 +160,12 @@ class TrainingDiverged(RunError):
     reason = "TRAINING_DIVERGED"
 
 
+class DiskFull(RunError):
+    """The run's files would not fit where they go."""
+
+    reason = "DISK_FULL"
+
+
 class OutputBusy(RunError):
     """Another process trains in the output directory."""
 
@@ -204,6 +212,12 @@ class AdapterUnusable(PublishError):
     """What is to be published is not an adapter as PEFT has it."""
 
     reason = "ADAPTER_UNUSABLE"
+
+
+class PlaceUnreachable(PublishError):
+    """Before training: the registry or the server that the adapter goes to does not answer."""
+
+    reason = "PLACE_UNREACHABLE"
 
 
 class PublishTargetInvalid(PublishError):

@@ -141,8 +141,11 @@ def measure_rows(
     lengths: list[int] = []
     cut = trained = 0
     for row in rows:
-        prompt = len(tokenizer(text=row.prompt)["input_ids"])
-        whole = len(tokenizer(text=row.prompt + row.completion + tokenizer.eos_token)["input_ids"])
+        end = "" if row.completion.endswith(tokenizer.eos_token) else tokenizer.eos_token
+        ids = tokenizer(text=row.prompt + row.completion + end)["input_ids"]
+        # A tokenizer may join the end of a prompt with what follows; what they share is the prompt.
+        prompt = shared_start(tokenizer(text=row.prompt)["input_ids"], ids)
+        whole = len(ids)
         kept = min(whole, max_length)
         if kept <= prompt:
             continue
@@ -150,3 +153,9 @@ def measure_rows(
         cut += whole > max_length
         trained += kept - prompt
     return lengths, TruncationReport(len(lengths), len(rows) - len(lengths), cut, sum(lengths), trained)
+
+
+def shared_start(first: Sequence[int], second: Sequence[int]) -> int:
+    """Counts the ids that two sequences begin with together."""
+    differing = (index for index, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+    return next(differing, min(len(first), len(second)))

@@ -1,4 +1,4 @@
-"""An explanation for people: the table that `switchyard train --explain` prints."""
+"""Explanations for people: what `switchyard train --explain` and `--dry-run` print."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from switchyard.trainer.dry_run import DryRun
 from switchyard.trainer.explain import Explanation
 from switchyard.trainer.memory import MemoryEstimate
 
@@ -14,12 +15,7 @@ _MIB = 1024 * 1024
 
 def print_explanation(explanation: Explanation, console: Console) -> None:
     """Prints the numbers of a run that has not begun."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for key, value in _rows(explanation).items():
-        table.add_row(key, Text(value))
-    console.print(table, highlight=False)
+    _print_table(_rows(explanation), console)
     for warning in explanation.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     if not explanation.fits:
@@ -32,6 +28,27 @@ def print_explanation(explanation: Explanation, console: Console) -> None:
             ),
             soft_wrap=True,
         )
+
+
+def print_dry_run(found: DryRun, console: Console) -> None:
+    """Prints what a dry run found, after the explanation."""
+    print_explanation(found.explanation, console)
+    rows = {
+        "one step": f"loss {found.loss:.4f} in {found.step_s:.1f} s; {found.wall_s:.1f} s with loading and writing",
+        "disk": f"{_size(found.needed_bytes)} of {_size(found.free_bytes)} free",
+        "publish": f"{found.place} answers" if found.place is not None else "not asked for",
+    }
+    _print_table(rows, console)
+    console.print("everything is in order; nothing was kept and nothing was published", highlight=False)
+
+
+def _print_table(rows: dict[str, str], console: Console) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", min_width=13)
+    table.add_column(overflow="fold")
+    for key, value in rows.items():
+        table.add_row(key, Text(value))
+    console.print(table, highlight=False)
 
 
 def _rows(explanation: Explanation) -> dict[str, str]:

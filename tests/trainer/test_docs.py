@@ -45,9 +45,9 @@ def here(tiny_base: Path, tmp_path: Path) -> Path:
 
 
 def test_the_commands_do_what_the_page_says(here: Path) -> None:
-    blocks = [block("console"), block("console", "--explain")]
+    blocks = [block("console"), block("console", "--explain"), block("console", "--dry-run")]
     commands = [line.removeprefix("$ switchyard ") for text in blocks for line in text.splitlines()]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         done = CliRunner().invoke(app, shlex.split(command))
         assert done.exit_code == 0, done.stderr
