@@ -8,10 +8,12 @@ functions, so that `switchyard --help` stays fast.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,14 +89,13 @@ def train(
     """
     from rich.console import Console
 
-    from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid, RunStopped, TrainerError
     from switchyard.trainer.publish import publish_target
     from switchyard.trainer.recipe_file import load_recipe
 
     console = Console(stderr=True)
     if explain and dry_run:
         raise typer.BadParameter("give --explain or --dry-run, not both; --dry-run explains too")
-    try:
+    with _expected_failures(context, console, as_json=as_json):
         what = load_recipe(recipe)
         what = what if base is None else what.with_base(base)
         registry, server = _chosen_place(context, publish, registry, server)
@@ -108,6 +109,15 @@ def train(
             return
         result = _train(what, out, threads, console)
         published = _publish(result, target, console, as_json=as_json)
+    _report(result, published, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _expected_failures(context: typer.Context, console: Console, *, as_json: bool) -> Iterator[None]:
+    from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid, RunStopped, TrainerError
+
+    try:
+        yield
     except PublishTargetInvalid as error:
         raise _exit_with(error, _USAGE, console, as_json=as_json) from error
     except PublishFailed as error:
@@ -115,14 +125,14 @@ def train(
         raise typer.Exit(_FAILED) from error
     except RunStopped as error:
         ended = _exit_with(error, _STOPPED, console, as_json=as_json)
-        console.print(f"to go on:\n  {_same_command(context, out)}", markup=False, highlight=False, soft_wrap=True)
+        again = _same_command(context, error.directory)
+        console.print(f"to go on:\n  {again}", markup=False, highlight=False, soft_wrap=True)
         raise ended from error
     except TrainerError as error:
         raise _exit_with(error, _FAILED, console, as_json=as_json) from error
     except KeyboardInterrupt as error:
         console.print("interrupted; no adapter was written")
         raise typer.Exit(_INTERRUPTED) from error
-    _report(result, published, as_json=as_json)
 
 
 def _explain(recipe: Recipe, *, as_json: bool) -> None:
@@ -193,7 +203,7 @@ def _output(recipe: Recipe, out: Path | None, *, resume: bool) -> Path:
     return out
 
 
-def _same_command(context: typer.Context, out: Path | None) -> str:
+def _same_command(context: typer.Context, out: Path) -> str:
     """Returns the command line as it was given, with the output directory spelt out."""
     words = ["switchyard", "train", str(context.params["recipe"]), "--out", str(out)]
     for parameter in context.command.params:
@@ -266,6 +276,8 @@ def _summary(result: TrainResult, published: Published | None) -> dict[str, str]
         "adapter": str(result.output.adapter),
         "loss": f"{figures.first_loss:.4f} → {figures.final_loss:.4f} in {figures.steps:,} steps",
     }
+    if figures.adapter_step != figures.steps:
+        rows["kept"] = f"the state after step {figures.adapter_step:,}, the best on dev"
     for split in ("dev", "test"):
         score = figures.score(split)
         if score is not None:

@@ -150,6 +150,5 @@ def end_if_asked(stop: StopRequest, store: CheckpointStore) -> None:
         return
     steps = store.steps()
     done = f"after step {steps[-1]:,}, whose state is in {store.directory}" if steps else "before its first step"
-    raise RunStopped(
-        f"{stop.asked_by} stopped the run {done}; the same recipe with the same --out goes on from there"
-    )
+    message = f"{stop.asked_by} stopped the run {done}; the same recipe with the same --out goes on from there"
+    raise RunStopped(message, store.directory.parent)

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final
 
 SHOWN_FAULTS: Final = 20
@@ -173,9 +174,17 @@ class OutputBusy(RunError):
 
 
 class RunStopped(RunError):
-    """The run was asked to stop; what was done so far is saved."""
+    """The run was asked to stop; what was done so far is saved.
+
+    Attributes:
+        directory: Output directory in which the same recipe goes on.
+    """
 
     reason = "RUN_STOPPED"
+
+    def __init__(self, message: str, directory: Path) -> None:
+        super().__init__(message)
+        self.directory = directory
 
 
 class NothingToResume(RunError):

@@ -63,6 +63,20 @@ class Schedule(StrEnum):
     CONSTANT = "constant"
 
 
+class DevMetric(StrEnum):
+    """A score on `data.dev`."""
+
+    LOSS = "loss"
+    TOKEN_ACCURACY = "token_accuracy"  # noqa: S105
+
+
+class Kept(StrEnum):
+    """Which state of a run becomes the adapter."""
+
+    LAST = "last"
+    BEST = "best"
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -238,6 +252,22 @@ class TrainSection(_Section):
         return [] if is_clear else ["give exactly one of `epochs` and `max_steps`"]
 
 
+class SelectionSection(_Section):
+    """Which evaluated state becomes the adapter, and when a run ends early; both need `train.eval_steps`."""
+
+    keep: Annotated[Kept, Field(strict=False)] = Kept.LAST
+    """State that becomes the adapter: the `last` one, or the `best` of those evaluated on `data.dev`."""
+
+    metric: Annotated[DevMetric, Field(strict=False)] = DevMetric.LOSS
+    """What is compared: `loss` (lower is better) or `token_accuracy` (higher is better)."""
+
+    patience: Annotated[int | None, Field(ge=1)] = None
+    """Evaluations without a new best after which the run ends."""
+
+    min_improvement: Annotated[float, Field(ge=0)] = 0.0
+    """A new best beats the one before by more than this, in nats or as a share."""
+
+
 class CheckpointSection(_Section):
     """States that a run can be continued from; they decide nothing about what is learnt."""
 
@@ -269,6 +299,7 @@ class Recipe(_Section):
     quantization: QuantizationSection = QuantizationSection()
     lora: LoraSection = LoraSection()
     train: TrainSection
+    selection: SelectionSection = SelectionSection()
     checkpoints: CheckpointSection = CheckpointSection()
     publish: PublishSection = PublishSection()
 
@@ -278,6 +309,11 @@ class Recipe(_Section):
         found = []
         if _value(given, "train", "eval_steps") is not None and _value(given, "data", "dev") is None:
             found.append("`train.eval_steps` needs `data.dev`")
+        is_choosing = _value(given, "selection", "keep") == Kept.BEST
+        if (is_choosing or _value(given, "selection", "patience") is not None) and (
+            _value(given, "train", "eval_steps") is None
+        ):
+            found.append("`selection` compares evaluations: give `train.eval_steps`")
         is_half = _value(given, "quantization", "compute_dtype") == DType.FLOAT16
         if is_half and _value(given, "train", "adapter_dtype") == AdapterDType.BFLOAT16:
             # torch's gradient scaler has no kernel for bfloat16 gradients.

@@ -83,6 +83,7 @@ class RunFigures:
 
     Attributes:
         steps: Optimizer steps.
+        adapter_step: The step whose state is the adapter.
         first_loss: Mean loss per trained token in the first log entry, in nats.
         final_loss: The same in the last log entry.
         tokens: Tokens processed, prompts included.
@@ -91,10 +92,11 @@ class RunFigures:
         trainable_parameters: Parameters of the adapter.
         total_parameters: Parameters of base and adapter.
         rows: What `max_length` did to the training rows.
-        evaluations: Evaluations in order; the last of a split is its score.
+        evaluations: Evaluations in order.
     """
 
     steps: int
+    adapter_step: int
     first_loss: float
     final_loss: float
     tokens: int
@@ -111,8 +113,9 @@ class RunFigures:
         return self.tokens / self.train_s if self.train_s > 0 else 0.0
 
     def score(self, split: str) -> Evaluated | None:
-        """Returns the last evaluation of `dev` or `test`, if there was one."""
-        return next((event for event in reversed(self.evaluations) if event.split == split), None)
+        """Returns the adapter's evaluation on `dev` or `test`, if there was one."""
+        found = (one for one in self.evaluations if one.split == split and one.step == self.adapter_step)
+        return next(found, None)
 
     def document(self) -> dict[str, object]:
         """Returns all figures as a JSON document."""

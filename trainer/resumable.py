@@ -22,9 +22,13 @@ from switchyard.trainer.callback import EventCallback, finite
 from switchyard.trainer.checkpoint import Checkpoint, CheckpointStore
 from switchyard.trainer.events import Curve
 from switchyard.trainer.identity import Identity
+from switchyard.trainer.recipe import Kept, SelectionSection
+from switchyard.trainer.selection import Standing, standing
 from switchyard.trainer.stopping import StopRequest
 
 ADAPTER_FILE: Final = "adapter.safetensors"
+BEST_FILE: Final = "best.safetensors"
+"""The adapter at the best evaluation, where the recipe keeps that one."""
 PROGRESS_FILE: Final = "progress.json"
 STATE_FILE: Final = "trainer_state.json"
 """transformers' name; it looks for the file itself."""
@@ -37,7 +41,7 @@ class Progress:
     Attributes:
         curve: Log entries and evaluations, as `Curve.document` says them.
         total_steps: Optimizer steps of the whole run.
-        is_finished: Whether the last of them is done.
+        is_finished: Whether no step is left to do.
         elapsed_s: Seconds of training.
         loss_sum: Sum of the steps' losses since the last log entry, in nats.
         logged_step: Step of the last log entry.
@@ -70,6 +74,7 @@ class Keeping:
         curve: What the run measures, while it does.
         every_steps: Optimizer steps between two, or None.
         stop: Who asks the run to stop.
+        selection: Which state is kept in the end, and when the run is over.
     """
 
     store: CheckpointStore
@@ -77,6 +82,7 @@ class Keeping:
     curve: Curve
     every_steps: int | None
     stop: StopRequest
+    selection: SelectionSection
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc]
@@ -85,9 +91,10 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     The class sets `_events`. `keep_with` comes after construction, because TRL's constructors are long and closed.
     """
 
-    _keeping: Keeping
+    _keeping: Keeping | None = None
     _events: EventCallback
     _past: Progress | None = None
+    _best: dict[str, torch.Tensor] | None = None
 
     def keep_with(self, keeping: Keeping) -> None:
         """Says where checkpoints go; before training."""
@@ -119,35 +126,62 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             self._metrics["train"][name] = list(values)
         self._events.continue_from(self._past.elapsed_s)
 
+    def judge(self) -> None:
+        """Looks at the latest evaluation: keeps the adapter if it is the best, ends a run whose patience is out."""
+        if self._keeping is None:
+            return
+        found = self._standing(self._keeping)
+        is_best = found.best is not None and found.best.step == self.state.global_step
+        if is_best and self._keeping.selection.keep is Kept.BEST:
+            self._best = {name: parameter.detach().clone() for name, parameter in _trained(self.model).items()}
+        if found.is_over:
+            self.control.should_training_stop = True
+            self.control.should_save = self._keeping.every_steps is not None
+
+    def use_best(self) -> int:
+        """Puts the best evaluated adapter in place, if one was kept; returns the step of what is in place."""
+        if self._best is None or self._keeping is None:
+            return int(self.state.global_step)
+        load_adapter(self.model, self._best)
+        best = self._standing(self._keeping).best
+        return int(self.state.global_step) if best is None else best.step
+
+    def _standing(self, keeping: Keeping) -> Standing:
+        return standing(keeping.curve.evaluations, keeping.selection)
+
     def is_checkpoint_due(self, step: int, total_steps: int) -> bool:
         """Tells whether the state after a step is to be kept."""
-        every = self._keeping.every_steps
+        every = None if self._keeping is None else self._keeping.every_steps
         return self.is_stopping() or (every is not None and (step % every == 0 or step >= total_steps))
 
     def is_stopping(self) -> bool:
         """Tells whether somebody asked the run to stop."""
-        return self._keeping.stop.asked_by is not None
+        return self._keeping is not None and self._keeping.stop.asked_by is not None
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
-        self._keeping.store.write(self.state.global_step, self._keeping.identity, self._write_state)
+        keeping = self._keeping
+        if keeping is not None:
+            keeping.store.write(self.state.global_step, keeping.identity, lambda path: self._write(path, keeping))
 
-    def _write_state(self, directory: Path) -> None:
+    def _write(self, directory: Path, keeping: Keeping) -> None:
         finite(float(self._tr_loss), self.state.global_step, "loss")
         weights = {name: parameter.detach().contiguous() for name, parameter in _trained(self.model).items()}
         # Python's own writing, because safetensors' has an error of its own for a full disk.
         (directory / ADAPTER_FILE).write_bytes(safetensors.torch.save(weights))
+        if self._best is not None:
+            (directory / BEST_FILE).write_bytes(safetensors.torch.save(self._best))
         self._save_optimizer_and_scheduler(str(directory))
         self._save_scaler(str(directory))
         self._save_rng_state(str(directory))
         self.state.save_to_json(str(directory / STATE_FILE))
-        (directory / PROGRESS_FILE).write_text(json.dumps(asdict(self._progress())), encoding="utf-8")
+        (directory / PROGRESS_FILE).write_text(json.dumps(asdict(self._progress(keeping))), encoding="utf-8")
 
-    def _progress(self) -> Progress:
+    def _progress(self, keeping: Keeping) -> Progress:
         state = self.state
         return Progress(
-            curve=self._keeping.curve.document(),
+            curve=keeping.curve.document(),
             total_steps=state.max_steps,
-            is_finished=state.global_step >= state.max_steps,
+            is_finished=state.global_step >= state.max_steps or self._standing(keeping).is_over,
             elapsed_s=self._events.elapsed_s,
             loss_sum=float(self._tr_loss),
             logged_step=self._globalstep_last_logged,
@@ -156,7 +190,10 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        load_adapter(self.model, safetensors.torch.load_file(Path(resume_from_checkpoint) / ADAPTER_FILE))
+        directory = Path(resume_from_checkpoint)
+        load_adapter(self.model, safetensors.torch.load_file(directory / ADAPTER_FILE))
+        if (directory / BEST_FILE).exists():
+            self._best = safetensors.torch.load_file(directory / BEST_FILE, device=str(self.args.device))
 
 
 def load_adapter(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

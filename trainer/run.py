@@ -110,22 +110,25 @@ def train(
             plan = _Plan(recipe, splits, output, store, newest, curve, stop)
             prepared = _prepare(plan, [*listeners, log, curve])
             end_if_asked(stop, store)
-            _run(prepared, newest.checkpoint, curve, plan)
-            figures = _figures(prepared, curve, time.perf_counter() - started_s)
+            adapter_step = _run(prepared, newest.checkpoint, curve, plan)
+            figures = _figures(prepared, curve, adapter_step, time.perf_counter() - started_s)
             result = _export(prepared, curve, figures, output)
         store.clear()
         return result
 
 
-def _run(prepared: _Prepared, checkpoint: Checkpoint | None, curve: Curve, plan: _Plan) -> None:
+def _run(prepared: _Prepared, checkpoint: Checkpoint | None, curve: Curve, plan: _Plan) -> int:
+    """Trains and evaluates; returns the step of the adapter that is kept."""
     trainer, splits = prepared.trainer, prepared.splits
     trainer.train_from(checkpoint)
     end_if_asked(plan.stop, plan.store)
     if "dev" in splits and not curve.has_evaluated("dev", trainer.state.global_step):
         trainer.evaluate()
     end_if_asked(plan.stop, plan.store)
+    adapter_step = trainer.use_best()
     if "test" in splits:
-        trainer.evaluate_split(splits["test"])
+        trainer.evaluate_split(splits["test"], adapter_step)
+    return adapter_step
 
 
 def _measured(checkpoint: Checkpoint | None, output: OutputLayout) -> tuple[Curve, MetricsLog]:
@@ -181,14 +184,17 @@ def _keeping(plan: _Plan, base: LoadedBase) -> Keeping:
     identity = run_identity(plan.recipe, plan.splits, base.spec.digest)
     if plan.newest.checkpoint is not None:
         refuse_other(plan.newest.checkpoint, identity)
-    return Keeping(plan.store, identity, plan.curve, plan.recipe.checkpoints.every_steps, plan.stop)
+    return Keeping(
+        plan.store, identity, plan.curve, plan.recipe.checkpoints.every_steps, plan.stop, plan.recipe.selection
+    )
 
 
-def _figures(prepared: _Prepared, curve: Curve, wall_s: float) -> RunFigures:
+def _figures(prepared: _Prepared, curve: Curve, adapter_step: int, wall_s: float) -> RunFigures:
     trainable, total = prepared.trainer.model.get_nb_trainable_parameters()
     first, last = curve.entries[0], curve.entries[-1]
     return RunFigures(
         steps=prepared.trainer.state.global_step,
+        adapter_step=adapter_step,
         first_loss=first.loss,
         final_loss=last.loss,
         tokens=last.tokens,

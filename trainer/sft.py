@@ -47,12 +47,18 @@ class AdapterTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
             metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **settings)
         if eval_dataset is None:
             self._events.evaluated("dev", self.state.global_step, len(self.eval_dataset), metrics)
+            self.judge()
         return metrics
 
-    def evaluate_split(self, split: Split) -> Evaluated:
-        """Evaluates rows that the trainer was not made with, and reports them under the split's name."""
+    def evaluate_split(self, split: Split, step: int) -> Evaluated:
+        """Evaluates rows that the trainer was not made with, and reports them under the split's name.
+
+        Args:
+            split: The rows.
+            step: Step of the adapter that is in place.
+        """
         metrics = self.evaluate(split.dataset())
-        return self._events.evaluated(split.name, self.state.global_step, len(split.rows), metrics)
+        return self._events.evaluated(split.name, step, len(split.rows), metrics)
 
 
 def make_trainer(
