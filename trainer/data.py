@@ -1,7 +1,7 @@
 """The data: rows of prompt and completion, read strictly and identified by digest.
 
-Owns the JSONL format (one object per line with the two keys `prompt` and `completion`) and the digest of a
-split. Bad rows are reported all at once with their line numbers; none is skipped. Tokens, the end-of-sequence
+Owns a split: its rows, whatever file and format they came in, and its digest. Bad rows are reported all at once with
+their places; none is skipped unless the recipe says so, and then they are counted. Tokens, the end-of-sequence
 token, masks and truncation belong to TRL; `truncation_report` says what that did to the rows.
 """
 
@@ -11,24 +11,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from switchyard.registry.digest import DigestWriter, canonical_json
-from switchyard.registry.strict_json import JsonRefused, parse_json
-from switchyard.trainer.errors import DataInvalid, DataUnreadable, Fault
+from switchyard.trainer.data_files import read_records
+from switchyard.trainer.errors import DataInvalid, Fault
+from switchyard.trainer.row_formats import ALPACA_PROMPT, DataFormat, Row, rows_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-COLUMNS: Final = ("prompt", "completion")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One example: the model is given `prompt` and learns `completion`."""
-
-    prompt: str
-    completion: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,85 +29,74 @@ class Split:
     Attributes:
         name: `train`, `dev` or `test`.
         rows: The rows in file order.
-        digest: Digest of the rows as canonical JSON lines, so that white space in the file does not count.
+        digest: Digest of the rows as canonical JSON lines, so that the kind of file and its white space do not count.
+        skipped: Records that were left out because they were bad.
     """
 
     name: str
     rows: tuple[Row, ...]
     digest: str
+    skipped: int = 0
 
     def dataset(self) -> Dataset:
         """Returns the rows as the two columns that TRL reads as prompt and completion."""
         from datasets import Dataset
 
-        return Dataset.from_dict(
-            {"prompt": [row.prompt for row in self.rows], "completion": [row.completion for row in self.rows]}
-        )
+        documents = [row.document() for row in self.rows]
+        return Dataset.from_dict({key: [row[key] for row in documents] for key in ("prompt", "completion")})
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether rows are turns, which the base's chat template makes text of."""
+        return any(not isinstance(row.prompt, str) for row in self.rows)
+
+    @property
+    def repeated_rows(self) -> int:
+        """Rows that occurred before in the same split."""
+        return len(self.rows) - len(set(self.rows))
 
 
-def read_split(name: str, path: Path) -> Split:
-    """Reads one JSONL file.
+def read_split(
+    name: str,
+    path: Path,
+    *,
+    shape: DataFormat = DataFormat.PROMPT_COMPLETION,
+    alpaca_prompt: str = ALPACA_PROMPT,
+    skip_bad: bool = False,
+) -> Split:
+    """Reads one file or directory of rows.
 
     Args:
         name: What the split is called in messages and manifests.
-        path: File in UTF-8 with one JSON object per line; empty lines are allowed.
+        path: JSON lines, .json, .csv, .parquet, or a directory of `datasets`; text is UTF-8.
+        shape: What a record looks like.
+        alpaca_prompt: Prompt of alpaca rows, with `{question}` where instruction and input go.
+        skip_bad: Leave bad records out and count them.
 
     Raises:
         DataUnreadable: If the file cannot be read.
-        DataInvalid: If a line is not an object of exactly two strings, or if there is no row; lists every fault.
+        DataInvalid: If a record is bad and `skip_bad` is off, or if there is no row; lists every fault.
     """
     rows: list[Row] = []
     faults: list[Fault] = []
-    for number, line in _lines(path):
-        found = _row(line)
-        if isinstance(found, Row):
-            rows.append(found)
-        else:
-            faults.extend(Fault(f"{path.name}:{number}", message) for message in found)
+    bad = 0
+    for record in read_records(path):
+        found, wrong = ([], [record.fault]) if record.fault else rows_of(record.value, shape, alpaca_prompt)
+        rows.extend(found)
+        faults.extend(Fault(record.place, message) for message in wrong)
+        bad += bool(wrong)
     if not rows and not faults:
         faults.append(Fault(path.name, "holds no rows; expected one JSON object per line"))
-    if faults:
+    if faults and not (skip_bad and rows):
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise DataInvalid(f"data.{name} ({path}) has {count}:", faults)
-    return Split(name, tuple(rows), _digest(rows))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields line numbers from 1 with the lines that are not empty."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise DataUnreadable(f"cannot read the data file {path}: {error.strerror or error}") from error
-
-
-def _row(line: bytes) -> Row | list[str]:
-    """Returns the row of one line, or all that is wrong with it."""
-    try:
-        document = parse_json(line)
-    except JsonRefused as error:
-        return [f"not JSON in UTF-8: {error}"]
-    if not isinstance(document, dict):
-        return [f"found {type(document).__name__}, expected an object with the keys prompt and completion"]
-    faults = [f"`{key}` is missing" for key in COLUMNS if key not in document]
-    faults += [f"unknown key `{key}`; the keys are prompt and completion" for key in document if key not in COLUMNS]
-    prompt, completion = document.get("prompt", ""), document.get("completion", "")
-    faults += [
-        f"`{key}` is {type(value).__name__}, expected text"
-        for key, value in (("prompt", prompt), ("completion", completion))
-        if not isinstance(value, str)
-    ]
-    if completion == "" and "completion" in document:
-        faults.append("`completion` is empty, so there is nothing to learn")
-    return faults or Row(str(prompt), str(completion))
+    return Split(name, tuple(rows), _digest(rows), bad)
 
 
 def _digest(rows: list[Row]) -> str:
     writer = DigestWriter()
     for row in rows:
-        writer.write(canonical_json({"prompt": row.prompt, "completion": row.completion}) + b"\n")
+        writer.write(canonical_json(row.document()) + b"\n")
     return writer.digest
 
 
@@ -155,17 +135,18 @@ class TruncationReport:
     trained_tokens: int
 
 
-def truncation_report(given_rows: int, tokenized: TokenRows, eos_token_id: int) -> TruncationReport:
+def truncation_report(given_rows: int, tokenized: TokenRows, eos_token_id: int, max_length: int) -> TruncationReport:
     """Compares a tokenised split with what was given.
 
     Args:
         given_rows: Rows before tokenising.
         tokenized: The split as TRL prepared it, with columns `input_ids` and `labels`.
         eos_token_id: Last token of a row that is whole.
+        max_length: Tokens that a row was cut to; a shorter one is whole whatever its chat template ends with.
     """
     tokens = cut = trained = 0
     for ids, labels in zip(tokenized["input_ids"], tokenized["labels"], strict=True):
         tokens += len(ids)
         trained += sum(label != -100 for label in labels)
-        cut += ids[-1] != eos_token_id
+        cut += len(ids) >= max_length and ids[-1] != eos_token_id
     return TruncationReport(len(tokenized), given_rows - len(tokenized), cut, tokens, trained)

@@ -10,6 +10,7 @@
     │   └── NothingToLearn         no row keeps a trained token within max_length
     ├── BaseError
     │   ├── BaseUnusable           the base model is missing, incomplete or not loadable
+    │   ├── ChatTemplateMissing    rows are conversations and the base has no chat template
     │   └── TargetsUnknown         `lora.targets` names modules that the base does not have
     ├── RunError
     │   ├── OutputExists           the output directory already holds an adapter
@@ -135,6 +136,12 @@ class BaseUnusable(BaseError):
     """The base model is missing, incomplete or not loadable."""
 
     reason = "BASE_UNUSABLE"
+
+
+class ChatTemplateMissing(BaseError):
+    """Rows are conversations, and the base has no chat template."""
+
+    reason = "CHAT_TEMPLATE_MISSING"
 
 
 class TargetsUnknown(BaseError):

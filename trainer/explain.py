@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from switchyard.trainer.base_model import context_tokens, describe, load_tokenizer, locate_base, read_config
-from switchyard.trainer.data import Row, Split, TruncationReport
+from switchyard.trainer.data import Split, TruncationReport
 from switchyard.trainer.memory import MemoryEstimate, available_bytes, estimate_memory
-from switchyard.trainer.preflight import check_context, check_rows, data_warnings, read_data
+from switchyard.trainer.preflight import check_context, check_rows, check_template, data_warnings, read_data
 from switchyard.trainer.quiet import quiet_libraries
 from switchyard.trainer.recipe import Recipe
+from switchyard.trainer.row_formats import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -93,7 +94,9 @@ def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
     spec = describe(directory, recipe.base)
     check_context(recipe, spec.name, context_tokens(read_config(directory)))
     train = recipe.train
-    lengths, rows = measure_rows(splits["train"].rows, load_tokenizer(directory), train.max_length)
+    tokenizer = load_tokenizer(directory)
+    check_template(splits, tokenizer, spec.name)
+    lengths, rows = measure_rows(splits["train"].rows, tokenizer, train.max_length)
     check_rows(recipe, rows)
     longest = max(lengths)
     per_epoch = steps_per_epoch(len(lengths), train.batch_size, train.gradient_accumulation)
@@ -141,10 +144,9 @@ def measure_rows(
     lengths: list[int] = []
     cut = trained = 0
     for row in rows:
-        end = "" if row.completion.endswith(tokenizer.eos_token) else tokenizer.eos_token
-        ids = tokenizer(text=row.prompt + row.completion + end)["input_ids"]
+        given, ids = _tokens(row, tokenizer)
         # A tokenizer may join the end of a prompt with what follows; what they share is the prompt.
-        prompt = shared_start(tokenizer(text=row.prompt)["input_ids"], ids)
+        prompt = shared_start(given, ids)
         whole = len(ids)
         kept = min(whole, max_length)
         if kept <= prompt:
@@ -153,6 +155,18 @@ def measure_rows(
         cut += whole > max_length
         trained += kept - prompt
     return lengths, TruncationReport(len(lengths), len(rows) - len(lengths), cut, sum(lengths), trained)
+
+
+def _tokens(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Returns the ids of the prompt alone and of the whole row."""
+    document = row.document()
+    if isinstance(row.prompt, str) and isinstance(row.completion, str):
+        end = "" if row.completion.endswith(tokenizer.eos_token) else tokenizer.eos_token
+        whole = tokenizer(text=row.prompt + row.completion + end)["input_ids"]
+        return tokenizer(text=row.prompt)["input_ids"], whole
+    turns: list[object] = [*document["prompt"], *document["completion"]]  # type: ignore[misc]
+    given = tokenizer.apply_chat_template(document["prompt"], add_generation_prompt=True, return_dict=True)
+    return given["input_ids"], tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
 
 
 def shared_start(first: Sequence[int], second: Sequence[int]) -> int:

@@ -6,10 +6,14 @@ Owns the checks between parts that are right by themselves: recipe and base, spl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows
-from switchyard.trainer.errors import Fault, NothingToLearn, RecipeInvalid
-from switchyard.trainer.recipe import Recipe
+from switchyard.trainer.errors import ChatTemplateMissing, DataInvalid, Fault, NothingToLearn, RecipeInvalid
+from switchyard.trainer.recipe import Leaks, Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def read_data(recipe: Recipe) -> dict[str, Split]:
@@ -20,7 +24,34 @@ def read_data(recipe: Recipe) -> dict[str, Split]:
     """
     data = recipe.data
     places = {"train": data.train, "dev": data.dev, "test": data.test}
-    return {name: read_split(name, path) for name, path in places.items() if path is not None}
+    splits = {
+        name: read_split(name, path, shape=data.format, alpaca_prompt=data.alpaca_prompt, skip_bad=data.skip_bad)
+        for name, path in places.items()
+        if path is not None
+    }
+    leaked = _leaks(splits)
+    if leaked and data.leaks is Leaks.ERROR:
+        faults = [Fault(f"data.{name}", f"{count} rows occur in data.train") for name, count in leaked.items()]
+        raise DataInvalid("the splits share rows, and data.leaks is `error`:", faults)
+    return splits
+
+
+def _leaks(splits: Mapping[str, Split]) -> dict[str, int]:
+    shared = {name: shared_rows(splits["train"], split) for name, split in splits.items() if name != "train"}
+    return {name: count for name, count in shared.items() if count}
+
+
+def check_template(splits: Mapping[str, Split], tokenizer: PreTrainedTokenizerBase, base_name: str) -> None:
+    """Checks that a base can make text of conversations.
+
+    Raises:
+        ChatTemplateMissing: If rows are turns and the base has no chat template.
+    """
+    if any(split.is_chat for split in splits.values()) and not tokenizer.chat_template:
+        raise ChatTemplateMissing(
+            f"the rows are conversations and {base_name} has no chat template; put chat_template.jinja beside its "
+            "tokenizer, or use data.format: prompt-completion"
+        )
 
 
 def check_context(recipe: Recipe, base_name: str, context_tokens: int | None) -> None:
@@ -58,9 +89,11 @@ def data_warnings(recipe: Recipe, splits: Mapping[str, Split], rows: TruncationR
     if rows.dropped:
         found.append(f"{rows.dropped} training rows are left out: nothing of their completion fits {limit}")
     for name, split in splits.items():
-        shared = shared_rows(splits["train"], split) if name != "train" else 0
-        if shared:
-            found.append(
-                f"{shared} of {len(split.rows)} rows of data.{name} occur in data.train; its scores say little"
-            )
+        if split.skipped:
+            found.append(f"{split.skipped} bad rows of data.{name} are left out")
+        if split.repeated_rows:
+            found.append(f"{split.repeated_rows} rows of data.{name} occur more than once in it")
+    for name, count in _leaks(splits).items():
+        total = len(splits[name].rows)
+        found.append(f"{count} of {total} rows of data.{name} occur in data.train; its scores say little")
     return tuple(found)

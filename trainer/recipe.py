@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from switchyard.registry.digest import canonical_json, sha256_digest
+from switchyard.trainer.row_formats import ALPACA_PROMPT, DataFormat
 
 NAME_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
 """The registry's grammar of names, because a recipe's name is the adapter's default name."""
@@ -141,8 +142,21 @@ class BaseSection(_Section):
         return found
 
 
+class Leaks(StrEnum):
+    """What is done about rows that are learnt and judged."""
+
+    WARN = "warn"
+    ERROR = "error"
+
+
+def _with_question(template: str) -> str:
+    if template.count("{question}") != 1:
+        raise ValueError("names {question} not exactly once, so the rows would not say what is asked")
+    return template
+
+
 class DataSection(_Section):
-    """JSONL files with the columns `prompt` and `completion`, relative to the recipe file."""
+    """Files of rows, relative to the recipe file: JSON lines, .json, .csv, .parquet, or directories of `datasets`."""
 
     train: Annotated[Path, Field(strict=False)]
     """What the adapter learns."""
@@ -152,6 +166,19 @@ class DataSection(_Section):
 
     test: Annotated[Path | None, Field(strict=False)] = None
     """Evaluated once, after training."""
+
+    format: Annotated[DataFormat, Field(strict=False)] = DataFormat.PROMPT_COMPLETION
+    """`prompt-completion`; `alpaca` (instruction, input, output); `chat` (messages of role and content) and
+    `sharegpt` (conversations of from and value), where each answer is learnt once, with what was said before it."""
+
+    alpaca_prompt: Annotated[str, AfterValidator(_with_question)] = ALPACA_PROMPT
+    """Prompt of `alpaca` rows; `{question}` is the instruction and, on a line of its own, the input."""
+
+    skip_bad: bool = False
+    """Leave bad rows out and count them, instead of refusing the file."""
+
+    leaks: Annotated[Leaks, Field(strict=False)] = Leaks.WARN
+    """What rows of `dev` or `test` that occur in `train` are: `warn` about them, or refuse them as an `error`."""
 
 
 class QuantizationSection(_Section):

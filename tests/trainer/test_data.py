@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from switchyard.trainer.data import Row, Split, read_split, shared_rows, truncation_report
+from switchyard.trainer.data import Split, read_split, shared_rows, truncation_report
 from switchyard.trainer.errors import SHOWN_FAULTS, DataInvalid, DataUnreadable
+from switchyard.trainer.row_formats import Row
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -88,6 +89,6 @@ def test_truncation_is_counted_by_lost_ends_and_lost_rows() -> None:
         def __len__(self) -> int:
             return 2
 
-    report = truncation_report(3, Columns(tokenized), eos_token_id=2)
+    report = truncation_report(3, Columns(tokenized), eos_token_id=2, max_length=4)
     assert (report.rows, report.dropped, report.cut) == (2, 1, 1)
     assert (report.tokens, report.trained_tokens) == (7, 4)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,25 @@ def test_what_is_explained_is_what_happens(make_recipe: MakeRecipe, tmp_path: Pa
     assert said.base_parameters + said.trainable_parameters == figures.total_parameters
     assert said.warnings == result.warnings
     assert said.base_digest == result.base.digest
+
+
+def test_conversations_are_counted_as_they_are_trained(
+    make_recipe: MakeRecipe, tiny_base: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_base, tmp_path / "chatty")
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }};{% endfor %}"
+    ending = "{% if add_generation_prompt %}<assistant>{% endif %}"
+    (tmp_path / "chatty" / "chat_template.jinja").write_text(template + ending)
+    recipe = make_recipe(data={"format": "chat", "dev": None, "test": None}, train={"max_steps": 2})
+    turns = [("user", "a"), ("assistant", "bcd"), ("user", "e" * 9), ("assistant", "f"), ("user", "g" * 60)]
+    messages = [{"role": role, "content": text} for role, text in [*turns, ("assistant", "h")]]
+    (tmp_path / "train.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
+    recipe = recipe.with_base(tmp_path / "chatty")
+    said = explain(recipe)
+    assert said.rows == train(recipe, out_dir=tmp_path / "out", threads=1).figures.rows
+    assert (said.rows.rows, said.rows.dropped) == (2, 1)
+    # What is learnt is each answer and what the template puts behind it.
+    assert said.rows.trained_tokens == len("bcd;") + len("f;")
 
 
 @pytest.mark.parametrize(
