@@ -14,6 +14,7 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,20 +94,15 @@ def train(
     from switchyard.trainer.recipe_file import load_recipe
 
     console = Console(stderr=True)
-    if explain and dry_run:
-        raise typer.BadParameter("give --explain or --dry-run, not both; --dry-run explains too")
     with _expected_failures(context, console, as_json=as_json):
         what = load_recipe(recipe)
         what = what if base is None else what.with_base(base)
         registry, server = _chosen_place(context, publish, registry, server)
         target = publish_target(what, ref=publish, registry=registry, server=server)
-        if explain:
-            _explain(what, as_json=as_json)
+        if explain or dry_run:
+            _foresee(what, out or _RUNS, target, threads, steps=dry_run, as_json=as_json)
             return
         out = _output(what, out, resume=resume)
-        if dry_run:
-            _dry_run(what, out, target, threads, as_json=as_json)
-            return
         result = _train(what, out, threads, console)
         published = _publish(result, target, console, as_json=as_json)
     _report(result, published, as_json=as_json)
@@ -135,30 +131,26 @@ def _expected_failures(context: typer.Context, console: Console, *, as_json: boo
         raise typer.Exit(_INTERRUPTED) from error
 
 
-def _explain(recipe: Recipe, *, as_json: bool) -> None:
-    from rich.console import Console
-
-    from switchyard.trainer.explain import explain
-    from switchyard.trainer.explain_page import print_explanation
-
-    explanation = explain(recipe)
-    if as_json:
-        typer.echo(json.dumps(explanation.document(), ensure_ascii=False))
-    else:
-        print_explanation(explanation, Console())
-
-
-def _dry_run(recipe: Recipe, out: Path, target: PublishTarget | None, threads: int | None, *, as_json: bool) -> None:
+def _foresee(
+    recipe: Recipe, out: Path, target: PublishTarget | None, threads: int | None, *, steps: bool, as_json: bool
+) -> None:
+    """Prints what a run would do, after one step of it when `steps`."""
     from rich.console import Console
 
     from switchyard.trainer.dry_run import dry_run
-    from switchyard.trainer.explain_page import print_dry_run
+    from switchyard.trainer.explain import explain
+    from switchyard.trainer.explain_page import print_dry_run, print_explanation
 
-    found = dry_run(recipe, out_dir=out, target=target, threads=threads)
-    if as_json:
-        typer.echo(json.dumps(found.document(), ensure_ascii=False))
+    if steps:
+        found = dry_run(recipe, out_dir=out, target=target, threads=threads)
+        document, show = found.document(), partial(print_dry_run, found)
     else:
-        print_dry_run(found, Console())
+        explanation = explain(recipe)
+        document, show = explanation.document(), partial(print_explanation, explanation)
+    if as_json:
+        typer.echo(json.dumps(document, ensure_ascii=False))
+    else:
+        show(Console())
 
 
 def demo_data(
