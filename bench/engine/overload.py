@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import grpc
@@ -44,6 +44,8 @@ TOKENS = 24
 PROMPT_TOKENS = 16
 TENANTS = ("victim", "aggressor")
 CLOSED_LOOP_S = 8.0
+CONNECTIONS = 8
+"""Of each tenant: a server takes so many streams of one connection, and the callers of a tenant are many."""
 
 
 @dataclass(slots=True)
@@ -66,11 +68,16 @@ class Told:
 
 
 class Caller:
-    """One tenant's connection."""
+    """One tenant's callers."""
 
     def __init__(self, address: str, secret: str, vocab: int, seed: int) -> None:
-        self._channel = grpc.aio.insecure_channel(address)
-        self._stub = stubs.InferenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        # Channels of the same options share a connection.
+        self._channels = [
+            grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+            for _ in range(CONNECTIONS)
+        ]
+        stub = stubs.InferenceServiceStub
+        self._stubs = cycle(stub(channel) for channel in self._channels)  # type: ignore[no-untyped-call]
         self._metadata = (("authorization", f"Bearer {secret}"),)
         self._random = np.random.default_rng(seed)
         self._vocab = vocab
@@ -85,7 +92,7 @@ class Caller:
         told.asked += 1
         began_s, times = time.perf_counter(), []
         try:
-            async for response in self._stub.Generate(request, timeout=deadline_s, metadata=self._metadata):
+            async for response in next(self._stubs).Generate(request, timeout=deadline_s, metadata=self._metadata):
                 times += [time.perf_counter()] * len(response.chunk.token_ids)
                 if response.HasField("error"):
                     told.ends[response.error.reason] += 1
@@ -121,8 +128,8 @@ class Caller:
         return told.ends["finished"] / (time.perf_counter() - began_s)
 
     async def close(self) -> None:
-        """Closes the connection."""
-        await self._channel.close()
+        """Closes the connections."""
+        await asyncio.gather(*(channel.close() for channel in self._channels))
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from switchyard.server.measure.report import draw, figure, machine, markdown_tab
 from switchyard.server.measure.result import Row
 from switchyard.server.measure.rig import Rig, fill
 from switchyard.server.measure.shapes import BENCH_512X8, BENCH_1024X16, SHAPES, TINY, Shape
-from switchyard.server.measure.spent import Spent, best_of_rounds
+from switchyard.server.measure.spent import Rounds, Spent
 from switchyard.server.measure.suite import FULL, QUICK, run_suite
 from switchyard.server.measure.workloads import batch
 
@@ -130,17 +130,17 @@ def _ratio(rig: Rig, peers: dict[str, PeftPeer], case: Against) -> Row:
     # One look at all of PEFT's settings; the best of them then runs against ours. Switching is one adapter after the
     # other, and what is best for one adapter is best for each.
     way = replace(case, way="single", requests=1) if case.way == "switching" else case
-    look = best_of_rounds(_runs(peers, way, prompts[: way.requests], rows[: way.requests], LOOK_TOKENS), 1)
-    setting = min(look, key=lambda name: look[name].cpu_s)
+    look = Rounds.of(_runs(peers, way, prompts[: way.requests], rows[: way.requests], LOOK_TOKENS), 1)
+    setting = min(look.spent, key=lambda name: look.best(name).cpu_s)
     theirs = _runs({setting: peers[setting]}, case, prompts, rows, TOKENS)
     ours = {"ours": partial(decode_once, rig, case.requests, case.adapters, TOKENS)}
-    best = best_of_rounds(ours | {"theirs": theirs[setting]}, ROUNDS)
+    found = Rounds.of(ours | {"theirs": theirs[setting]}, ROUNDS)
     done = case.requests * TOKENS
     note = (
-        f"{done / best['ours'].cpu_s:.0f} over {done / best['theirs'].cpu_s:.0f} tokens/CPU-s; "
-        f"on the clock {best['theirs'].wall_s / best['ours'].wall_s:.2f}x; PEFT with {setting}"
+        f"{done / found.best('ours').cpu_s:.0f} over {done / found.best('theirs').cpu_s:.0f} tokens/CPU-s; "
+        f"on the clock {found.wall_ratio('theirs', 'ours'):.2f}x; PEFT with {setting}"
     )
-    return Row("against PEFT", case.case, best["theirs"].cpu_s / best["ours"].cpu_s, "x", note)
+    return Row("against PEFT", case.case, found.ratio("theirs", "ours"), "x", note)
 
 
 def _runs(

@@ -8,7 +8,7 @@ from typing import Final
 
 from switchyard.server.measure.result import Row
 from switchyard.server.measure.rig import Rig
-from switchyard.server.measure.spent import Spent, best_of_rounds
+from switchyard.server.measure.spent import Rounds, Spent
 from switchyard.server.measure.workloads import batch
 
 CASES: Final = ((1, 0), (1, 1), (4, 4), (16, 0), (16, 1), (16, 4), (16, 16))
@@ -40,27 +40,30 @@ def prefill_once(rig: Rig, adapters: int) -> Spent:
 def decode_rates(rig: Rig, *, tokens: int, rounds: int) -> Iterator[Row]:
     """Decode speed of every case, and the share of the bare base's speed at the same batch."""
     runs = {str(case): partial(decode_once, rig, *case, tokens) for case in CASES}
-    best = best_of_rounds(runs, rounds)
-    rates = {case: case[0] * tokens / best[str(case)].cpu_s for case in CASES}
+    found = Rounds.of(runs, rounds)
+    rates = {case: case[0] * tokens / found.best(str(case)).cpu_s for case in CASES}
     for (requests, adapters), rate in rates.items():
-        wall = requests * tokens / best[str((requests, adapters))].wall_s
+        wall = requests * tokens / found.best(str((requests, adapters))).wall_s
         yield Row("decode", _case(requests, adapters), rate, "tokens/CPU-s", f"{wall:.0f} tokens/s on the clock")
-    for (requests, adapters), rate in rates.items():
+    for requests, adapters in CASES:
         if adapters and (requests, 0) in rates:
-            case = f"{_case(requests, adapters)}, over base"
-            yield Row("adapter tax", case, rate / rates[requests, 0], "x")
+            speed = found.ratio(str((requests, 0)), str((requests, adapters)))
+            yield Row("adapter tax", f"{_case(requests, adapters)}, over base", speed, "x")
 
 
 def prefill_rates(rig: Rig, *, rounds: int) -> Iterator[Row]:
     """Prefill of 512 tokens by 16 adapters against the base's."""
-    best = best_of_rounds(
+    found = Rounds.of(
         {"base": partial(prefill_once, rig, 0), "adapters": partial(prefill_once, rig, PREFILL_ROWS)}, rounds
     )
-    for who, spent in best.items():
+    for who in found.spent:
         yield Row(
-            "prefill", f"{PREFILL_TOKENS} tokens, 16 requests, {who}", PREFILL_TOKENS / spent.cpu_s, "tokens/CPU-s"
+            "prefill",
+            f"{PREFILL_TOKENS} tokens, 16 requests, {who}",
+            PREFILL_TOKENS / found.best(who).cpu_s,
+            "tokens/CPU-s",
         )
-    yield Row("prefill", "time with 16 adapters over base", best["adapters"].cpu_s / best["base"].cpu_s, "x")
+    yield Row("prefill", "time with 16 adapters over base", found.ratio("adapters", "base"), "x")
 
 
 def _case(requests: int, adapters: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from switchyard.server.measure.result import Row
 from switchyard.server.measure.rig import Rig
-from switchyard.server.measure.spent import Spent, best_of_rounds
+from switchyard.server.measure.spent import Rounds, Spent
 from switchyard.server.measure.workloads import Ask, Popularity, popular, power_law
 
 ACTIVE = 16
@@ -21,14 +21,14 @@ def population(few: Rig, many: Rig, *, registered: int, requests: int, rounds: i
         many: one with the same and many more.
         registered: how many `many` holds.
         requests: length of each workload.
-        rounds: interleaved repetitions; the best counts.
+        rounds: interleaved repetitions.
     """
     for name, asks in _workloads(requests, few.vocab).items():
-        best = best_of_rounds({"few": _Run(few, asks), "many": _Run(many, asks)}, rounds)
+        found = Rounds.of({"few": _Run(few, asks), "many": _Run(many, asks)}, rounds)
         tokens = sum(ask.tokens for ask in asks)
-        note = f"{tokens / best['few'].cpu_s:.0f} and {tokens / best['many'].cpu_s:.0f} tokens/CPU-s"
+        note = f"{tokens / found.best('few').cpu_s:.0f} and {tokens / found.best('many').cpu_s:.0f} tokens/CPU-s"
         case = f"{name}, {registered} registered over {ACTIVE}"
-        yield Row("registered adapters", case, best["few"].cpu_s / best["many"].cpu_s, "x", note)
+        yield Row("registered adapters", case, found.ratio("few", "many"), "x", note)
 
 
 def _workloads(requests: int, vocab: int) -> dict[str, list[Ask]]:

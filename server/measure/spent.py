@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,15 +31,38 @@ class Spent:
         return Spent(self.cpu_s - began.cpu_s, self.wall_s - began.wall_s)
 
 
-def best_of_rounds(runs: Mapping[str, Callable[[], Spent]], rounds: int) -> dict[str, Spent]:
-    """Runs all candidates in turn, `rounds` times over; the best of each by CPU time.
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What several candidates took, each once per round and one after the other.
 
-    Other work on the machine only ever adds time, so the least is the nearest to the truth.
+    Attributes:
+        spent: by candidate, in the order of the rounds.
     """
-    best: dict[str, Spent] = {}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            spent = run()
-            if name not in best or spent.cpu_s < best[name].cpu_s:
-                best[name] = spent
-    return best
+
+    spent: Mapping[str, Sequence[Spent]]
+
+    @classmethod
+    def of(cls, runs: Mapping[str, Callable[[], Spent]], rounds: int) -> Self:
+        """Runs all candidates in turn, `rounds` times over."""
+        spent: dict[str, list[Spent]] = {name: [] for name in runs}
+        for _ in range(rounds):
+            for name, run in runs.items():
+                spent[name].append(run())
+        return cls(spent)
+
+    def best(self, name: str) -> Spent:
+        """The round of the least CPU time: other work on the machine only ever adds to it."""
+        return min(self.spent[name], key=lambda spent: spent.cpu_s)
+
+    def ratio(self, name: str, over: str) -> float:
+        """CPU time of one candidate over another's, the median of the rounds.
+
+        The two of one round ran close together, on a machine in the same mood; the best of each may be rounds apart.
+        """
+        pairs = zip(self.spent[name], self.spent[over], strict=True)
+        return statistics.median(one.cpu_s / other.cpu_s for one, other in pairs)
+
+    def wall_ratio(self, name: str, over: str) -> float:
+        """The same on the clock."""
+        pairs = zip(self.spent[name], self.spent[over], strict=True)
+        return statistics.median(one.wall_s / other.wall_s for one, other in pairs)

@@ -52,7 +52,7 @@ class Effort:
 
 
 QUICK: Final = Effort(rounds=1, tokens=4, requests=8, registered=20, cold=2)
-FULL: Final = Effort(rounds=2, tokens=16, requests=24, registered=1000, cold=20)
+FULL: Final = Effort(rounds=4, tokens=8, requests=12, registered=1000, cold=20)
 
 STAGES: Final = ("adapters", "decode", "prefill", "floors", "registered adapters", "cold adapters", "gRPC", "memory")
 """What `on_stage` is told, in order."""
@@ -105,7 +105,7 @@ def run_suite(
         numbers = list(range(_COLD_SEED, _COLD_SEED + len(cold)))
         rig.start()
         yield from cold_loads(rig, cold=numbers[: effort.cold], file_bytes=file_bytes)
-        yield from rhythm(rig, cold=numbers[effort.cold :], tokens=effort.tokens * 4 + 2 * effort.cold)
+        yield from rhythm(rig, cold=numbers[effort.cold :], tokens=effort.tokens * 8 + 2 * effort.cold)
         on_stage("gRPC")
         yield from _through_grpc(rig, base, few, place / "serve.log", effort, threads)
         on_stage("memory")
@@ -113,7 +113,7 @@ def run_suite(
 
 
 def _through_grpc(rig: Rig, base: Path, registry: Path, log: Path, effort: Effort, threads: int) -> Iterator[Row]:
-    asks = batch(rows_of(SEQUENCES, SEQUENCES), prompt_tokens=STREAMS, tokens=4 * effort.tokens, vocab=rig.vocab)
+    asks = batch(rows_of(SEQUENCES, SEQUENCES), prompt_tokens=STREAMS, tokens=8 * effort.tokens, vocab=rig.vocab)
     settings = {"max_sequences": SEQUENCES, "adapter_slots": _SLOTS, "threads": threads}
     with server(base, registry, settings, log) as address:
         yield from through_grpc(rig, address, asks, effort.rounds)

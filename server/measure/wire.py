@@ -50,6 +50,7 @@ def server(base: Path, registry: Path, settings: Mapping[str, int | str], log: P
         RuntimeError: it did not start; the text is its log.
     """
     ready = log.with_suffix(".ready")
+    ready.unlink(missing_ok=True)
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     command = [
         *(sys.executable, "-P", "-m", "switchyard.clients.cli", "serve", "--base", str(base)),
