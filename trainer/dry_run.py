@@ -34,7 +34,7 @@ class DryRun:
         wall_s: Seconds of the dry run, with loading and writing.
         needed_bytes: Room that the run's files take.
         free_bytes: Room where they go.
-        place: Where the adapter would be published; it was reached. None when it would not be.
+        place: Where the adapter would be published; it answered, or will be made. None when it would not be.
     """
 
     explanation: Explanation

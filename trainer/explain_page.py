@@ -36,7 +36,7 @@ def print_dry_run(found: DryRun, console: Console) -> None:
     rows = {
         "one step": f"loss {found.loss:.4f} in {found.step_s:.1f} s; {found.wall_s:.1f} s with loading and writing",
         "disk": f"{_size(found.needed_bytes)} of {_size(found.free_bytes)} free",
-        "publish": f"{found.place} answers" if found.place is not None else "not asked for",
+        "publish": f"{found.place} can be used" if found.place is not None else "not asked for",
     }
     _print_table(rows, console)
     console.print("everything is in order; nothing was kept and nothing was published", highlight=False)
