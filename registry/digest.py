@@ -12,6 +12,8 @@ import json
 import os
 import re
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 PREFIX = "sha256:"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -85,3 +87,39 @@ class DigestWriter:
     def size_bytes(self) -> int:
         """Bytes so far."""
         return self._size_bytes
+
+
+class RunningDigest:
+    """Takes the digest of a buffer on a thread of its own, while others fill the buffer and read it.
+
+    hashlib lets go of the interpreter, so that the caller has it meanwhile. `finish` must be called.
+
+    Args:
+        buffer: what is there may not be changed any more before `finish` returns.
+    """
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._writer = DigestWriter()
+        self._filled_bytes = 0
+        self._more = SimpleQueue[bool]()
+        self._thread = Thread(target=self._run, name="digest", daemon=True)
+        self._thread.start()
+
+    def reach(self, filled_bytes: int) -> None:
+        """Says that so many bytes from the beginning are there."""
+        self._filled_bytes = filled_bytes
+        self._more.put(True)
+
+    def finish(self) -> str:
+        """Waits for the bytes that were reached, and returns their digest; may be called again."""
+        self._more.put(False)
+        self._thread.join()
+        return self._writer.digest
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            more = self._more.get()
+            # One call for all that has come meanwhile, because each call has to get the interpreter back.
+            self._writer.write(self._buffer[self._writer.size_bytes : self._filled_bytes])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -341,6 +341,10 @@ class Registry:
     def open_blob(self, digest: str, offset: int = 0) -> Iterator[bytes]:
         """See `Downloads.open`."""
         return self.downloads.open(digest, offset)
+
+    def read_ahead(self, digest: str, buffer: memoryview) -> AbstractContextManager[None]:
+        """See `Downloads.read_ahead`."""
+        return self.downloads.read_ahead(digest, buffer)
 
     def pull(self, ref: AdapterRef, dest: Path, *, verify: Sequence[str] | None = None) -> VersionRecord:
         """Writes the files of a version into a new directory that appears complete or not at all.

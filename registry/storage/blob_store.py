@@ -119,6 +119,21 @@ class BlobStore(Protocol):
             StorageFailed, StoreUnavailable: it cannot be read.
         """
 
+    def read_into(self, digest: str, buffer: memoryview, *, physical_key: str = "") -> Iterator[int]:
+        """Fills a buffer with a blob; yields how many of its bytes are there, the last time all of them.
+
+        They are not verified here; whoever reads them does that on the bytes in the buffer.
+
+        Args:
+            digest: of the blob.
+            buffer: as long as the blob.
+            physical_key: as its row says.
+
+        Raises:
+            BlobCorrupt: missing, or of another size.
+            StorageFailed, StoreUnavailable: it cannot be read.
+        """
+
     def local_file(
         self, digest: str, *, physical_key: str = "", session_id: str = ""
     ) -> AbstractContextManager[Path]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from switchyard.registry.catalog.state_rules import USABLE
-from switchyard.registry.digest import is_digest
+from switchyard.registry.digest import RunningDigest, is_digest
 from switchyard.registry.errors import (
     ArgumentInvalid,
     BlobCorrupt,
@@ -22,7 +23,21 @@ from switchyard.registry.index.schema import VersionState
 from switchyard.registry.records import VersionRecord
 from switchyard.registry.storage.blob_store import BlobStore
 from switchyard.registry.storage.durable import new_directory, write_new
+from switchyard.registry.storage.files import require_digest
 from switchyard.registry.verdicts import shown
+
+# Made once: putting a statement together takes longer than running it.
+_HOLDER = (
+    sa.select(schema.blob.c.physical_key, schema.version.c.state)
+    .select_from(
+        schema.blob.join(schema.version_blob, schema.version_blob.c.digest == schema.blob.c.digest).join(
+            schema.version
+        )
+    )
+    .where(schema.blob.c.digest == sa.bindparam("wanted"))
+    .limit(1)
+)
+_USABLE_HOLDER = _HOLDER.where(schema.version.c.state.in_(USABLE))
 
 
 class Downloads:
@@ -56,6 +71,36 @@ class Downloads:
             raise ArgumentInvalid(f"offset {offset} is negative; expected 0 or more bytes")
         return self._stream(digest, offset, self._physical_key(digest, any_state=any_state))
 
+    @contextmanager
+    def read_ahead(self, digest: str, buffer: memoryview) -> Iterator[None]:
+        """Fills a buffer with a blob and lets the block work on it while the digest is still being taken.
+
+        The block must be safe for any bytes, and what it makes of them counts only once it is left
+        without an exception. One that it raises itself is replaced when the bytes turn out to be wrong.
+
+        Args:
+            digest: of the blob.
+            buffer: as long as the blob; not to be written to before the block is left.
+
+        Raises:
+            BlobNotFound: no committed version has it.
+            VersionQuarantined, VersionDeleted: only versions have it that nobody may use.
+            BlobCorrupt: missing or changed.
+        """
+        physical_key = self._physical_key(digest)
+        running = RunningDigest(buffer)
+        try:
+            with self._remembered(digest, physical_key):
+                for filled_bytes in self._blobs.read_into(digest, buffer, physical_key=physical_key):
+                    running.reach(filled_bytes)
+            try:
+                yield
+            finally:
+                with self._remembered(digest, physical_key):
+                    require_digest(digest, running.finish(), len(buffer))
+        finally:
+            running.finish()
+
     def presigned(self, digest: str) -> str | None:
         """Returns an address that gives a blob's bytes to whoever has it, for `PRESIGNED_S`.
 
@@ -78,19 +123,12 @@ class Downloads:
 
     def _physical_key(self, digest: str, *, any_state: bool = False) -> str:
         """Returns where the bytes of a committed version's blob are."""
-        blob, held, version = schema.blob, schema.version_blob, schema.version
-        holders = (
-            sa.select(blob.c.physical_key, version.c.state)
-            .select_from(blob.join(held, held.c.digest == blob.c.digest).join(version))
-            .where(blob.c.digest == digest)
-            .limit(1)
-        )
         if not is_digest(digest):
             raise BlobNotFound(f"no committed version has a blob {shown(digest)}")
         with self._index.read() as connection:
-            found = connection.execute(holders.where(version.c.state.in_(USABLE))).one_or_none()
+            found = connection.execute(_USABLE_HOLDER, {"wanted": digest}).one_or_none()
             if found is None:
-                found = connection.execute(holders).one_or_none()
+                found = connection.execute(_HOLDER, {"wanted": digest}).one_or_none()
         if found is None:
             raise BlobNotFound(f"no committed version has a blob {shown(digest)}")
         if found.state not in USABLE and not any_state:
@@ -100,8 +138,14 @@ class Downloads:
         return key
 
     def _stream(self, digest: str, offset: int, physical_key: str) -> Iterator[bytes]:
-        try:
+        with self._remembered(digest, physical_key):
             yield from self._blobs.stream(digest, offset, physical_key=physical_key)
+
+    @contextmanager
+    def _remembered(self, digest: str, physical_key: str) -> Iterator[None]:
+        """Notes in the index that a blob is corrupt when the block finds it so."""
+        try:
+            yield
         except BlobCorrupt:
             # Under another key it may have been healed since.
             self._index.mark_corrupt(digest, physical_key)

@@ -114,12 +114,31 @@ class FileBlobs:
 
     def stream(self, digest: str, offset: int = 0, *, physical_key: str = "") -> Iterator[bytes]:
         """See `BlobStore.stream`."""
+        with self._opened(digest) as fd:
+            yield from verified(_chunks(fd, digest), digest, offset)
+
+    def read_into(self, digest: str, buffer: memoryview, *, physical_key: str = "") -> Iterator[int]:
+        """See `BlobStore.read_into`."""
+        with self._opened(digest) as fd:
+            filled_bytes, size_bytes = 0, os.fstat(fd).st_size
+            if size_bytes != len(buffer):
+                raise other_size(digest, size_bytes, len(buffer))
+            while filled_bytes < size_bytes:
+                with mapped_os_errors(f"reading blob {digest}"):
+                    count = os.readv(fd, [buffer[filled_bytes : filled_bytes + CHUNK_BYTES]])
+                if count == 0:
+                    raise other_size(digest, filled_bytes, size_bytes)
+                filled_bytes += count
+                yield filled_bytes
+
+    @contextmanager
+    def _opened(self, digest: str) -> Iterator[int]:
         try:
             fd = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             raise BlobCorrupt(f"blob {digest} is missing; publish the same bytes again to heal it") from None
         try:
-            yield from verified(_chunks(fd, digest), digest, offset)
+            yield fd
         finally:
             os.close(fd)
 
@@ -186,6 +205,25 @@ class FileBlobs:
         """A directory has no address for others."""
 
 
+def other_size(digest: str, found_bytes: int, expected_bytes: int) -> BlobCorrupt:
+    """What to raise when a blob does not fill its buffer, or does not fit."""
+    return BlobCorrupt(
+        f"blob {digest} has {found_bytes} bytes, expected {expected_bytes}; publish the same bytes again to heal it"
+    )
+
+
+def require_digest(digest: str, found: str, size_bytes: int) -> None:
+    """Compares what was asked for with what was read.
+
+    Raises:
+        BlobCorrupt: the bytes are others.
+    """
+    if found != digest:
+        raise BlobCorrupt(
+            f"blob {digest} has {size_bytes} bytes with digest {found}; publish the same bytes again to heal it"
+        )
+
+
 def verified(chunks: Iterable[bytes], digest: str, offset: int) -> Iterator[bytes]:
     """Yields chunks from `offset` on, the last one only after the digest of all of them was verified.
 
@@ -199,11 +237,7 @@ def verified(chunks: Iterable[bytes], digest: str, offset: int) -> Iterator[byte
         if held:
             yield held
         held = chunk[max(0, offset - position) :]
-    if writer.digest != digest:
-        raise BlobCorrupt(
-            f"blob {digest} has {writer.size_bytes} bytes with digest {writer.digest}; "
-            "publish the same bytes again to heal it"
-        )
+    require_digest(digest, writer.digest, writer.size_bytes)
     if held:
         yield held
 

@@ -33,7 +33,7 @@ from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.storage.blob_store import PRESIGNED_S, Arrival, StoredBlob
 from switchyard.registry.storage.bucket import Bucket
 from switchyard.registry.storage.durable import mapped_os_errors
-from switchyard.registry.storage.files import verified
+from switchyard.registry.storage.files import other_size, verified
 from switchyard.registry.storage.part_files import PartFiles, session_gone
 
 _BLOBS = "blobs/sha256"
@@ -123,10 +123,26 @@ class ObjectBlobs:
 
     def stream(self, digest: str, offset: int = 0, *, physical_key: str = "") -> Iterator[bytes]:
         """See `BlobStore.stream`."""
+        yield from verified(self._chunks(digest, physical_key), digest, offset)
+
+    def read_into(self, digest: str, buffer: memoryview, *, physical_key: str = "") -> Iterator[int]:
+        """See `BlobStore.read_into`."""
+        filled_bytes = 0
+        for chunk in self._chunks(digest, physical_key):
+            stop = filled_bytes + len(chunk)
+            if stop > len(buffer):
+                raise other_size(digest, stop, len(buffer))
+            buffer[filled_bytes:stop] = chunk
+            filled_bytes = stop
+            yield filled_bytes
+        if filled_bytes < len(buffer):
+            raise other_size(digest, filled_bytes, len(buffer))
+
+    def _chunks(self, digest: str, physical_key: str) -> Iterator[bytes]:
         if physical_key == "":
             raise BlobCorrupt(f"blob {digest} has no object; publish the same bytes again to heal it")
         try:
-            yield from verified(self._bucket.chunks(physical_key), digest, offset)
+            yield from self._bucket.chunks(physical_key)
         except FileNotFoundError:
             message = f"blob {digest} is missing at {physical_key}; publish the same bytes again to heal it"
             raise BlobCorrupt(message) from None

@@ -18,7 +18,7 @@ from switchyard.registry.verdicts import Findings, Reason, shown
 
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 RANK_LIMIT = 256
-_LIMITS = HeaderLimits(header_bytes=1 << 20, tensors=4096, dimension=1 << 20, axes=(1, 2), dtypes=DTYPES)
+WEIGHTS_LIMITS = HeaderLimits(header_bytes=1 << 20, tensors=4096, dimension=1 << 20, axes=(1, 2), dtypes=DTYPES)
 _PAIRS = ((Role.A, Role.B), (Role.EMBEDDING_A, Role.EMBEDDING_B))
 
 
@@ -94,7 +94,7 @@ def read_adapter_header(fd: int, subject: str, findings: Findings) -> AdapterHea
     Returns:
         The header, or None when a fault was found.
     """
-    header = read_header(fd, subject, _LIMITS, findings)
+    header = read_header(fd, subject, WEIGHTS_LIMITS, findings)
     if header is None:
         return None
     before = len(findings.faults)

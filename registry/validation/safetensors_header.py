@@ -92,12 +92,36 @@ def read_header(fd: int, subject: str, limits: HeaderLimits, findings: Findings)
     Returns:
         The header, or None when a fault was found.
     """
-    size_bytes = os.fstat(fd).st_size
+    length = os.pread(fd, _LENGTH_BYTES, 0)
+    text = os.pread(fd, min(int.from_bytes(length, "little"), limits.header_bytes), _LENGTH_BYTES)
+    return check_header(length + text, os.fstat(fd).st_size, subject, limits, findings)
+
+
+def header_in(content: memoryview, limits: HeaderLimits) -> bytes:
+    """The bytes of a file in memory that `check_header` wants; of a claim beyond the limits only so many."""
+    claimed_bytes = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    return bytes(content[: _LENGTH_BYTES + min(claimed_bytes, limits.header_bytes)])
+
+
+def check_header(
+    raw: bytes, size_bytes: int, subject: str, limits: HeaderLimits, findings: Findings
+) -> Header | None:
+    """Checks the header of a file; safe for any bytes.
+
+    Args:
+        raw: the first bytes of the file, up to the end of the header.
+        size_bytes: of the whole file.
+        subject: what to call the file in findings.
+        limits: what the header may hold.
+        findings: receives every fault.
+
+    Returns:
+        The header, or None when a fault was found.
+    """
     if size_bytes <= _LENGTH_BYTES:
         findings.fault(Reason.SIZE, subject, f"{size_bytes} bytes are too few for a safetensors file")
         return None
-    length = os.pread(fd, _LENGTH_BYTES, 0)
-    header_bytes = int.from_bytes(length, "little")
+    header_bytes = int.from_bytes(raw[:_LENGTH_BYTES], "little")
     data_start = _LENGTH_BYTES + header_bytes
     if header_bytes > limits.header_bytes or data_start > size_bytes:
         findings.fault(
@@ -107,14 +131,13 @@ def read_header(fd: int, subject: str, limits: HeaderLimits, findings: Findings)
             f"{limits.header_bytes} are allowed. Is this a safetensors file?",
         )
         return None
-    text = os.pread(fd, header_bytes, _LENGTH_BYTES)
-    members = _members(text, subject, findings)
+    members = _members(raw[_LENGTH_BYTES:], subject, findings)
     if members is None:
         return None
     tensors = _tensors(members, subject, limits, findings)
     if tensors is None or not _covers(tensors, size_bytes - data_start, subject, findings):
         return None
-    return Header(tensors, length + text)
+    return Header(tensors, raw)
 
 
 def _members(text: bytes, subject: str, findings: Findings) -> dict[str, Json] | None:

@@ -42,7 +42,7 @@ class ResidencyObserver(Protocol):
     """Hears what happens to adapters in memory; used for metrics."""
 
     def load_phase(self, phase: str, seconds: float) -> None:
-        """One phase of a load took this long: `fetch`, `host` or `device`."""
+        """One phase of a load took this long: `fetch`, `host`, `verify` or `device`."""
         ...
 
     def evicted(self, tier: str) -> None:
@@ -209,6 +209,7 @@ class AdapterHost:
             loaded = _Loaded(selection.key, None, cause)
         self._finished.append(loaded)
         self.wake()
+        self._loader.restock()
 
     def _phase(self, phase: str, seconds: float) -> None:
         if self._observer is not None:

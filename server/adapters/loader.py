@@ -2,17 +2,24 @@
 
 The bytes are read once into private memory, verified against their digest and
 parsed from that same memory: a file that changes afterwards changes nothing
-here.
+here. Taking the digest is most of the work, so another thread does it while
+the bytes are parsed and packed already; both are safe for any bytes, and the
+result is thrown away when the digest turns out to be another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from threading import Event
 from typing import Protocol
 
+import torch
+
 from switchyard.registry.validation.adapter_config import AdapterConfig, parse_adapter_config
+from switchyard.server.adapters.arena import Scratch, Spare, room_of
 from switchyard.server.adapters.composition import METHOD_SUM
 from switchyard.server.adapters.merging.merge import MERGED_CONFIG, merge, part_of
 from switchyard.server.adapters.packing import BaseModules, HostAdapter, pack
@@ -33,8 +40,11 @@ class BlobSource(Protocol):
         """The verified bytes of one blob, in private memory."""
         ...
 
-    def open_blob(self, digest: str) -> Iterator[bytes]:
-        """The same in chunks; the last one comes only after all bytes were verified."""
+    def read_ahead(self, digest: str, buffer: memoryview) -> AbstractContextManager[None]:
+        """Fills a buffer with a blob; the block works on bytes that are verified only when it is left.
+
+        Wrong bytes replace whatever error the block has raised.
+        """
         ...
 
 
@@ -47,6 +57,8 @@ class AdapterLoader:
         self._base = base
         self._clock = clock
         self._stopped = Event()
+        self._scratch = Scratch()
+        self._spare = Spare()
 
     def stop(self) -> None:
         """Ends merges that are under way before their next module."""
@@ -57,29 +69,45 @@ class AdapterLoader:
 
         Args:
             selection: what to load.
-            timer: told about the phases `fetch` and `host`.
+            timer: told about the phases `fetch` (until all bytes are here), `host` (until they are packed) and
+                `verify` (until their digests have been compared as well).
 
         Raises:
             RegistryError: a blob is missing or corrupt.
             AdapterUnpackable: a file does not fit the resident base, or cannot be served in a batch or in a sum.
             Draining: `stop` was called.
         """
-        fetched = [self._fetch(part, timer) for part in selection.parts]
-        began_s = self._clock.now()
-        if selection.recipe.method == METHOD_SUM:
-            modules = self._stacked(selection, fetched)
-        else:
-            modules = self._merged(selection, fetched)
-        adapter = pack(modules, self._layout, self._base)
-        timer("host", self._clock.now() - began_s)
+        laps = _Laps(self._clock, timer)
+        with ExitStack() as unverified:
+            fetched = self._fetched(selection, unverified)
+            laps.end("fetch")
+            if selection.recipe.method != METHOD_SUM:
+                # A merge takes longer than the digest, and is not made for any bytes.
+                unverified.close()
+                laps.end("verify")
+                modules = self._merged(selection, fetched)
+            else:
+                modules = self._stacked(selection, fetched)
+            adapter = pack(modules, self._layout, self._base, self._spare)
+            laps.end("host")
+        laps.end("verify")
         return adapter
 
-    def _fetch(self, part: AdapterPart, timer: PhaseTimer) -> _Fetched:
-        began_s = self._clock.now()
-        config = parse_adapter_config(self._source.read_blob(part.config_digest))
-        content = bytearray().join(self._source.open_blob(part.weights_digest))
-        timer("fetch", self._clock.now() - began_s)
-        return _Fetched(part, config, content)
+    def restock(self) -> None:
+        """Prepares for the next load; called when the last one has been handed over."""
+        self._spare.restock()
+
+    def _fetched(self, selection: AdapterSelection, unverified: ExitStack) -> list[_Fetched]:
+        """Reads all files into this thread's memory; it belongs to the load until the thread's next one."""
+        rooms = [room_of(part.weights_bytes) for part in selection.parts]
+        scratch = self._scratch.take(sum(rooms))
+        fetched = []
+        for part, stop in zip(selection.parts, accumulate(rooms), strict=True):
+            config = parse_adapter_config(self._source.read_blob(part.config_digest))
+            content = scratch[stop - room_of(part.weights_bytes) :][: part.weights_bytes]
+            unverified.enter_context(self._source.read_ahead(part.weights_digest, content.numpy().data))
+            fetched.append(_Fetched(part, config, content))
+        return fetched
 
     def _stacked(self, selection: AdapterSelection, fetched: Sequence[_Fetched]) -> list[HostModule]:
         """Every part with its factor, beside the others."""
@@ -118,11 +146,24 @@ def model_order(layout: GroupLayout) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """The verified bytes of one part."""
+    """The bytes of one part."""
 
     part: AdapterPart
     config: AdapterConfig
-    content: bytearray
+    content: torch.Tensor
+
+
+class _Laps:
+    """Tells how long each phase took since the one before."""
+
+    def __init__(self, clock: Clock, timer: PhaseTimer) -> None:
+        self._clock, self._timer = clock, timer
+        self._began_s = clock.now()
+
+    def end(self, phase: str) -> None:
+        now = self._clock.now()
+        self._timer(phase, now - self._began_s)
+        self._began_s = now
 
 
 def _require_summable(modules: Sequence[HostModule]) -> None:

@@ -12,15 +12,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import accumulate
 from typing import Protocol
 
 import torch
 
+from switchyard.server.adapters.arena import Arena, Spare, room_of
 from switchyard.server.adapters.reading import HostModule
 from switchyard.server.errors import AdapterUnpackable
 from switchyard.server.lora.factors import FactorPart, GroupAdapter, LoraFactors
 from switchyard.server.lora.layout import GroupLayout
-from switchyard.server.lora.native import transposed
+from switchyard.server.lora.native import copy, moving, transpose
 
 
 class BaseModules(Protocol):
@@ -66,7 +69,9 @@ class HostAdapter:
             _ = adapter.record
 
 
-def pack(modules: Iterable[HostModule], layout: GroupLayout, base: BaseModules) -> HostAdapter:
+def pack(
+    modules: Iterable[HostModule], layout: GroupLayout, base: BaseModules, spare: Spare | None = None
+) -> HostAdapter:
     """Stacks the factors of each fused group; every factor keeps its dtype and bits.
 
     The parts of a composition are stacked like the projections of a group: the
@@ -79,6 +84,7 @@ def pack(modules: Iterable[HostModule], layout: GroupLayout, base: BaseModules) 
         modules: what each part does to each module; a composition repeats modules.
         layout: where modules sit.
         base: the base's own weights.
+        spare: where the memory for the factors comes from; without it is fresh.
 
     Raises:
         AdapterUnpackable: what it does cannot be done exactly in a batch.
@@ -87,8 +93,9 @@ def pack(modules: Iterable[HostModule], layout: GroupLayout, base: BaseModules) 
     by_group: dict[int, list[HostModule]] = defaultdict(list)
     for module in modules:
         by_group[module.place.group].append(module)
-    packer = _Packer(layout, members, base)
-    adapter = HostAdapter({group: packer.pack(group, own) for group, own in by_group.items()})
+    packer = _Packer(layout, members, base, (spare or Spare()).take(sum(map(_room_of, by_group.values()))))
+    with moving():
+        adapter = HostAdapter({group: packer.pack(group, own) for group, own in by_group.items()})
     adapter.prepare()
     return adapter
 
@@ -98,6 +105,7 @@ class _Packer:
     layout: GroupLayout
     members: Mapping[int, Sequence[str]]
     base: BaseModules
+    arena: Arena
 
     def pack(self, group: int, modules: list[HostModule]) -> GroupAdapter:
         weight = next((module.weight for module in modules if module.weight is not None), None)
@@ -108,11 +116,11 @@ class _Packer:
             if (offset := self._offset(module, gains.get(module.path))) is not None
         }
         return GroupAdapter(
-            factors=_stack(modules),
+            factors=self._stacked([module for module in modules if module.a is not None]),
             input_gain=self._input_gain(group, modules),
             output_gain=self._spread(group, gains, 1.0),
             offset=self._spread(group, offsets, 0.0),
-            weight=None if weight is None else weight.clone(),
+            weight=None if weight is None else self._copied(weight),
         )
 
     def _gain(self, module: HostModule) -> torch.Tensor | None:
@@ -152,7 +160,7 @@ class _Packer:
                 f"(IA)3 gains the input of {', '.join(gains)}, but the resident base computes "
                 f"{', '.join(self.members[group])} from one input; only equal gains of all of them can be served"
             )
-        return first.float().contiguous()
+        return first.to(torch.float32, copy=True)
 
     def _spread(self, group: int, own: Mapping[str, torch.Tensor], rest: float) -> torch.Tensor | None:
         """[out_features of the group] float32: each module's values in its columns, `rest` in the others."""
@@ -165,18 +173,35 @@ class _Packer:
             spread[place.out_start : place.out_stop] = values
         return spread
 
+    def _stacked(self, modules: list[HostModule]) -> LoraFactors | None:
+        factors = [
+            (module, module.a, module.b) for module in modules if module.a is not None and module.b is not None
+        ]
+        if not factors:
+            return None
+        ranks = [a.shape[0] for _, a, _ in factors]
+        stacked = self.arena.empty((sum(ranks), factors[0][0].place.in_features), _common_dtype(modules))
+        parts: list[FactorPart] = []
+        for (module, a, b), rank_stop in zip(factors, accumulate(ranks), strict=True):
+            rank_start, place = rank_stop - a.shape[0], module.place
+            copy(a, stacked[rank_start:rank_stop])
+            b_t = self.arena.empty((b.shape[1], b.shape[0]), b.dtype)
+            transpose(b, b_t)
+            parts.append(FactorPart(rank_start, rank_stop, place.out_start, place.out_stop, b_t, module.scaling))
+        return LoraFactors(stacked, tuple(parts))
 
-def _stack(modules: list[HostModule]) -> LoraFactors | None:
-    parts: list[FactorPart] = []
-    stacked: list[torch.Tensor] = []
-    rank_start = 0
-    for module in modules:
-        if module.a is None or module.b is None:
-            continue
-        rank_stop = rank_start + module.a.shape[0]
-        place, b_t = module.place, transposed(module.b)
-        parts.append(FactorPart(rank_start, rank_stop, place.out_start, place.out_stop, b_t, module.scaling))
-        stacked.append(module.a)
-        rank_start = rank_stop
-    # Factors of several dtypes meet in the widest of them, which holds each exactly.
-    return LoraFactors(torch.cat(stacked), tuple(parts)) if parts else None
+    def _copied(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.arena.empty(tuple(tensor.shape), tensor.dtype).copy_(tensor)
+
+
+def _common_dtype(modules: list[HostModule]) -> torch.dtype:
+    """The narrowest dtype that holds the A factors of a group, of several dtypes or one, exactly."""
+    return reduce(torch.promote_types, {module.a.dtype for module in modules if module.a is not None})
+
+
+def _room_of(modules: list[HostModule]) -> int:
+    """Bytes that a group takes in an arena."""
+    a = [module.a for module in modules if module.a is not None]
+    stacked_bytes = sum(factor.numel() for factor in a) * _common_dtype(modules).itemsize if a else 0
+    copied = [tensor.nbytes for module in modules for tensor in (module.b, module.weight) if tensor is not None]
+    return sum(map(room_of, [stacked_bytes, *copied]))

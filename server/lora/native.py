@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -53,19 +54,38 @@ class NativeLora:
         )
 
 
-def transposed(matrix: torch.Tensor) -> torch.Tensor:
-    """The transposed matrix, contiguous, same bits.
+def moving() -> AbstractContextManager[None]:
+    """Has the moves in the block made at its end, in one go: the interpreter is free for others meanwhile."""
+    kernels = library.load()
+    return nullcontext() if kernels is None else kernels.recording()
+
+
+def copy(matrix: torch.Tensor, into: torch.Tensor) -> None:
+    """Copies numbers.
+
+    Args:
+        matrix: [n, m] in main memory.
+        into: [n, m] of any dtype that holds its numbers, contiguous.
+    """
+    kernels = library.load()
+    if kernels is None or not matrix.is_contiguous() or matrix.dtype is not into.dtype:
+        into.copy_(matrix)
+    else:
+        kernels.copy(matrix, matrix.nbytes, into)
+
+
+def transpose(matrix: torch.Tensor, into: torch.Tensor) -> None:
+    """Copies a matrix to its transpose, same bits.
 
     torch takes a hundred times longer than memory does for tall and thin
     matrices of 16-bit numbers, which is what B factors are.
 
     Args:
         matrix: [n, m] in main memory, of 2 or 4 bytes per element.
+        into: [m, n] of the same dtype, contiguous.
     """
     kernels = library.load()
     if kernels is None or not matrix.is_contiguous():
-        return matrix.t().contiguous()
-    rows, columns = matrix.shape
-    result = matrix.new_empty(columns, rows)
-    kernels.transpose(matrix, rows, columns, matrix.itemsize, result)
-    return result
+        into.copy_(matrix.t())
+    else:
+        kernels.transpose(matrix, *matrix.shape, matrix.itemsize, into)

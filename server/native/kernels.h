@@ -75,6 +75,7 @@ EXPORT int switchyard_add_lora(float *y, int64_t y_stride, const float *x, int64
 EXPORT int switchyard_attend(const float *queries, int64_t query_stride, const float *keys, const float *values,
                              const int64_t *rows, const int64_t *positions, float *out, int64_t tokens, int64_t heads,
                              int64_t kv_heads, int64_t head_dim, int64_t context, float scale, int threads);
+EXPORT int switchyard_copy(const void *from, int64_t bytes, void *to);
 EXPORT int switchyard_dense_linear(const float *x, const void *weight, const float *bias, float *y, int64_t rows,
                                    int64_t outputs, int64_t inputs, int type, int threads);
 EXPORT int switchyard_gated_silu(const float *gate_up, float *y, int64_t rows, int64_t width, int threads);

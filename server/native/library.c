@@ -2,7 +2,7 @@
 #include "kernels.h"
 
 /* Counts changes of the signatures: a library from older sources must not be called. */
-#define INTERFACE 5
+#define INTERFACE 6
 
 EXPORT int switchyard_interface(void) { return INTERFACE; }
 
@@ -13,7 +13,7 @@ EXPORT int switchyard_supported(void) {
 }
 
 /* By the numbers that library.py gives them. */
-enum kernel { ADD_AND_NORM, ADD_LORA, ATTEND, DENSE_LINEAR, GATED_SILU, NF4_LINEAR, PLACE_HEADS, TRANSPOSE };
+enum kernel { ADD_AND_NORM, ADD_LORA, ATTEND, COPY, DENSE_LINEAR, GATED_SILU, NF4_LINEAR, PLACE_HEADS, TRANSPOSE };
 
 /* One call: the kernel, then its arguments in order. A pointer is its address, a float its bits. */
 struct call {
@@ -40,6 +40,7 @@ static int make(const struct call *call) {
     case ATTEND:
         return switchyard_attend(P(0), a[1], P(2), P(3), P(4), P(5), P(6), a[7], a[8], a[9], a[10], a[11],
                                  float_of(a[12]), I(13));
+    case COPY: return switchyard_copy(P(0), a[1], P(2));
     case DENSE_LINEAR: return switchyard_dense_linear(P(0), P(1), P(2), P(3), a[4], a[5], a[6], I(7), I(8));
     case GATED_SILU: return switchyard_gated_silu(P(0), P(1), a[2], a[3], I(4));
     case NF4_LINEAR: return switchyard_nf4_linear(P(0), P(1), P(2), P(3), P(4), a[5], a[6], a[7], I(8));

@@ -20,7 +20,7 @@ from switchyard.server.native.tape import Kernel, recording
 SWITCH = "SWITCHYARD_NATIVE"
 """Environment variable; `0` leaves the kernels unused."""
 
-INTERFACE = 5
+INTERFACE = 6
 """Number of the signatures below; the library says which it was built with."""
 
 _POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
@@ -29,6 +29,7 @@ _SIGNATURES: Mapping[str, Sequence[type]] = {
     "add_and_norm": [_POINTER] * 3 + [_FLOAT, _POINTER] + [_SIZE] * 2,
     "add_lora": [_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _INT],
     "attend": [_POINTER, _SIZE] + [_POINTER] * 5 + [_SIZE] * 5 + [_FLOAT, _INT],
+    "copy": [_POINTER, _SIZE, _POINTER],
     "dense_linear": [_POINTER] * 4 + [_SIZE] * 3 + [_INT] * 2,
     "gated_silu": [_POINTER] * 2 + [_SIZE] * 2 + [_INT],
     "nf4_linear": [_POINTER] * 5 + [_SIZE] * 3 + [_INT],
@@ -50,6 +51,7 @@ class Library:
             self.add_and_norm,
             self.add_lora,
             self.attend,
+            self.copy,
             self.dense_linear,
             self.gated_silu,
             self.nf4_linear,

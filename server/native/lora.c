@@ -337,6 +337,11 @@ KERNEL static int transpose(const char *from, int64_t rows, int64_t columns, int
     return 0;
 }
 
+EXPORT int switchyard_copy(const void *from, int64_t bytes, void *to) {
+    memcpy(to, from, (size_t)bytes);
+    return 0;
+}
+
 EXPORT int switchyard_transpose(const char *from, int64_t rows, int64_t columns, int64_t size, char *to) {
     return transpose(from, rows, columns, size, to);
 }

@@ -22,6 +22,7 @@ from switchyard.registry.errors import (
     RefSyntax,
     StorageFailed,
 )
+from switchyard.registry.index.database import Index
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.registry.upkeep.rebuild import rebuild_index
@@ -176,6 +177,42 @@ def test_damage_is_found_remembered_and_healed(
     again = filled.publish(name, adapter(0), base_digest=base.digest, publisher="ann")
     assert again.version == filled.get_version(FIRST)
     assert filled.read_blob(weights.digest) == content
+
+
+def raise_if_any(error: Exception | None) -> None:
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize("error", [None, ValueError("made of wrong bytes"), BlobCorrupt("of another blob")])
+def test_what_was_made_of_wrong_bytes_ends_in_the_damage(
+    filled: Registry, root: Path, base: BaseModelSpec, name: AdapterName, adapter: Make, error: Exception | None
+) -> None:
+    weights = filled.get_version(FIRST).file("adapter_model.safetensors")
+    path = root / "blobs" / "sha256" / weights.digest[7:]
+    content = path.read_bytes()
+    buffer = memoryview(bytearray(len(content)))
+    for spoiled in (content[:-1] + bytes([content[-1] ^ 1]), content[:-1], content + b"x"):
+        path.chmod(0o644)
+        path.write_bytes(spoiled)
+        with pytest.raises(BlobCorrupt, match=weights.digest), filled.read_ahead(weights.digest, buffer):
+            raise_if_any(error)
+    # It was remembered: the same bytes are taken once more.
+    filled.publish(name, adapter(0), base_digest=base.digest, publisher="ann")
+    with filled.read_ahead(weights.digest, buffer):
+        assert buffer == content
+
+
+def test_an_error_of_its_own_leaves_a_sound_blob_sound(filled: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked: list[str] = []
+    monkeypatch.setattr(Index, "mark_corrupt", lambda _index, digest, _key: marked.append(digest))
+    weights = filled.get_version(FIRST).file("adapter_model.safetensors")
+    with (
+        pytest.raises(BlobCorrupt, match="another"),
+        filled.read_ahead(weights.digest, memoryview(bytearray(weights.size_bytes))),
+    ):
+        raise BlobCorrupt("of another blob")
+    assert marked == []
 
 
 @pytest.mark.parametrize("position", [10, -1], ids=["header", "values"])

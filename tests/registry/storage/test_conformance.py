@@ -140,3 +140,25 @@ def test_a_file_to_validate(blobs: BlobStore) -> None:
     blobs.forget_session(SESSION)
     with blobs.local_file(DIGEST, physical_key=key, session_id=SESSION) as path:
         assert path.read_bytes() == DATA
+
+
+def test_a_buffer_is_filled_from_its_beginning(blobs: BlobStore) -> None:
+    large = os.urandom(CHUNK_BYTES + 100)
+    key = blobs.put(SESSION, sha256_digest(large), len(large), [large])
+    buffer = bytearray(len(large))
+    steps = [
+        (there, buffer[:there] == large[:there])
+        for there in blobs.read_into(sha256_digest(large), memoryview(buffer), physical_key=key)
+    ]
+    assert steps == sorted(steps)
+    assert steps[-1] == (len(large), True)
+    assert all(right for _, right in steps)
+
+
+@pytest.mark.parametrize("missing", [-1, 1])
+def test_a_blob_of_another_size_fills_no_buffer(missing: int, blobs: BlobStore) -> None:
+    key = blobs.put(SESSION, DIGEST, len(DATA), [DATA])
+    with pytest.raises(BlobCorrupt, match=f"expected {len(DATA) + missing};"):
+        list(blobs.read_into(DIGEST, memoryview(bytearray(len(DATA) + missing)), physical_key=key))
+    with pytest.raises(BlobCorrupt, match=r"missing|no object"):
+        list(blobs.read_into(OTHER, memoryview(bytearray(5)), physical_key=""))

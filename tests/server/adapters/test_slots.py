@@ -8,7 +8,7 @@ import torch
 from switchyard.server.adapters.packing import HostAdapter
 from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.lora.factors import FactorPart, GroupAdapter, LoraFactors
-from switchyard.server.lora.native import transposed
+from switchyard.server.lora.native import copy, moving, transpose
 from switchyard.server.lora.ops import backends
 from switchyard.server.lora.segments import Segments
 
@@ -61,9 +61,15 @@ def test_a_table_that_the_kernel_sees_otherwise_is_found() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (64, 16), (1000, 7), (33, 64)])
-def test_transposed_moves_every_number(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+def test_moves_keep_every_number(dtype: torch.dtype, shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     for source in (matrix, matrix.t()):
-        found = transposed(source)
-        assert found.is_contiguous()
-        assert torch.equal(found, source.t())
+        turned, copied, widened = (torch.empty(shape) for shape in (source.shape[::-1], source.shape, source.shape))
+        turned, copied = turned.to(dtype), copied.to(dtype)
+        with moving():
+            transpose(source, turned)
+            copy(source, copied)
+            copy(source, widened)
+        assert torch.equal(turned, source.t())
+        assert torch.equal(copied, source)
+        assert torch.equal(widened, source.float())
