@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 
@@ -112,13 +112,13 @@ def test_merges_hold_up_no_other_load(
     base: LoadedBase, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = TinyEngine(base)
-    slow, go_on, read = engine.part(adapters[0]).weights_digest, Event(), engine.source.open_blob
+    slow, go_on, read = engine.part(adapters[0]).weights_digest, Event(), engine.source.read_ahead
 
-    def held(digest: str) -> Iterator[bytes]:
+    def held(digest: str, buffer: memoryview) -> AbstractContextManager[None]:
         assert digest != slow or go_on.wait(60)
-        return read(digest)
+        return read(digest, buffer)
 
-    monkeypatch.setattr(engine.source, "open_blob", held)
+    monkeypatch.setattr(engine.source, "read_ahead", held)
     merges = [
         engine.submit(PROMPT, engine.composition((adapters[0], 1.0), (other, 0.5), recipe=Recipe("linear")))
         for other in adapters[1:4]
