@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -57,6 +58,8 @@ ADMIN: Final = "switchyard.admin.v1.AdminService"
 _REGISTRY_THREADS: Final = 8
 _TOKENIZER_THREADS: Final = 1
 _WARM_UP_TOKENS: Final = 2
+_HAND_OVER_S: Final = 0.0001
+"""How long the engine may have to wait for the interpreter between two kernels, while the event loop computes."""
 
 _log = logging.getLogger(__name__)
 
@@ -263,6 +266,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         ServerError: the base cannot be served.
         RegistryError: the registry cannot be used.
     """
+    sys.setswitchinterval(_HAND_OVER_S)
     switch = StopSwitch(config.drain_grace_s)
     readiness, metrics, live = Readiness(), Metrics(adapter_series=config.adapter_series), LiveWork()
     async with AsyncExitStack() as stack:
