@@ -113,7 +113,7 @@ ADAPTER_LOAD = MetricSpec(
     Kind.HISTOGRAM,
     "seconds",
     ("phase",),
-    "Time to load an adapter, by phase: fetch (read), host (unpack), verify (the rest of the digest), device (copy to a slot).",
+    "Time to load an adapter, by phase: fetch (read), host (unpack), verify (its digest), device (copy to a slot).",
     LATENCY_BUCKETS_S,
 )
 ADAPTER_EVICTIONS = MetricSpec(
