@@ -19,6 +19,7 @@ from switchyard.server.measure.decode import decode_once
 from switchyard.server.measure.result import Row
 from switchyard.server.measure.rig import Rig
 from switchyard.server.measure.sizes import Sizes
+from switchyard.server.native.tape import at_once
 
 _PROBE_BYTES = 256 << 20
 _PROBE_SIDE = 1536
@@ -85,9 +86,10 @@ def _floor_s(rig: Rig, machine: Machine, requests: int) -> float:
 def _breakdown(rig: Rig, requests: int, tokens: int) -> str:
     """Shares of a decode step by part of the server."""
     profile = cProfile.Profile()
-    profile.enable()
-    decode_once(rig, requests, requests, tokens)
-    profile.disable()
+    with at_once():
+        profile.enable()
+        decode_once(rig, requests, requests, tokens)
+        profile.disable()
     stats = pstats.Stats(profile)
     total_s = sum(own for _, _, own, _, _ in stats.stats.values())  # type: ignore[attr-defined]
     spent_s = {name: _entered_s(stats, place) for name, place in _PARTS.items()}

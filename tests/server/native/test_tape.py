@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from switchyard.server.native import library
 from switchyard.server.native.library import Library
 from switchyard.server.native.pointwise import add_and_norm, gated_silu
-from switchyard.server.native.tape import Tape, settle
+from switchyard.server.native.tape import Tape, at_once, settle
 
 KERNELS = library.load()
 native = pytest.mark.skipif(KERNELS is None, reason=library.status())
@@ -84,6 +84,20 @@ def test_a_block_that_fails_leaves_the_rest_undone_and_the_thread_free() -> None
     settle()
     assert (holder[0] == 7.0).all()
     assert not (add_and_norm(kernels(), x, None, torch.ones(WIDTH), 1e-5) == 7.0).all()
+
+
+@native
+def test_a_profile_may_have_every_call_made_at_once() -> None:
+    x, ones = rows(2), torch.ones(WIDTH)
+    with at_once(), kernels().recording():
+        y = add_and_norm(kernels(), x, None, ones, 1e-5)
+        assert torch.equal(y.clone(), add_and_norm(kernels(), x, None, ones, 1e-5))
+        y.fill_(7.0)
+    assert (y == 7.0).all()
+    with kernels().recording():
+        later = add_and_norm(kernels(), x, None, ones, 1e-5).fill_(7.0)
+        assert (later == 7.0).all()
+    assert not (later == 7.0).all()
 
 
 @native
