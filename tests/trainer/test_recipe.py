@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
@@ -8,6 +9,7 @@ from switchyard.registry.digest import canonical_json, sha256_digest
 from switchyard.trainer.errors import RecipeInvalid, RecipeUnreadable
 from switchyard.trainer.recipe import BaseSection, DataSection, Recipe, Schedule, TrainSection
 from switchyard.trainer.recipe_file import load_recipe, parse_recipe
+from switchyard.trainer.recipe_section import LATER, Section
 
 GOOD = """
 name: address
@@ -131,3 +133,25 @@ def test_python_and_yaml_make_the_same_recipe(tmp_path: Path) -> None:
         train=TrainSection(epochs=3, learning_rate=2e-4, schedule=Schedule.LINEAR),
     )
     assert built.digest == load_recipe(write(tmp_path / "r.yaml", GOOD)).digest
+
+
+def test_the_digest_of_a_recipe_never_changes(tmp_path: Path) -> None:
+    """It names a recipe in manifests that are written already: a new key is marked LATER."""
+    recipe = load_recipe(write(tmp_path / "r.yaml", GOOD))
+    assert recipe.digest == "sha256:e34194b8f0d1a614522cd46a406694121c2eee67e61c72ec86b185d17ae22df8"
+
+
+class _Shape(Section):
+    sides: int = 3
+    colour: Annotated[str, LATER] = "red"
+
+
+class _Drawing(Section):
+    shape: _Shape = _Shape()
+    frame: Annotated[_Shape, LATER] = _Shape()
+
+
+def test_a_later_key_counts_only_when_it_is_used() -> None:
+    assert _Drawing().document() == {"shape": {"sides": 3}}
+    used = _Drawing(shape=_Shape(colour="blue"), frame=_Shape(sides=4))
+    assert used.document() == {"shape": {"sides": 3, "colour": "blue"}, "frame": {"sides": 4}}
