@@ -18,6 +18,7 @@ from switchyard.clients import failure
 from switchyard.clients.commands import (
     aliasing,
     browsing,
+    comparing,
     demonstration,
     finding,
     generating,
@@ -104,6 +105,7 @@ app.command(rich_help_panel=OPERATIONS_PANEL)(operating.retention)
 app.command(rich_help_panel=OPERATIONS_PANEL)(operating.audit)
 app.add_typer(owning.app, name="namespace", rich_help_panel=OPERATIONS_PANEL)
 app.command(rich_help_panel=SERVING_PANEL)(generating.generate)
+app.command(rich_help_panel=SERVING_PANEL)(comparing.compare)
 app.command(rich_help_panel=SERVING_PANEL)(serving.status)
 app.command(rich_help_panel=DEMO_PANEL)(demonstration.demo)
 

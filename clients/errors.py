@@ -6,6 +6,8 @@
     │   ├── CredentialInvalid         a token or certificate that cannot be used, or not safely
     │   ├── TargetInvalid             not exactly one of adapter, base and composition
     │   ├── StructureAmbiguous        more than one of JSON schema, regex, grammar and choices
+    │   ├── PromptsInvalid            a file of prompts is not one; lists every bad line
+    │   ├── NobodyToCompare           a name to compare does not answer; lists every one
     │   ├── SourceInvalid             the directory to push is not one of plain files; lists every fault
     │   ├── BaseAmbiguous             the base model of a push cannot be told
     │   ├── DestinationExists         pull never writes over something
@@ -125,6 +127,18 @@ class StructureAmbiguous(LocalError):
     """More than one of JSON schema, regular expression, grammar and choices was given."""
 
     reason = "STRUCTURE_AMBIGUOUS"
+
+
+class PromptsInvalid(LocalError):
+    """A file of prompts cannot be read, or has lines that are none."""
+
+    reason = "PROMPTS_INVALID"
+
+
+class NobodyToCompare(LocalError):
+    """One or more of those that are to be compared do not answer at all."""
+
+    reason = "NOBODY_TO_COMPARE"
 
 
 class SourceInvalid(LocalError):
