@@ -6,6 +6,7 @@ against bitsandbytes' repacking. No code of a base is ever executed and no pickl
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,6 +127,17 @@ def context_tokens(config: Mapping[str, object]) -> int | None:
     """Returns the longest sequence that a base takes, or None when its config does not say."""
     context = config.get("max_position_embeddings")
     return context if isinstance(context, int) else None
+
+
+def takes_positions(directory: Path) -> bool:
+    """Tells whether a base can be told where each token stands, and so where a row begins.
+
+    Bases that add a bias by distance, like BLOOM, count for themselves and cannot.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    return "position_ids" in inspect.signature(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].forward).parameters
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:

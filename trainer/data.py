@@ -17,6 +17,7 @@ from switchyard.registry.digest import DigestWriter, canonical_json
 from switchyard.trainer.data_files import read_records
 from switchyard.trainer.errors import DataInvalid, Fault
 from switchyard.trainer.row_formats import ALPACA_PROMPT, DataFormat, Row, rows_of
+from switchyard.trainer.text_files import read_documents
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -68,7 +69,8 @@ def read_split(
 
     Args:
         name: What the split is called in messages and manifests.
-        path: JSON lines, .json, .csv, .parquet, or a directory of `datasets`; text is UTF-8.
+        path: JSON lines, .json, .csv, .parquet, or a directory of `datasets`; text is UTF-8. Plain text is also .txt,
+            .md, .html, or a directory of such files.
         shape: What a record looks like.
         alpaca_prompt: Prompt of alpaca rows, with `{question}` where instruction and input go.
         skip_bad: Leave bad records out and count them.
@@ -80,7 +82,7 @@ def read_split(
     rows: list[Row] = []
     faults: list[Fault] = []
     bad = 0
-    for record in read_records(path):
+    for record in read_documents(path) if shape is DataFormat.TEXT else read_records(path):
         found, wrong = ([], [record.fault]) if record.fault else rows_of(record.value, shape, alpaca_prompt)
         rows.extend(found)
         faults.extend(Fault(record.place, message) for message in wrong)
@@ -126,6 +128,8 @@ class TruncationReport:
         cut: Rows among those left that lost their end, and with it the end-of-sequence token.
         tokens: Tokens in the rows that are left.
         trained_tokens: Tokens among them that the loss counts.
+        sequences: Sequences that the rows were packed into; 0 when each row is one.
+        lost_tokens: Tokens of packed rows that are in no sequence.
     """
 
     rows: int
@@ -133,6 +137,8 @@ class TruncationReport:
     cut: int
     tokens: int
     trained_tokens: int
+    sequences: int = 0
+    lost_tokens: int = 0
 
 
 def truncation_report(given_rows: int, tokenized: TokenRows, eos_token_id: int, max_length: int) -> TruncationReport:

@@ -14,10 +14,19 @@ from typing import TYPE_CHECKING
 from switchyard.trainer.base_model import context_tokens, describe, load_tokenizer, locate_base, read_config
 from switchyard.trainer.data import Split, TruncationReport
 from switchyard.trainer.memory import MemoryEstimate, available_bytes, estimate_memory
-from switchyard.trainer.preflight import check_context, check_rows, check_template, data_warnings, read_data
+from switchyard.trainer.packing import Packing, packing_report
+from switchyard.trainer.preflight import (
+    check_borders,
+    check_context,
+    check_rows,
+    check_template,
+    data_warnings,
+    read_data,
+)
 from switchyard.trainer.quiet import quiet_libraries
 from switchyard.trainer.recipe import Recipe
-from switchyard.trainer.row_formats import Row
+from switchyard.trainer.sequences import pack
+from switchyard.trainer.token_rows import TokenRow, encode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +44,7 @@ class Explanation:
         base_parameters: Parameters of the base.
         given_rows: Rows of each split as they were given.
         rows: What `train.max_length` leaves of the training rows.
-        longest_tokens: Tokens of the longest training row after truncation.
+        longest_tokens: Tokens of the longest training row after truncation, or of the longest packed sequence.
         steps: Optimizer steps.
         steps_per_epoch: Optimizer steps of one pass over the training rows.
         tokens: Tokens that the whole run processes, prompts included; rounded for a last pass that ends early.
@@ -93,17 +102,20 @@ def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
     directory = locate_base(recipe.base)
     spec = describe(directory, recipe.base)
     check_context(recipe, spec.name, context_tokens(read_config(directory)))
+    check_borders(recipe, spec.name, directory)
     train = recipe.train
     tokenizer = load_tokenizer(directory)
     check_template(splits, tokenizer, spec.name)
-    lengths, rows = measure_rows(splits["train"].rows, tokenizer, train.max_length)
+    lengths, rows = foreseen_rows(recipe, splits["train"], tokenizer)
     check_rows(recipe, rows)
     longest = max(lengths)
     per_epoch = steps_per_epoch(len(lengths), train.batch_size, train.gradient_accumulation)
     steps = train.max_steps or math.ceil((train.epochs or 1) * per_epoch)
+    batch = min(train.batch_size, len(lengths))
     shape = StepShape(
-        batch=min(train.batch_size, len(lengths)),
-        tokens=max(2, longest),
+        # Where rows keep their borders, TRL puts a batch into one line.
+        batch=1 if recipe.packing.keeps_borders else batch,
+        tokens=max(2, longest * batch if recipe.packing.keeps_borders else longest),
         compute_dtype=str(recipe.quantization.compute_dtype),
         adapter_dtype=str(train.adapter_dtype),
         is_quantized=recipe.quantization.is_quantized,
@@ -133,10 +145,24 @@ def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
     return max(1, math.ceil(math.ceil(rows / batch_size) / accumulation))
 
 
-def measure_rows(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
+def foreseen_rows(
+    recipe: Recipe, split: Split, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], TruncationReport]:
-    """Counts tokens as TRL will: prompt and completion together, the end token behind, cut at the end.
+    """Counts the tokens of what steps will take.
+
+    Returns:
+        The tokens of each row or packed sequence, and the report on all rows.
+    """
+    given = [encode(row, tokenizer) for row in split.rows]
+    if recipe.packing is Packing.NONE:
+        return measure_rows(given, recipe.train.max_length)
+    packed = pack(given, recipe.packing, recipe.train.max_length)
+    report = packing_report(given, packed, recipe.packing, recipe.train.max_length)
+    return [len(one.ids) for one in packed], report
+
+
+def measure_rows(rows: Sequence[TokenRow], max_length: int) -> tuple[list[int], TruncationReport]:
+    """Counts tokens as TRL leaves them: cut at the end, and rows without a trained token left out.
 
     Returns:
         The tokens of each row that is left, and the report on all.
@@ -144,32 +170,10 @@ def measure_rows(
     lengths: list[int] = []
     cut = trained = 0
     for row in rows:
-        given, ids = _tokens(row, tokenizer)
-        # A tokenizer may join the end of a prompt with what follows; what they share is the prompt.
-        prompt = shared_start(given, ids)
-        whole = len(ids)
-        kept = min(whole, max_length)
-        if kept <= prompt:
+        kept = TokenRow(row.ids[:max_length], row.labels[:max_length])
+        if kept.trained_tokens == 0:
             continue
-        lengths.append(kept)
-        cut += whole > max_length
-        trained += kept - prompt
+        lengths.append(len(kept.ids))
+        cut += len(row.ids) > max_length
+        trained += kept.trained_tokens
     return lengths, TruncationReport(len(lengths), len(rows) - len(lengths), cut, sum(lengths), trained)
-
-
-def _tokens(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Returns the ids of the prompt alone and of the whole row."""
-    document = row.document()
-    if isinstance(row.prompt, str) and isinstance(row.completion, str):
-        end = "" if row.completion.endswith(tokenizer.eos_token) else tokenizer.eos_token
-        whole = tokenizer(text=row.prompt + row.completion + end)["input_ids"]
-        return tokenizer(text=row.prompt)["input_ids"], whole
-    turns: list[object] = [*document["prompt"], *document["completion"]]  # type: ignore[misc]
-    given = tokenizer.apply_chat_template(document["prompt"], add_generation_prompt=True, return_dict=True)
-    return given["input_ids"], tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
-
-
-def shared_start(first: Sequence[int], second: Sequence[int]) -> int:
-    """Counts the ids that two sequences begin with together."""
-    differing = (index for index, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
-    return next(differing, min(len(first), len(second)))

@@ -54,13 +54,18 @@ def _print_table(rows: dict[str, str], console: Console) -> None:
 def _rows(explanation: Explanation) -> dict[str, str]:
     rows = explanation.rows
     given = ", ".join(f"{name} {count:,}" for name, count in explanation.given_rows.items())
+    unit, longest, packed = "row", explanation.longest_tokens, {}
+    if rows.sequences:
+        unit = "sequence"
+        packed = {"packed": f"into {rows.sequences:,} sequences, {rows.lost_tokens:,} tokens lost"}
     verdict = "fits" if explanation.fits else "DOES NOT FIT"
     return {
         "base": f"{explanation.base}, {explanation.base_parameters:,} parameters",
         "trained": f"{explanation.trainable_parameters:,} parameters, {explanation.trainable_share:.4%} of all",
         "rows given": given,
         "rows trained": f"{rows.rows:,}; {rows.cut:,} cut, {rows.dropped:,} left out",
-        "row tokens": f"{rows.tokens:,}, {rows.trained_tokens:,} trained; longest row {explanation.longest_tokens:,}",
+        **packed,
+        "row tokens": f"{rows.tokens:,}, {rows.trained_tokens:,} trained; longest {unit} {longest:,}",
         "steps": f"{explanation.steps:,}; {explanation.steps_per_epoch:,} in one pass over the rows",
         "run tokens": f"{explanation.tokens:,}",
         "memory": f"{_size(explanation.memory.total_bytes)} of {_size(explanation.available_bytes)} free: {verdict}",

@@ -6,8 +6,10 @@ Owns the checks between parts that are right by themselves: recipe and base, spl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from switchyard.trainer.base_model import takes_positions
 from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows
 from switchyard.trainer.errors import ChatTemplateMissing, DataInvalid, Fault, NothingToLearn, RecipeInvalid
 from switchyard.trainer.recipe import Leaks, Recipe
@@ -67,6 +69,21 @@ def check_context(recipe: Recipe, base_name: str, context_tokens: int | None) ->
         raise RecipeInvalid("the recipe does not fit its base:", [fault])
 
 
+def check_borders(recipe: Recipe, base_name: str, directory: Path) -> None:
+    """Checks that rows of one sequence do not see each other where the recipe promises it.
+
+    Raises:
+        RecipeInvalid: If the base cannot be told where a row begins.
+    """
+    if recipe.packing.keeps_borders and not takes_positions(directory):
+        fault = Fault(
+            "train.packing",
+            f"is {recipe.packing}, and {base_name} takes no positions, so rows of one sequence would see each other; "
+            "use `chunks` or `wrapped`, where they may, or `none`",
+        )
+        raise RecipeInvalid("the recipe does not fit its base:", [fault])
+
+
 def check_rows(recipe: Recipe, rows: TruncationReport) -> None:
     """Checks that truncation left something to learn.
 
@@ -88,6 +105,11 @@ def data_warnings(recipe: Recipe, splits: Mapping[str, Split], rows: TruncationR
         found.append(f"{rows.cut} training rows are longer than {limit} and lost their end; they never learn to stop")
     if rows.dropped:
         found.append(f"{rows.dropped} training rows are left out: nothing of their completion fits {limit}")
+    if rows.lost_tokens:
+        found.append(
+            f"{rows.lost_tokens} of {rows.tokens + rows.lost_tokens} tokens are in no sequence; "
+            "train.packing: bfd_split keeps them"
+        )
     for name, split in splits.items():
         if split.skipped:
             found.append(f"{split.skipped} bad rows of data.{name} are left out")

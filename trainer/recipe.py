@@ -17,6 +17,7 @@ from typing import Annotated
 from pydantic import Field
 
 from switchyard.registry.digest import canonical_json, sha256_digest
+from switchyard.trainer.packing import Packing
 from switchyard.trainer.recipe_base import BaseSection
 from switchyard.trainer.recipe_data import DataSection, Leaks
 from switchyard.trainer.recipe_lora import LoraSection
@@ -25,6 +26,7 @@ from switchyard.trainer.recipe_quantization import DType, QuantizationMethod, Qu
 from switchyard.trainer.recipe_section import Section, value_at
 from switchyard.trainer.recipe_selection import DevMetric, Kept, SelectionSection
 from switchyard.trainer.recipe_train import AdapterDType, Schedule, TrainSection
+from switchyard.trainer.row_formats import DataFormat
 
 __all__ = (
     "NAME_PATTERN",
@@ -79,10 +81,20 @@ class Recipe(Section):
             found.append("`quantization.compute_dtype: float16` needs `train.adapter_dtype: float32`")
         return found
 
+    @property
+    def packing(self) -> Packing:
+        """How rows share sequences, whether the recipe says it or not."""
+        if self.train.packing is not None:
+            return self.train.packing
+        return Packing.CHUNKS if self.data.format is DataFormat.TEXT else Packing.NONE
+
     def document(self) -> dict[str, object]:
         """Returns the resolved recipe without its name and the places of things: what `digest` covers."""
         elsewhere = {"name", "base", "data", "checkpoints", "publish"}
-        return {name: value for name, value in super().document().items() if name not in elsewhere}
+        found = {name: value for name, value in super().document().items() if name not in elsewhere}
+        said = {} if self.packing is Packing.NONE else {"packing": str(self.packing)}
+        found["train"] = {name: value for name, value in self.train.document().items() if name != "packing"} | said
+        return found
 
     @property
     def digest(self) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from switchyard.trainer.recipe_section import Section
+from switchyard.trainer.packing import Packing
+from switchyard.trainer.recipe_section import LATER, Section
 
 
 class AdapterDType(StrEnum):
@@ -63,7 +64,12 @@ class TrainSection(Section):
     """Gradients are clipped to this norm."""
 
     max_length: Annotated[int, Field(ge=2)] = 1024
-    """Tokens per row; longer rows are cut at the end, and the cut rows are counted and reported."""
+    """Tokens per row, or per packed sequence; longer rows are cut at the end, and the cut rows are counted."""
+
+    packing: Annotated[Packing | None, Field(strict=False), LATER] = None
+    """How rows share sequences of `max_length` tokens: `none`; `chunks` (one after the other, cut where a sequence is
+    full, no token lost); or TRL's `bfd` (borders kept, what is too long is lost), `bfd_split` and `wrapped`. Where
+    nothing is said it is `chunks` for `text` and `none` for all else."""
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
     """Seed of the adapter's initial weights, the order of rows, and dropout."""

@@ -1,4 +1,4 @@
-"""What one record means: from the four shapes of training data to prompt and completion.
+"""What one record means: from the shapes of training data to prompt and completion.
 
 Owns each format's keys and its rules. A record becomes rows or a list of all that is wrong with it; nothing is
 guessed, and no unknown key is passed over.
@@ -21,6 +21,7 @@ class DataFormat(StrEnum):
     ALPACA = "alpaca"
     CHAT = "chat"
     SHAREGPT = "sharegpt"
+    TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One example: the model is given `prompt` and learns `completion`; both are text, or both are turns."""
+    """One example: the model is given `prompt` and learns `completion`; both are text, or both are turns.
+
+    Plain text is a completion that nothing is given for.
+    """
 
     prompt: str | tuple[Message, ...]
     completion: str | tuple[Message, ...]
@@ -60,8 +64,8 @@ def rows_of(value: object, shape: DataFormat, alpaca_prompt: str = ALPACA_PROMPT
     """Returns the rows of one record, or all that is wrong with it."""
     keys = _KEYS[shape]
     if not isinstance(value, dict):
-        names = " and ".join(keys)
-        return [], [f"found {type(value).__name__}, expected an object with the keys {names}"]
+        names = f"keys {' and '.join(keys)}" if len(keys) > 1 else f"key {keys[0]}"
+        return [], [f"found {type(value).__name__}, expected an object with the {names}"]
     optional = {"input"} if shape is DataFormat.ALPACA else set()
     faults = [f"`{key}` is missing" for key in keys if key not in value and key not in optional]
     named = " and ".join([", ".join(keys[:-1]), keys[-1]]) if len(keys) > 1 else keys[0]
@@ -113,6 +117,13 @@ def _sharegpt(value: Mapping[str, object], _: str) -> Found:
     return _conversation(value, "conversations", "from", "value", _SHAREGPT_ROLES)
 
 
+def _text(value: Mapping[str, object], _: str) -> Found:
+    faults = _texts(value, "text")
+    if not faults and "text" in value and not str(value["text"]).strip():
+        faults.append("`text` is empty, so there is nothing to learn")
+    return [Row("", str(value.get("text", "")))], faults
+
+
 def _conversation(
     value: Mapping[str, object], key: str, role_key: str, text_key: str, roles: Mapping[str, str]
 ) -> Found:
@@ -155,10 +166,12 @@ _KEYS: Final[Mapping[DataFormat, tuple[str, ...]]] = {
     DataFormat.ALPACA: ("instruction", "input", "output"),
     DataFormat.CHAT: ("messages",),
     DataFormat.SHAREGPT: ("conversations",),
+    DataFormat.TEXT: ("text",),
 }
 _READERS: Final[Mapping[DataFormat, Callable[[Mapping[str, object], str], Found]]] = {
     DataFormat.PROMPT_COMPLETION: _pair,
     DataFormat.ALPACA: _alpaca,
     DataFormat.CHAT: _chat,
     DataFormat.SHAREGPT: _sharegpt,
+    DataFormat.TEXT: _text,
 }

@@ -26,14 +26,21 @@ from switchyard.trainer.continuing import (
     refuse_finished,
     refuse_other,
 )
-from switchyard.trainer.data import Split, TruncationReport, truncation_report
+from switchyard.trainer.data import Split, TruncationReport
 from switchyard.trainer.durable import write_directory, write_file
 from switchyard.trainer.errors import RunError
 from switchyard.trainer.events import Curve, RunListener
 from switchyard.trainer.export import adapter_files, document_bytes
 from switchyard.trainer.identity import learnt_identity, run_identity
 from switchyard.trainer.metrics_log import MetricsLog
-from switchyard.trainer.preflight import check_context, check_rows, check_template, data_warnings, read_data
+from switchyard.trainer.preflight import (
+    check_borders,
+    check_context,
+    check_rows,
+    check_template,
+    data_warnings,
+    read_data,
+)
 from switchyard.trainer.provenance import make_lineage, training_manifest
 from switchyard.trainer.quiet import quiet_libraries
 from switchyard.trainer.recipe import Recipe
@@ -156,12 +163,14 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 
 
 def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
+    from switchyard.trainer.sequences import rows_report
     from switchyard.trainer.sft import make_trainer
 
     recipe, splits = plan.recipe, plan.splits
     base = load_base(recipe.base, recipe.quantization)
     check_context(recipe, base.spec.name, base.context_tokens)
     check_template(splits, base.tokenizer, base.spec.name)
+    check_borders(recipe, base.spec.name, base.directory)
     keeping = _keeping(plan, base)
     train_split = splits["train"]
     trainer = make_trainer(
@@ -173,7 +182,7 @@ def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
         listeners=listeners,
         keeping=keeping,
     )
-    rows = truncation_report(len(train_split.rows), trainer.train_dataset, base.eos_token_id, recipe.train.max_length)
+    rows = rows_report(recipe, train_split, trainer.train_dataset, base.tokenizer)
     check_rows(recipe, rows)
     warnings = data_warnings(recipe, splits, rows) + continuation_warnings(plan.newest, keeping.identity)
     return _Prepared(recipe, splits, base, trainer, rows, warnings)

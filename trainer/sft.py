@@ -23,13 +23,15 @@ from switchyard.trainer.data import Split
 from switchyard.trainer.events import Evaluated, RunListener
 from switchyard.trainer.recipe import AdapterDType, DType, Recipe
 from switchyard.trainer.resumable import Keeping, ResumableTrainer
+from switchyard.trainer.sequences import held_out_dataset, training_dataset
 
 
 class AdapterTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, with evaluations that do not change what comes after them."""
 
-    def __init__(self, *, events: EventCallback, keeping: Keeping | None, **settings: object) -> None:
+    def __init__(self, *, recipe: Recipe, events: EventCallback, keeping: Keeping | None, **settings: object) -> None:
         super().__init__(**settings)
+        self._recipe = recipe
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(events)
@@ -57,8 +59,8 @@ class AdapterTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
             split: The rows.
             step: Step of the adapter that is in place.
         """
-        metrics = self.evaluate(split.dataset())
-        return self._events.evaluated(split.name, step, len(split.rows), metrics)
+        rows = held_out_dataset(split, self._recipe, self.processing_class)
+        return self._events.evaluated(split.name, step, len(rows), self.evaluate(rows))
 
 
 def make_trainer(
@@ -86,12 +88,13 @@ def make_trainer(
         TargetsUnknown: If `lora.targets` names modules that the base does not have.
     """
     trainer = AdapterTrainer(
+        recipe=recipe,
         events=EventCallback(recipe.name, listeners),
         keeping=keeping,
         model=base.model,
         args=_settings(recipe, directory),
-        train_dataset=train.dataset(),
-        eval_dataset=dev.dataset() if dev is not None else None,
+        train_dataset=training_dataset(train, recipe, base.tokenizer),
+        eval_dataset=held_out_dataset(dev, recipe, base.tokenizer) if dev is not None else None,
         processing_class=base.tokenizer,
         peft_config=adapter_shape(recipe, base.spec),
     )
@@ -143,7 +146,9 @@ def _settings(recipe: Recipe, directory: Path) -> SFTConfig:
         max_grad_norm=train.max_grad_norm,
         max_length=train.max_length,
         completion_only_loss=True,
-        packing=False,
+        packing=recipe.packing.is_trls,
+        packing_strategy=str(recipe.packing) if recipe.packing.is_trls else "bfd",
+        eval_packing=False,
         bf16=compute is DType.BFLOAT16,
         fp16=compute is DType.FLOAT16 and torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),

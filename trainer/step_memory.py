@@ -7,6 +7,7 @@ counted. So every architecture is known that transformers knows, and no formula 
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -261,9 +262,12 @@ def _loss(adapted: torch.nn.Module, shape: StepShape) -> torch.Tensor:
 
     model = adapted.get_base_model()  # type: ignore[operator]
     tokens = torch.zeros(shape.batch, shape.tokens, dtype=torch.long)
-    # Rows differ in length, so the mask is written out.
-    mask = torch.ones(shape.batch, 1, shape.tokens, shape.tokens, dtype=torch.bool)
-    hidden = model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+    backbone = model.base_model
+    # Rows differ in length, so the mask is written out; a base without positions counts them from a plain one.
+    takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
+    square = (shape.batch, 1, shape.tokens, shape.tokens)
+    mask = torch.ones(square if takes_positions else (shape.batch, shape.tokens), dtype=torch.bool)
+    hidden = backbone(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
     head = model.get_output_embeddings()
     # Columns beyond the vocabulary are reserved and never written.
     columns = min(LOGIT_COLUMNS, head.weight.shape[0])

@@ -65,6 +65,17 @@ def test_the_python_does_what_the_page_says(here: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.splitlines()[-1] == "team/words:1"
 
 
+def test_the_recipe_for_text_does_what_the_page_says(here: Path) -> None:
+    (here / "yards").mkdir()
+    (here / "yards" / "north.md").write_text("# North\n\n" + "The northern yard has nine tracks. " * 9)
+    (here / "yards" / "south.html").write_text("<p>The southern yard has four.</p>")
+    (here / "text.yaml").write_text(block("yaml", "format: text").replace("epochs: 20", "epochs: 1"))
+    explained = CliRunner().invoke(app, ["train", "text.yaml", "--explain"])
+    assert "into 3 sequences, 0 tokens lost" in explained.stdout, explained.stderr
+    done = CliRunner().invoke(app, ["train", "text.yaml", "--out", "runs/text"])
+    assert done.exit_code == 0, done.stderr
+
+
 def test_the_table_of_keys_is_the_recipes() -> None:
     assert recipe_reference() in PAGE
 
