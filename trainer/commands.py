@@ -276,6 +276,8 @@ def _summary(result: TrainResult, published: Published | None) -> dict[str, str]
             rows[split] = f"loss {score.loss:.4f}, {score.token_accuracy:.2%} of tokens right, {score.rows} rows"
     rows["time"] = f"{figures.train_s:.1f} s of training, {figures.tokens_per_s:,.0f} tokens/s"
     rows["curves"] = str(result.output.curves)
+    if result.output.merged.exists():
+        rows["merged"] = f"{result.output.merged}; GGUF.md in it says how to go on to llama.cpp"
     if published is not None:
         alias = f", alias {published.alias}" if published.alias is not None else ""
         rows["published"] = f"{published.ref}{alias}"

@@ -17,6 +17,7 @@
     │   ├── DiskFull               the run's files would not fit where they go
     │   ├── OutputBusy             another process trains in the output directory
     │   ├── TrainingDiverged       the loss or the adapter became non-finite
+    │   ├── MergeFailed            the adapter is written, the merged copy is not
     │   ├── RunStopped             it was asked to stop; what was done is saved
     │   ├── NothingToResume        there is no checkpoint to continue from
     │   ├── CheckpointFailed       a checkpoint could not be written; the one before it is whole
@@ -178,6 +179,12 @@ class OutputBusy(RunError):
     """Another process trains in the output directory."""
 
     reason = "OUTPUT_BUSY"
+
+
+class MergeFailed(RunError):
+    """The adapter is written, and the merged copy of the base could not be."""
+
+    reason = "MERGE_FAILED"
 
 
 class RunStopped(RunError):

@@ -21,7 +21,14 @@ from switchyard.trainer.packing import Packing
 from switchyard.trainer.recipe_base import BaseSection
 from switchyard.trainer.recipe_data import DataSection, Leaks
 from switchyard.trainer.recipe_lora import LoraSection
-from switchyard.trainer.recipe_outcome import NAME_PATTERN, CheckpointSection, PublishSection
+from switchyard.trainer.recipe_outcome import (
+    NAME_PATTERN,
+    CheckpointSection,
+    CopyDType,
+    ExportSection,
+    MergeInto,
+    PublishSection,
+)
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod, QuantizationSection
 from switchyard.trainer.recipe_section import Section, value_at
 from switchyard.trainer.recipe_selection import DevMetric, Kept, SelectionSection
@@ -33,12 +40,15 @@ __all__ = (
     "AdapterDType",
     "BaseSection",
     "CheckpointSection",
+    "CopyDType",
     "DType",
     "DataSection",
     "DevMetric",
+    "ExportSection",
     "Kept",
     "Leaks",
     "LoraSection",
+    "MergeInto",
     "PublishSection",
     "QuantizationMethod",
     "QuantizationSection",
@@ -62,6 +72,7 @@ class Recipe(Section):
     train: TrainSection
     selection: SelectionSection = SelectionSection()
     checkpoints: CheckpointSection = CheckpointSection()
+    export: ExportSection = ExportSection()
     publish: PublishSection = PublishSection()
 
     @classmethod
@@ -75,6 +86,9 @@ class Recipe(Section):
             value_at(given, "train", "eval_steps") is None
         ):
             found.append("`selection` compares evaluations: give `train.eval_steps`")
+        merges_quantized = value_at(given, "export", "merged") == MergeInto.DEQUANTIZED
+        if merges_quantized and value_at(given, "quantization", "method") == QuantizationMethod.NONE:
+            found.append("`export.merged: dequantized` needs a base that is quantised; give `original`")
         is_half = value_at(given, "quantization", "compute_dtype") == DType.FLOAT16
         if is_half and value_at(given, "train", "adapter_dtype") == AdapterDType.BFLOAT16:
             # torch's gradient scaler has no kernel for bfloat16 gradients.
@@ -90,7 +104,7 @@ class Recipe(Section):
 
     def document(self) -> dict[str, object]:
         """Returns the resolved recipe without its name and the places of things: what `digest` covers."""
-        elsewhere = {"name", "base", "data", "checkpoints", "publish"}
+        elsewhere = {"name", "base", "data", "checkpoints", "export", "publish"}
         found = {name: value for name, value in super().document().items() if name not in elsewhere}
         said = {} if self.packing is Packing.NONE else {"packing": str(self.packing)}
         found["train"] = {name: value for name, value in self.train.document().items() if name != "packing"} | said

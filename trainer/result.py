@@ -7,6 +7,7 @@ Owns the layout of an output directory:
     │   ├── adapter_config.json           PEFT's description of the adapter
     │   ├── adapter_model.safetensors     its weights
     │   └── README.md                     the model card
+    ├── merged/                      a copy of the base with the adapter in its weights, if the recipe asks for one
     ├── training_manifest.json        provenance; `switchyard push` reads the lineage from here
     ├── metrics.json                  the scores and the run's figures
     ├── metrics.jsonl                 the metrics log
@@ -35,6 +36,11 @@ class OutputLayout:
     def adapter(self) -> Path:
         """Directory that PEFT loads and the registry takes."""
         return self.directory / "adapter"
+
+    @property
+    def merged(self) -> Path:
+        """Copy of the base with the adapter in its weights."""
+        return self.directory / "merged"
 
     @property
     def manifest(self) -> Path:
@@ -147,6 +153,7 @@ class TrainResult:
         return {
             "name": self.name,
             "adapter_dir": str(self.output.adapter.resolve()),
+            "merged_dir": str(self.output.merged.resolve()) if self.output.merged.exists() else None,
             "base": {"name": self.base.name, "digest": self.base.digest},
             "recipe_digest": self.lineage.recipe_digest,
             "dataset_digest": self.lineage.dataset_digest,

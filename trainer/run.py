@@ -32,6 +32,7 @@ from switchyard.trainer.errors import RunError
 from switchyard.trainer.events import Curve, RunListener
 from switchyard.trainer.export import adapter_files, document_bytes
 from switchyard.trainer.identity import learnt_identity, run_identity
+from switchyard.trainer.merging import write_merged
 from switchyard.trainer.metrics_log import MetricsLog
 from switchyard.trainer.preflight import (
     check_borders,
@@ -101,6 +102,7 @@ def train(
 
     Raises:
         RunStopped: If `stop` was asked; the same call goes on from there.
+        MergeFailed: If the adapter is written and the merged copy that the recipe asks for is not.
         TrainerError: If anything is wrong with recipe, data, base, checkpoints or run; nothing is exported then.
     """
     started_s = time.perf_counter()
@@ -121,6 +123,7 @@ def train(
             figures = _figures(prepared, curve, adapter_step, time.perf_counter() - started_s)
             result = _export(prepared, curve, figures, output)
         store.clear()
+        write_merged(recipe, output)
         return result
 
 

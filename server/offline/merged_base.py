@@ -24,6 +24,7 @@ from switchyard.registry.base_model import (
     parameter_name,
 )
 from switchyard.registry.errors import ArgumentInvalid
+from switchyard.registry.interop.gguf import HAND_OVER_FILE, hand_over
 from switchyard.registry.storage.durable import new_directory, write_durably
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.base_table import HEAD, BaseTable
@@ -37,7 +38,7 @@ PROVENANCE_FILE: Final = "switchyard.json"
 _HEAD_WEIGHT: Final = f"{HEAD}.weight"
 _INDEX = "model.safetensors.index.json"
 _CONFIG = "config.json"
-_WRITTEN = frozenset({_INDEX, _CONFIG, PROVENANCE_FILE, "README.md"})
+_WRITTEN = frozenset({_INDEX, _CONFIG, PROVENANCE_FILE, "README.md", HAND_OVER_FILE})
 _COPIED_SUFFIXES = frozenset({".json", ".jinja", ".model", ".txt"})
 _LICENCES = ("license", "licence", "notice")
 
@@ -143,6 +144,7 @@ def export_merged(
         write_durably(staged / _CONFIG, _json(config))
         write_durably(staged / PROVENANCE_FILE, _json(_provenance(source.spec, ingredients, dtype)))
         write_durably(staged / "README.md", _card(source.spec, ingredients, dtype).encode())
+        write_durably(staged / HAND_OVER_FILE, hand_over(destination.name, dtype).encode())
     return source.spec
 
 
