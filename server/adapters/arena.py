@@ -20,12 +20,12 @@ _SLACK: Final = 1 / 64
 class Arena:
     """One piece of memory that tensors are cut from; it lives as long as one of them.
 
-    Args:
-        memory: [n] uint8.
+    Attributes:
+        memory: [n] uint8, all of it.
     """
 
     def __init__(self, memory: torch.Tensor) -> None:
-        self._rest = memory
+        self.memory = self._rest = memory
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """A tensor of any content.
@@ -62,7 +62,7 @@ class Spare:
             if spare is None or not size_bytes <= len(spare) <= size_bytes * (1 + _SLACK):
                 return Arena(torch.empty(size_bytes, dtype=torch.uint8))
             self._spare = None
-        return Arena(spare)
+        return Arena(spare[:size_bytes])
 
     def restock(self) -> None:
         """Makes the next spare; called when nobody waits."""

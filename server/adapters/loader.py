@@ -14,20 +14,27 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import accumulate
 from threading import Event
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 
 from switchyard.registry.validation.adapter_config import AdapterConfig, parse_adapter_config
+from switchyard.registry.validation.gate import WEIGHTS_LIMITS
+from switchyard.registry.validation.safetensors_header import header_in
 from switchyard.server.adapters.arena import Scratch, Spare, room_of
 from switchyard.server.adapters.composition import METHOD_SUM
 from switchyard.server.adapters.merging.merge import MERGED_CONFIG, merge, part_of
-from switchyard.server.adapters.packing import BaseModules, HostAdapter, pack
+from switchyard.server.adapters.packing import BaseModules, HostAdapter, pack, pack_and_learn, repack
+from switchyard.server.adapters.packing_plan import PackingPlan
 from switchyard.server.adapters.reading import HostModule, host_modules, tensors_of
+from switchyard.server.adapters.recent import Recent
 from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.types import AdapterPart, AdapterSelection
 from switchyard.server.errors import AdapterUnpackable, Draining
 from switchyard.server.lora.layout import GroupLayout
+
+_KEPT_FORMS: Final = 64
+"""Configurations, and plans of packing, that are kept; a plan takes some ten kilobytes."""
 
 PhaseTimer = Callable[[str, float], None]
 """Told the name of a phase and how long it took, in seconds."""
@@ -59,6 +66,8 @@ class AdapterLoader:
         self._stopped = Event()
         self._scratch = Scratch()
         self._spare = Spare()
+        self._configs = Recent[str, AdapterConfig](_KEPT_FORMS)
+        self._plans = Recent[tuple[bytes, str, float], PackingPlan](_KEPT_FORMS)
 
     def stop(self) -> None:
         """Ends merges that are under way before their next module."""
@@ -85,10 +94,11 @@ class AdapterLoader:
                 # A merge takes longer than the digest, and is not made for any bytes.
                 unverified.close()
                 laps.end("verify")
-                modules = self._merged(selection, fetched)
+                adapter = self._packed(self._merged(selection, fetched))
+            elif len(fetched) == 1:
+                adapter = self._alone(selection, fetched[0])
             else:
-                modules = self._stacked(selection, fetched)
-            adapter = pack(modules, self._layout, self._base, self._spare)
+                adapter = self._packed(self._stacked(selection, fetched))
             laps.end("host")
         laps.end("verify")
         return adapter
@@ -103,11 +113,37 @@ class AdapterLoader:
         scratch = self._scratch.take(sum(rooms))
         fetched = []
         for part, stop in zip(selection.parts, accumulate(rooms), strict=True):
-            config = parse_adapter_config(self._source.read_blob(part.config_digest))
+            config = self._config(part.config_digest)
             content = scratch[stop - room_of(part.weights_bytes) :][: part.weights_bytes]
             unverified.enter_context(self._source.read_ahead(part.weights_digest, content.numpy().data))
             fetched.append(_Fetched(part, config, content))
         return fetched
+
+    def _config(self, digest: str) -> AdapterConfig:
+        config = self._configs.get(digest)
+        if config is None:
+            config = parse_adapter_config(self._source.read_blob(digest))
+            self._configs.put(digest, config)
+        return config
+
+    def _packed(self, modules: Sequence[HostModule]) -> HostAdapter:
+        return pack(modules, self._layout, self._base, self._spare)
+
+    def _alone(self, selection: AdapterSelection, fetched: _Fetched) -> HostAdapter:
+        """One part; of a form that was packed before, by the plan for that form."""
+        form = (
+            header_in(fetched.content.numpy().data, WEIGHTS_LIMITS),
+            fetched.part.config_digest,
+            fetched.part.weight,
+        )
+        plan = self._plans.get(form)
+        if plan is not None and plan.content_bytes == len(fetched.content):
+            return repack(plan, fetched.content, self._spare)
+        modules = self._stacked(selection, [fetched])
+        adapter, plan = pack_and_learn(modules, self._layout, self._base, self._spare, fetched.content)
+        if plan is not None:
+            self._plans.put(form, plan)
+        return adapter
 
     def _stacked(self, selection: AdapterSelection, fetched: Sequence[_Fetched]) -> list[HostModule]:
         """Every part with its factor, beside the others."""

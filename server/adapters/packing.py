@@ -19,6 +19,7 @@ from typing import Protocol
 import torch
 
 from switchyard.server.adapters.arena import Arena, Spare, room_of
+from switchyard.server.adapters.packing_plan import PackingPlan
 from switchyard.server.adapters.reading import HostModule
 from switchyard.server.errors import AdapterUnpackable
 from switchyard.server.lora.factors import FactorPart, GroupAdapter, LoraFactors
@@ -89,15 +90,61 @@ def pack(
     Raises:
         AdapterUnpackable: what it does cannot be done exactly in a batch.
     """
-    members = layout.members()
+    return _packed(modules, layout, base, spare or Spare(), None)[0]
+
+
+def pack_and_learn(
+    modules: Iterable[HostModule], layout: GroupLayout, base: BaseModules, spare: Spare, content: torch.Tensor
+) -> tuple[HostAdapter, PackingPlan | None]:
+    """As `pack`, of one file, and learns how files of its form are packed.
+
+    Args:
+        modules: what the file does to each module, in tensors that lie in it.
+        layout: where modules sit.
+        base: the base's own weights.
+        spare: where the memory for the factors comes from.
+        content: [file_bytes] uint8, the file.
+
+    Returns:
+        The adapter, and the plan for `repack` where the form alone decides what is done.
+
+    Raises:
+        AdapterUnpackable: what it does cannot be done exactly in a batch.
+    """
+    return _packed(modules, layout, base, spare, content)
+
+
+def repack(plan: PackingPlan, content: torch.Tensor, spare: Spare) -> HostAdapter:
+    """What `pack` would make of a file of the form that was learned.
+
+    Args:
+        plan: learned from a file with the same header and configuration, on the same base.
+        content: [file_bytes] uint8, the file.
+        spare: where the memory for the factors comes from.
+    """
+    adapter = HostAdapter(plan.carry_out(content, spare.take(plan.size_bytes).memory))
+    adapter.prepare()
+    return adapter
+
+
+def _packed(
+    modules: Iterable[HostModule],
+    layout: GroupLayout,
+    base: BaseModules,
+    spare: Spare,
+    content: torch.Tensor | None,
+) -> tuple[HostAdapter, PackingPlan | None]:
     by_group: dict[int, list[HostModule]] = defaultdict(list)
     for module in modules:
         by_group[module.place.group].append(module)
-    packer = _Packer(layout, members, base, (spare or Spare()).take(sum(map(_room_of, by_group.values()))))
-    with moving():
+    packer = _Packer(layout, layout.members(), base, spare.take(sum(map(_room_of, by_group.values()))))
+    plan = None
+    with moving() as tape:
         adapter = HostAdapter({group: packer.pack(group, own) for group, own in by_group.items()})
+        if tape is not None and content is not None:
+            plan = PackingPlan.learned(tape, content, packer.arena.memory, adapter.groups)
     adapter.prepare()
-    return adapter
+    return adapter, plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from switchyard.server.lora.segments import Segments
 from switchyard.server.lora.table import GroupTable
 from switchyard.server.native import library
 from switchyard.server.native.library import Library
-from switchyard.server.native.tape import settle
+from switchyard.server.native.tape import Tape, settle
 
 Fallback = Callable[[torch.Tensor, torch.Tensor, Segments, GroupTable], None]
 
@@ -54,8 +54,11 @@ class NativeLora:
         )
 
 
-def moving() -> AbstractContextManager[None]:
-    """Has the moves in the block made at its end, in one go: the interpreter is free for others meanwhile."""
+def moving() -> AbstractContextManager[Tape | None]:
+    """Has the moves in the block made at its end, in one go: the interpreter is free for others meanwhile.
+
+    The block is given what it notes; None without the kernels.
+    """
     kernels = library.load()
     return nullcontext() if kernels is None else kernels.recording()
 

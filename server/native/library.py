@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
-from switchyard.server.native.tape import Kernel, recording
+from switchyard.server.native.tape import Kernel, Tape, recording
 
 SWITCH = "SWITCHYARD_NATIVE"
 """Environment variable; `0` leaves the kernels unused."""
@@ -38,6 +38,12 @@ _SIGNATURES: Mapping[str, Sequence[type]] = {
 }
 """Argument types of the kernels, in the order of their numbers; each returns 0, or -1 when there is no memory."""
 
+POINTERS: Mapping[int, Sequence[int]] = {
+    number: [place for place, kind in enumerate(kinds) if kind is _POINTER]
+    for number, kinds in enumerate(_SIGNATURES.values())
+}
+"""Which arguments of a kernel are addresses, by its number."""
+
 
 class Library:
     """The loaded kernels, one attribute each; arguments as in the C sources, tensors for pointers."""
@@ -59,7 +65,7 @@ class Library:
             self.transpose,
         ) = kernels
 
-    def recording(self) -> AbstractContextManager[None]:
+    def recording(self) -> AbstractContextManager[Tape | None]:
         """Notes this thread's calls and makes them at the end of the block; see `Tape`."""
         return recording(self._run)
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 Argument = torch.Tensor | int | float | None
@@ -28,10 +30,13 @@ class Tape:
 
     What is written by a call that is only noted may be given to later calls,
     and to nobody else before `run`. Tensors are kept until then.
+
+    Attributes:
+        runner: makes so many calls that begin at an address, and returns the number of the first that failed.
     """
 
     def __init__(self, run: Callable[[int, int], int]) -> None:
-        self._run = run
+        self.runner = run
         self._words = array("q")
         self._names: list[str] = []
         self._kept: list[torch.Tensor] = []
@@ -56,6 +61,13 @@ class Tape:
         self._words.extend(words + [0] * (1 + _MOST_ARGUMENTS - len(words)))
         self._names.append(name)
 
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def words(self) -> npt.NDArray[np.int64]:
+        """[n, 16]: a copy of the noted calls, as `struct call` of library.c has them."""
+        return np.array(self._words, dtype=np.int64).reshape(-1, 1 + _MOST_ARGUMENTS)
+
     def run(self) -> None:
         """Makes the noted calls.
 
@@ -65,7 +77,7 @@ class Tape:
         if not self._names:
             return
         names, address = self._names, self._words.buffer_info()[0]
-        failed = self._run(address, len(names))
+        failed = self.runner(address, len(names))
         self.clear()
         if failed:
             raise MemoryError(f"no scratch memory for the kernel {names[failed - 1]}")
@@ -85,18 +97,21 @@ _here: Final = _Here()
 
 
 @contextmanager
-def recording(run: Callable[[int, int], int]) -> Iterator[None]:
+def recording(run: Callable[[int, int], int]) -> Iterator[Tape | None]:
     """Notes this thread's calls and makes them at the end of the block, unless it is left with an exception.
 
     Args:
         run: makes so many calls that begin at an address, and returns the number of the first that failed.
+
+    Yields:
+        The tape; None within `at_once`.
     """
     if _here.at_once:
-        yield
+        yield None
         return
     _here.tape = tape = Tape(run)
     try:
-        yield
+        yield tape
         tape.run()
     finally:
         _here.tape = None
@@ -123,7 +138,7 @@ class Kernel:
 
     def __init__(self, name: str, number: int, function: Callable[..., int]) -> None:
         self._name = name
-        self._number = number
+        self.number = number
         self._function = function
 
     def __call__(self, *arguments: Argument) -> None:
@@ -133,7 +148,7 @@ class Kernel:
             MemoryError: it found no scratch memory.
         """
         if _here.tape is not None:
-            _here.tape.note(self._name, self._number, arguments)
+            _here.tape.note(self._name, self.number, arguments)
         elif self._function(*(a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments)):
             raise MemoryError(f"no scratch memory for the kernel {self._name}")
 
