@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from switchyard.registry.digest import PREFIX, DigestWriter, hex_of, is_digest, open_file_digest
 from switchyard.registry.errors import BlobCorrupt
@@ -25,6 +25,9 @@ from switchyard.registry.steps import OnStep, Step, ignore_step
 from switchyard.registry.storage.blob_store import CHUNK_BYTES, Arrival, StoredBlob
 from switchyard.registry.storage.durable import make_directory, mapped_os_errors, sync_directory
 from switchyard.registry.storage.part_files import PartFiles, session_gone
+
+# Each read lets go of the interpreter and has to get it back; a reader who takes the digest meanwhile still starts early.
+_READ_BYTES: Final = 4 << 20
 
 
 class FileBlobs:
@@ -125,7 +128,7 @@ class FileBlobs:
                 raise other_size(digest, size_bytes, len(buffer))
             while filled_bytes < size_bytes:
                 with mapped_os_errors(f"reading blob {digest}"):
-                    count = os.readv(fd, [buffer[filled_bytes : filled_bytes + CHUNK_BYTES]])
+                    count = os.readv(fd, [buffer[filled_bytes : filled_bytes + _READ_BYTES]])
                 if count == 0:
                     raise other_size(digest, filled_bytes, size_bytes)
                 filled_bytes += count
