@@ -26,7 +26,7 @@ from switchyard.registry.storage.blob_store import CHUNK_BYTES, Arrival, StoredB
 from switchyard.registry.storage.durable import make_directory, mapped_os_errors, sync_directory
 from switchyard.registry.storage.part_files import PartFiles, session_gone
 
-# Each read lets go of the interpreter and has to get it back; a reader who takes the digest meanwhile still starts early.
+# Each read gets the interpreter back once; whoever takes the digest meanwhile still starts early.
 _READ_BYTES: Final = 4 << 20
 
 
