@@ -1,6 +1,6 @@
 """How the base's weights are held: what is asked for, and what the files already are.
 
-A checkpoint that is stored in 4 or 8 bits is what it is: it is loaded with its
+A checkpoint that is stored in 4 bits is what it is: it is loaded with its
 own settings, and asking for others is an error, never a second rounding.
 """
 
@@ -104,12 +104,11 @@ def require_quantized(model: PreTrainedModel, quantization: Quantization) -> Non
 def _stored_spec(stored: dict[str, object]) -> QuantizationSpec:
     """What a checkpoint says about itself in the `quantization_config` of its config.json."""
     method = stored.get("quant_method", "bitsandbytes")
-    if method == "bitsandbytes" and stored.get("load_in_8bit"):
-        return QuantizationSpec("int8", False, COMPUTE_DTYPE)
-    kind = stored.get("bnb_4bit_quant_type", "fp4") if method == "bitsandbytes" else method
+    kind = "int8" if stored.get("load_in_8bit") else stored.get("bnb_4bit_quant_type", "fp4")
+    kind = kind if method == "bitsandbytes" else method
     if kind != "nf4":
         raise BaseUnreadable(
             f"the files hold the weights as {kind}, which is not served; give a checkpoint that bitsandbytes stored "
-            "in nf4 or int8, or the original 16-bit model"
+            "in nf4, or the original 16-bit model"
         )
     return QuantizationSpec("nf4", stored.get("bnb_4bit_use_double_quant") is True, COMPUTE_DTYPE)

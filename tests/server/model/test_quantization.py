@@ -72,6 +72,7 @@ def test_fp4_is_refused_by_name(tmp_path: Path) -> None:
     [
         ({"quant_method": "gptq"}, "as gptq, which is not served"),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "as fp4, which is not served"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "as int8, which is not served"),
     ],
 )
 def test_other_methods_are_refused_by_name(stored: dict[str, object], message: str) -> None:
