@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from switchyard.trainer.publish import Published, PublishTarget
     from switchyard.trainer.recipe import Recipe
     from switchyard.trainer.result import TrainResult
+    from switchyard.trainer.stopping import StopRequest
 
 _FAILED = 1
 _USAGE = 2
@@ -36,7 +37,9 @@ _INTERRUPTED = 130
 _RUNS = Path("runs")
 
 
-RecipeArgument = Annotated[Path, typer.Argument(help="Recipe file (YAML).")]
+RecipeArgument = Annotated[
+    Path | None, typer.Argument(help="Recipe file (YAML); left out with --verify.", show_default=False)
+]
 PublishOption = Annotated[
     str | None, typer.Option(metavar="REF", help="Publish as ns/name, or ns/name@alias to move the alias too.")
 ]
@@ -64,11 +67,17 @@ ExplainOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and take one step; keep and publish nothing.")
 ]
+VerifyOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="LOCK", help="Repeat the run of a lock.json and compare; publish nothing.", show_default=False
+    ),
+]
 
 
 def train(
     context: typer.Context,
-    recipe: RecipeArgument,
+    recipe: RecipeArgument = None,
     publish: PublishOption = None,
     registry: RegistryOption = None,
     server: ServerOption = None,
@@ -78,6 +87,7 @@ def train(
     threads: ThreadsOption = None,
     explain: ExplainOption = False,
     dry_run: DryRunOption = False,
+    verify: VerifyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train an adapter from a recipe.
@@ -94,6 +104,11 @@ def train(
     from switchyard.trainer.recipe_file import load_recipe
 
     console = Console(stderr=True)
+    if verify is not None:
+        _verify(context, verify, out, base, threads, console, as_json=as_json)
+        return
+    if recipe is None:
+        raise typer.BadParameter("give a recipe file, or --verify LOCK.", ctx=context, param_hint="RECIPE")
     with _expected_failures(context, console, as_json=as_json):
         what = load_recipe(recipe)
         what = what if base is None else what.with_base(base)
@@ -106,6 +121,63 @@ def train(
         result = _train(what, out, threads, console)
         published = _publish(result, target, console, as_json=as_json)
     _report(result, published, as_json=as_json)
+
+
+def _verify(
+    context: typer.Context,
+    lock: Path,
+    out: Path | None,
+    base: Path | None,
+    threads: int | None,
+    console: Console,
+    *,
+    as_json: bool,
+) -> None:
+    """Repeats a run; ends with 1 when the new one is another."""
+    from rich.console import Console
+
+    from switchyard.trainer.progress import progress_for
+    from switchyard.trainer.verification_page import print_verification
+
+    _refuse_with_verify(context)
+    out = out or _RUNS / f"verify-{time.strftime('%Y%m%d-%H%M%S')}"
+    with _expected_failures(context, console, as_json=as_json), _stoppable() as stop, progress_for(console) as bar:
+        from switchyard.trainer.verifying import Verdict, verify
+
+        found = verify(lock, out_dir=out, base=base, threads=threads, listeners=[bar], stop=stop)
+    if as_json:
+        typer.echo(json.dumps(found.document(), ensure_ascii=False))
+    else:
+        print_verification(found, Console())
+    if found.verdict is Verdict.DIFFERENT:
+        raise typer.Exit(_FAILED)
+
+
+def _refuse_with_verify(context: typer.Context) -> None:
+    """Refuses what a verification would have to ignore; the environment says where to publish, never whether to."""
+    taken = {"verify", "out", "base", "threads", "as_json"}
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in taken
+        and (source := context.get_parameter_source(str(parameter.name))) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise typer.BadParameter(
+            f"found {', '.join(given)} beside --verify, which takes --out, --base, --threads and --json.", ctx=context
+        )
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[StopRequest]:
+    from switchyard.trainer.stopping import stop_on_signals
+
+    def notice(signal: str) -> None:
+        typer.echo(f"{signal}: saving after this step; once more ends the run at once", err=True)
+
+    with stop_on_signals(notice) as stop:
+        yield stop
 
 
 @contextlib.contextmanager
@@ -197,7 +269,8 @@ def _output(recipe: Recipe, out: Path | None, *, resume: bool) -> Path:
 
 def _same_command(context: typer.Context, out: Path) -> str:
     """Returns the command line as it was given, with the output directory spelt out."""
-    words = ["switchyard", "train", str(context.params["recipe"]), "--out", str(out)]
+    recipe = context.params["recipe"]
+    words = ["switchyard", "train", *([str(recipe)] if recipe is not None else []), "--out", str(out)]
     for parameter in context.command.params:
         name = str(parameter.name)
         source = context.get_parameter_source(name)
@@ -210,12 +283,8 @@ def _same_command(context: typer.Context, out: Path) -> str:
 
 def _train(recipe: Recipe, out: Path, threads: int | None, console: Console) -> TrainResult:
     from switchyard.trainer.progress import progress_for
-    from switchyard.trainer.stopping import stop_on_signals
 
-    def notice(signal: str) -> None:
-        typer.echo(f"{signal}: saving after this step; once more ends the run at once", err=True)
-
-    with stop_on_signals(notice) as stop, progress_for(console) as progress:
+    with _stoppable() as stop, progress_for(console) as progress:
         # Imported under the bar, because torch and its friends take seconds to load.
         from switchyard.trainer.run import train as run
 

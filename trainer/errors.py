@@ -19,6 +19,8 @@
     │   ├── TrainingDiverged       the loss or the adapter became non-finite
     │   ├── MergeFailed            the adapter is written, the merged copy is not
     │   ├── RunStopped             it was asked to stop; what was done is saved
+    │   ├── LockInvalid            the file to verify is no lock, or of a run that has not ended
+    │   ├── LockMismatch           data, base or recipe are not those of the lock
     │   ├── NothingToResume        there is no checkpoint to continue from
     │   ├── CheckpointFailed       a checkpoint could not be written; the one before it is whole
     │   ├── CheckpointDamaged      checkpoints are there, and none is what was written
@@ -199,6 +201,18 @@ class RunStopped(RunError):
     def __init__(self, message: str, directory: Path) -> None:
         super().__init__(message)
         self.directory = directory
+
+
+class LockInvalid(RunError):
+    """The file to verify is not a lock of a finished run."""
+
+    reason = "LOCK_INVALID"
+
+
+class LockMismatch(FaultyInput, RunError):
+    """Data, base or recipe are not those that the lock names, so nothing was repeated."""
+
+    reason = "LOCK_MISMATCH"
 
 
 class NothingToResume(RunError):

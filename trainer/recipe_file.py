@@ -62,7 +62,7 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeUnreadable(
             f"the recipe {path} holds {type(document).__name__}; expected a mapping with name, base, data, train"
         )
-    return _resolved(parse_recipe(document, source=str(path)), path.resolve().parent)
+    return resolved(parse_recipe(document, source=str(path)), path.resolve().parent)
 
 
 def parse_recipe(document: dict[object, object], *, source: str = "recipe") -> Recipe:
@@ -98,13 +98,6 @@ def _fault(detail: ErrorDetails) -> Fault:
     return Fault(subject, message)
 
 
-def _resolved(recipe: Recipe, directory: Path) -> Recipe:
-    base, data = recipe.base, recipe.data
-    if base.path is not None:
-        base = base.model_copy(update={"path": directory / base.path.expanduser()})
-    places = {
-        split: directory / place.expanduser()
-        for split in ("train", "dev", "test")
-        if (place := getattr(data, split)) is not None
-    }
-    return recipe.model_copy(update={"base": base, "data": data.model_copy(update=places)})
+def resolved(recipe: Recipe, directory: Path) -> Recipe:
+    """Returns a recipe whose relative paths are those of a directory."""
+    return recipe.with_paths(lambda path: directory / path.expanduser())

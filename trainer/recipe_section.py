@@ -6,8 +6,9 @@ of single keys, and a key that came later leaves the digests of older recipes as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -47,6 +48,12 @@ class Section(BaseModel):
                 values[name] = value.document()
         return values
 
+    def with_paths(self, change: Callable[[Path], Path]) -> Self:
+        """Returns the section with every path in it, at any depth, changed."""
+        return self.model_copy(
+            update={name: _changed(getattr(self, name), change) for name in type(self).model_fields}
+        )
+
     @model_validator(mode="wrap")
     @classmethod
     def _with_conflicts(cls, given: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
@@ -61,6 +68,14 @@ class Section(BaseModel):
         if details:
             raise ValidationError.from_exception_data(cls.__name__, details)
         return section
+
+
+def _changed(value: object, change: Callable[[Path], Path]) -> object:
+    if isinstance(value, Path):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_changed(one, change) for one in value)
+    return value.with_paths(change) if isinstance(value, Section) else value
 
 
 def _detail(kind: str, message: str, place: tuple[int | str, ...], found: object) -> InitErrorDetails:

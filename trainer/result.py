@@ -8,6 +8,7 @@ Owns the layout of an output directory:
     │   ├── adapter_model.safetensors     its weights
     │   └── README.md                     the model card
     ├── merged/                      a copy of the base with the adapter in its weights, if the recipe asks for one
+    ├── lock.json                    what the run is made of; `switchyard train --verify` repeats it
     ├── training_manifest.json        provenance; `switchyard push` reads the lineage from here
     ├── metrics.json                  the scores and the run's figures
     ├── metrics.jsonl                 the metrics log
@@ -46,6 +47,11 @@ class OutputLayout:
     def manifest(self) -> Path:
         """Provenance of the adapter."""
         return self.directory / "training_manifest.json"
+
+    @property
+    def lock(self) -> Path:
+        """Everything that decides the bits of the run."""
+        return self.directory / "lock.json"
 
     @property
     def metrics(self) -> Path:
@@ -99,6 +105,8 @@ class RunFigures:
         total_parameters: Parameters of base and adapter.
         rows: What `max_length` did to the training rows.
         evaluations: Evaluations in order.
+        batch_size: Rows per forward pass, as they were in the end.
+        gradient_accumulation: Forward passes per optimizer step, as they were in the end.
     """
 
     steps: int
@@ -112,6 +120,8 @@ class RunFigures:
     total_parameters: int
     rows: TruncationReport
     evaluations: tuple[Evaluated, ...]
+    batch_size: int
+    gradient_accumulation: int
 
     @property
     def tokens_per_s(self) -> float:

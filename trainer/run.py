@@ -32,6 +32,7 @@ from switchyard.trainer.errors import RunError
 from switchyard.trainer.events import Curve, RunListener
 from switchyard.trainer.export import adapter_files, document_bytes
 from switchyard.trainer.identity import learnt_identity, run_identity
+from switchyard.trainer.lockfile import lock_document
 from switchyard.trainer.merging import write_merged
 from switchyard.trainer.metrics_log import MetricsLog
 from switchyard.trainer.preflight import (
@@ -217,6 +218,8 @@ def _figures(prepared: _Prepared, curve: Curve, adapter_step: int, wall_s: float
         total_parameters=total,
         rows=prepared.rows,
         evaluations=tuple(curve.evaluations),
+        batch_size=int(prepared.trainer._train_batch_size),
+        gradient_accumulation=int(prepared.trainer.args.gradient_accumulation_steps),
     )
 
 
@@ -233,6 +236,7 @@ def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, output: Outp
         write_file(output.curves, draw_curves(curve, recipe.name))
         write_file(output.metrics, document_bytes(figures.document()))
         write_file(output.manifest, document_bytes(manifest))
+        write_file(output.lock, document_bytes(lock_document(recipe, manifest, output.directory)))
         write_directory(output.adapter, files)
     except OSError as error:
         raise RunError(f"cannot write the adapter to {output.directory}: {error.strerror or error}") from error
