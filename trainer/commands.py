@@ -53,6 +53,12 @@ ServerOption = Annotated[
 BaseOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Base model to use instead of the recipe's.", show_default=False)
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Another value than the recipe's, e.g. train.epochs=3; may be repeated."
+    ),
+]
 OutOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Output directory; runs/<name>-<time> by default.")
 ]
@@ -82,6 +88,7 @@ def train(
     registry: RegistryOption = None,
     server: ServerOption = None,
     base: BaseOption = None,
+    changes: SetOption = None,
     out: OutOption = None,
     resume: ResumeOption = False,
     threads: ThreadsOption = None,
@@ -110,7 +117,7 @@ def train(
     if recipe is None:
         raise typer.BadParameter("give a recipe file, or --verify LOCK.", ctx=context, param_hint="RECIPE")
     with _expected_failures(context, console, as_json=as_json):
-        what = load_recipe(recipe)
+        what = load_recipe(recipe, changes or ())
         what = what if base is None else what.with_base(base)
         registry, server = _chosen_place(context, publish, registry, server)
         target = publish_target(what, ref=publish, registry=registry, server=server)
@@ -277,7 +284,12 @@ def _same_command(context: typer.Context, out: Path) -> str:
         if name in {"recipe", "out", "resume"} or source is None or source.name != "COMMANDLINE":
             continue
         value = context.params[name]
-        words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+        values = value if isinstance(value, list | tuple) else [value]
+        words += (
+            [parameter.opts[0]]
+            if value is True
+            else [part for one in values for part in (parameter.opts[0], str(one))]
+        )
     return shlex.join(words)
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from switchyard.registry.digest import DigestWriter, canonical_json
-from switchyard.trainer.data_files import read_records
+from switchyard.trainer.columns import Columns
+from switchyard.trainer.data_files import Record, read_records
 from switchyard.trainer.errors import DataInvalid, Fault
-from switchyard.trainer.row_formats import ALPACA_PROMPT, DataFormat, Row, rows_of
+from switchyard.trainer.row_formats import ALPACA_PROMPT, DataFormat, Found, Row, rows_of
 from switchyard.trainer.text_files import read_documents
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def read_split(
     shape: DataFormat = DataFormat.PROMPT_COMPLETION,
     alpaca_prompt: str = ALPACA_PROMPT,
     skip_bad: bool = False,
+    columns: Columns | None = None,
+    limit: int | None = None,
 ) -> Split:
     """Reads one file or directory of rows.
 
@@ -74,6 +77,8 @@ def read_split(
         shape: What a record looks like.
         alpaca_prompt: Prompt of alpaca rows, with `{question}` where instruction and input go.
         skip_bad: Leave bad records out and count them.
+        columns: What is done with the columns of a record first.
+        limit: Rows after which reading ends.
 
     Raises:
         DataUnreadable: If the file cannot be read.
@@ -83,16 +88,26 @@ def read_split(
     faults: list[Fault] = []
     bad = 0
     for record in read_documents(path) if shape is DataFormat.TEXT else read_records(path):
-        found, wrong = ([], [record.fault]) if record.fault else rows_of(record.value, shape, alpaca_prompt)
+        found, wrong = _rows(record, columns or Columns(), shape, alpaca_prompt)
         rows.extend(found)
         faults.extend(Fault(record.place, message) for message in wrong)
         bad += bool(wrong)
+        if limit is not None and len(rows) >= limit:
+            del rows[limit:]
+            break
     if not rows and not faults:
         faults.append(Fault(path.name, "holds no rows; expected one JSON object per line"))
     if faults and not (skip_bad and rows):
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise DataInvalid(f"data.{name} ({path}) has {count}:", faults)
     return Split(name, tuple(rows), _digest(rows), bad)
+
+
+def _rows(record: Record, columns: Columns, shape: DataFormat, alpaca_prompt: str) -> Found:
+    if record.fault:
+        return [], [record.fault]
+    value, wrong = columns.applied(record.value)
+    return ([], wrong) if wrong else rows_of(value, shape, alpaca_prompt)
 
 
 def _digest(rows: list[Row]) -> str:

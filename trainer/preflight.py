@@ -27,7 +27,15 @@ def read_data(recipe: Recipe) -> dict[str, Split]:
     data = recipe.data
     places = {"train": data.train, "dev": data.dev, "test": data.test}
     splits = {
-        name: read_split(name, path, shape=data.format, alpaca_prompt=data.alpaca_prompt, skip_bad=data.skip_bad)
+        name: read_split(
+            name,
+            path,
+            shape=data.format,
+            alpaca_prompt=data.alpaca_prompt,
+            skip_bad=data.skip_bad,
+            columns=data.reading(),
+            limit=data.limit if name == "train" else None,
+        )
         for name, path in places.items()
         if path is not None
     }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from switchyard.trainer.recipe_section import Section
-from switchyard.trainer.row_formats import ALPACA_PROMPT, DataFormat
+from switchyard.trainer.columns import Cleaning, Columns
+from switchyard.trainer.recipe_section import LATER, Section
+from switchyard.trainer.row_formats import ALPACA_PROMPT, FORMAT_KEYS, DataFormat
 
 
 class Leaks(StrEnum):
@@ -45,8 +47,39 @@ class DataSection(Section):
     alpaca_prompt: Annotated[str, AfterValidator(_with_question)] = ALPACA_PROMPT
     """Prompt of `alpaca` rows; `{question}` is the instruction and, on a line of its own, the input."""
 
+    columns: Annotated[dict[str, str], LATER] = {}  # noqa: RUF012 - pydantic copies it
+    """Columns with other names than the format's keys, e.g. `{text: prompt}`."""
+
+    ignore: Annotated[tuple[str, ...], Field(strict=False), LATER] = ()
+    """Columns that do not count; any other that is no key of the format is a fault."""
+
+    clean: Annotated[tuple[Annotated[Cleaning, Field(strict=False)], ...], Field(strict=False), LATER] = ()
+    """Steps that the texts of all rows go through: `spaces` (several become one, none at the ends of lines),
+    `blank-lines` (several become one), `nfc` (Unicode's composed form)."""
+
+    limit: Annotated[int | None, Field(ge=1), LATER] = None
+    """Training rows that are used, from the beginning; all by default."""
+
     skip_bad: bool = False
     """Leave bad rows out and count them, instead of refusing the file."""
 
     leaks: Annotated[Leaks, Field(strict=False)] = Leaks.WARN
     """What rows of `dev` or `test` that occur in `train` are: `warn` about them, or refuse them as an `error`."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, object]) -> list[str]:
+        """Columns belong to a format's keys, and turns are not columns."""
+        found = []
+        shape, names = str(given.get("format", DataFormat.PROMPT_COMPLETION)), given.get("columns")
+        if shape in set(DataFormat) and isinstance(names, Mapping):
+            keys = FORMAT_KEYS[DataFormat(shape)]
+            unknown = ", ".join(f"`{name}`" for name in names if name not in keys)
+            if unknown:
+                found.append(f"`columns` names {unknown}; the keys of `{shape}` are {', '.join(keys)}")
+        if given.get("clean") and shape in {DataFormat.CHAT, DataFormat.SHAREGPT}:
+            found.append(f"`clean` cleans columns of text, and the turns of `{shape}` are none; clean the file")
+        return found
+
+    def reading(self) -> Columns:
+        """Returns what is done with the columns of a row before its format reads it."""
+        return Columns(self.columns, frozenset(self.ignore), self.clean)

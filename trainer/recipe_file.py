@@ -8,8 +8,9 @@ else.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import yaml
 from pydantic import ValidationError
@@ -17,6 +18,8 @@ from pydantic_core import ErrorDetails
 
 from switchyard.trainer.errors import Fault, RecipeInvalid, RecipeUnreadable
 from switchyard.trainer.recipe import Recipe
+
+_TOKEN: Final = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 
 class _RecipeLoader(yaml.SafeLoader):
@@ -37,11 +40,12 @@ _RecipeLoader.add_implicit_resolver(
 )
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Reads a recipe file.
 
     Args:
         path: YAML file in UTF-8.
+        changes: Keys that are other than in the file, each as `section.key=value` with a value of YAML.
 
     Returns:
         The recipe, its relative paths resolved against the directory of `path`.
@@ -62,7 +66,26 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeUnreadable(
             f"the recipe {path} holds {type(document).__name__}; expected a mapping with name, base, data, train"
         )
+    for change in changes:
+        _change(document, change)
     return resolved(parse_recipe(document, source=str(path)), path.resolve().parent)
+
+
+def _change(document: dict[object, object], change: str) -> None:
+    place, sign, text = change.partition("=")
+    *sections, key = place.split(".")
+    if not sign or not all([*sections, key]):
+        raise RecipeInvalid("--set:", [Fault(change, "is not of the form section.key=value")])
+    try:
+        value = _RecipeLoader(text).get_single_data()
+    except yaml.YAMLError as error:
+        raise RecipeInvalid("--set:", [Fault(place, f"the value is not YAML: {error}")]) from error
+    for section in sections:
+        inner = document.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise RecipeInvalid("--set:", [Fault(place, f"`{section}` is no section of the recipe")])
+        document = inner
+    document[key] = value
 
 
 def parse_recipe(document: dict[object, object], *, source: str = "recipe") -> Recipe:
@@ -75,12 +98,29 @@ def parse_recipe(document: dict[object, object], *, source: str = "recipe") -> R
     Raises:
         RecipeInvalid: If keys or values are wrong; lists all of them.
     """
+    faults = list(_secrets("", document))
     try:
-        return Recipe.model_validate(document)
+        recipe = Recipe.model_validate(document)
     except ValidationError as error:
-        faults = [_fault(detail) for detail in error.errors(include_url=False)]
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise RecipeInvalid(f"{source} has {count}:", faults) from error
+        faults += [_fault(detail) for detail in error.errors(include_url=False)]
+        raise _invalid(source, faults) from error
+    if faults:
+        raise _invalid(source, faults)
+    return recipe
+
+
+def _invalid(source: str, faults: list[Fault]) -> RecipeInvalid:
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return RecipeInvalid(f"{source} has {count}:", faults)
+
+
+def _secrets(place: str, value: object) -> Iterator[Fault]:
+    """Finds tokens of the Hub, which would be kept in every manifest."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _secrets(f"{place}.{key}" if place else str(key), inner)
+    elif isinstance(value, str) and _TOKEN.search(value):
+        yield Fault(place, "holds a token of the Hub; recipes are kept and shown, so set HF_TOKEN in the environment")
 
 
 def _fault(detail: ErrorDetails) -> Fault:

@@ -40,7 +40,7 @@ def _rows(path: str, field: FieldInfo) -> list[str]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default is None:
+    if field.default is None or field.default in ((), {}):
         return "–"
     return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
 

@@ -62,7 +62,7 @@ ALPACA_PROMPT: Final = "Human: {question}\n\nAssistant: "
 
 def rows_of(value: object, shape: DataFormat, alpaca_prompt: str = ALPACA_PROMPT) -> Found:
     """Returns the rows of one record, or all that is wrong with it."""
-    keys = _KEYS[shape]
+    keys = FORMAT_KEYS[shape]
     if not isinstance(value, dict):
         names = f"keys {' and '.join(keys)}" if len(keys) > 1 else f"key {keys[0]}"
         return [], [f"found {type(value).__name__}, expected an object with the {names}"]
@@ -161,7 +161,7 @@ def _order_faults(messages: list[Message]) -> list[str]:
     return faults
 
 
-_KEYS: Final[Mapping[DataFormat, tuple[str, ...]]] = {
+FORMAT_KEYS: Final[Mapping[DataFormat, tuple[str, ...]]] = {
     DataFormat.PROMPT_COMPLETION: ("prompt", "completion"),
     DataFormat.ALPACA: ("instruction", "input", "output"),
     DataFormat.CHAT: ("messages",),

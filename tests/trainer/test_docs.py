@@ -45,10 +45,10 @@ def here(tiny_base: Path, tmp_path: Path) -> Path:
 
 
 def test_the_commands_do_what_the_page_says(here: Path) -> None:
-    blocks = [block("console", one) for one in ("", "--explain", "--dry-run", "--verify")]
+    blocks = [block("console", one) for one in ("", "--explain", "--dry-run", "--verify", "--set")]
     lines = [line for text in blocks for line in text.splitlines()]
     commands = [line.removeprefix("$ switchyard ") for line in lines if line.startswith("$")]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         done = CliRunner().invoke(app, shlex.split(command))
         assert done.exit_code == 0, done.stderr

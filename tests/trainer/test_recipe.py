@@ -155,3 +155,42 @@ def test_a_later_key_counts_only_when_it_is_used() -> None:
     assert _Drawing().document() == {"shape": {"sides": 3}}
     used = _Drawing(shape=_Shape(colour="blue"), frame=_Shape(sides=4))
     assert used.document() == {"shape": {"sides": 3, "colour": "blue"}, "frame": {"sides": 4}}
+
+
+def test_keys_can_be_changed_for_one_run(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.yaml", GOOD)
+    recipe = load_recipe(path, ["train.epochs=5", "lora.targets=[q_proj]", "train.learning_rate=1e-3"])
+    assert (recipe.train.epochs, recipe.lora.targets, recipe.train.learning_rate) == (5, ("q_proj",), 1e-3)
+    assert load_recipe(path).train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.epochs", "not of the form"),
+        ("=3", "not of the form"),
+        ("train.epochs=[", "not YAML"),
+        ("name.first=a", "`name` is no section"),
+        ("train.epoch=3", "train.epoch: unknown key"),
+    ],
+)
+def test_a_wrong_change_is_refused(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(RecipeInvalid, match=message):
+        load_recipe(write(tmp_path / "r.yaml", GOOD), [change])
+
+
+def test_a_token_does_not_belong_into_a_recipe() -> None:
+    token = "hf_" + "A1b2" * 8
+    found = faults({"name": "a", "base": {"hub": f"a/{token}"}, "data": {"train": "t"}, "train": {"epoch": 1}})
+    assert "HF_TOKEN" in found["base.hub"][0]
+    assert found["train.epoch"] == ["unknown key"]
+    assert token not in str(found)
+
+
+def test_columns_are_of_the_format() -> None:
+    data = {"train": "t", "columns": {"body": "b"}, "format": "chat", "clean": ["spaces"]}
+    found = faults({"name": "a", "base": {"path": "b"}, "data": data, "train": {"epochs": 1}})
+    assert ["`columns` names `body`" in found["data"][0], "`clean` cleans columns" in found["data"][1]] == [
+        True,
+        True,
+    ]

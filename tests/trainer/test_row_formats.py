@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from switchyard.trainer.columns import Cleaning, Columns
 from switchyard.trainer.data import Split, read_split
 from switchyard.trainer.errors import DataInvalid
 from switchyard.trainer.row_formats import DataFormat, Message, Row, rows_of
@@ -120,3 +121,28 @@ def test_a_file_of_bad_rows_alone_is_refused_even_then(tmp_path: Path) -> None:
 
 def test_repeated_rows_are_counted() -> None:
     assert Split("train", (Row("a", "b"), Row("a", "b"), Row("a", "c")), "").repeated_rows == 1
+
+
+def test_columns_can_have_other_names(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("act,prompt\npoet,Write  a poem. \nguide,Show me\u00a0round.\njudge,Judge.\n")
+    columns = Columns({"text": "prompt"}, frozenset({"act"}), (Cleaning.SPACES,))
+    split = read_split("train", path, shape=DataFormat.TEXT, columns=columns, limit=2)
+    assert [row.completion for row in split.rows] == ["Write a poem.", "Show me round."]
+    with pytest.raises(DataInvalid, match="unknown key `act`"):
+        read_split("train", path, shape=DataFormat.TEXT, columns=Columns({"text": "prompt"}))
+    with pytest.raises(DataInvalid, match="column `body` is missing"):
+        read_split("train", path, shape=DataFormat.TEXT, columns=Columns({"text": "body"}))
+
+
+@pytest.mark.parametrize(
+    ("step", "given", "cleaned"),
+    [
+        ("spaces", " a \t b\n  c ", "a b\nc"),
+        ("blank-lines", "\n\na\n\n \n\nb\nc\n", "a\n\nb\nc"),
+        ("nfc", "cafe\u0301", "caf\u00e9"),
+    ],
+)
+def test_text_is_cleaned(step: str, given: str, cleaned: str) -> None:
+    record, faults = Columns(cleaning=(Cleaning(step),)).applied({"text": given, "n": 3})
+    assert (record, faults) == ({"text": cleaned, "n": 3}, [])
