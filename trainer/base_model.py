@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.errors import BaseRefused
-from switchyard.trainer.errors import BaseUnusable, TargetsUnknown
+from switchyard.trainer.errors import BaseUnusable
 from switchyard.trainer.recipe import BaseSection, QuantizationSection
 
 if TYPE_CHECKING:
@@ -211,30 +211,3 @@ def keep_unpacked(model: torch.nn.Module) -> int:
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
     return len(layers)
-
-
-def resolve_targets(targets: str | tuple[str, ...], spec: BaseModelSpec) -> list[str]:
-    """Returns the module names that PEFT shall adapt, sorted.
-
-    PEFT writes `all-linear` as one path per layer, in an order that differs from process to process; the
-    layers' last names say the same, are short, and keep the adapter's config the same bytes in every run.
-
-    Args:
-        targets: `all-linear`, or names such as `q_proj` or `self_attn.q_proj`.
-        spec: The base, whose linear layers are the choice.
-
-    Raises:
-        TargetsUnknown: If a name matches no linear layer of the base.
-    """
-    leaves = sorted({path.rsplit(".", 1)[-1] for path in spec.modules})
-    if targets == "all-linear":
-        return leaves
-    unknown = [
-        name for name in targets if not any(path == name or path.endswith(f".{name}") for path in spec.modules)
-    ]
-    if unknown:
-        raise TargetsUnknown(
-            f"lora.targets names {', '.join(unknown)}, which {spec.name} does not have; "
-            f"its linear layers are {', '.join(leaves)}"
-        )
-    return sorted(set(targets))

@@ -10,7 +10,7 @@ import json
 
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.lineage import Lineage
-from switchyard.trainer.recipe import Recipe
+from switchyard.trainer.recipe import Bias, LoraInit, LoraSection, Recipe
 
 
 def model_card(recipe: Recipe, base: BaseModelSpec, lineage: Lineage, trainable_parameters: int) -> str:
@@ -21,7 +21,7 @@ def model_card(recipe: Recipe, base: BaseModelSpec, lineage: Lineage, trainable_
     rows = {
         "Base model": f"{base.name} (`{base.digest}`)",
         "Quantisation while training": quantization.label() if quantization is not None else "unknown",
-        "Shape": f"rank {lora.r}, alpha {lora.alpha:g}, {targets}" + (", rank-stabilised" if lora.rslora else ""),
+        "Shape": f"rank {lora.r}, alpha {lora.alpha:g}, {targets}{_features(lora)}",
         "Trainable parameters": f"{trainable_parameters:,}",
         "Training": f"{length}, batch {train.batch_size} x {train.gradient_accumulation}, "
         f"learning rate {train.learning_rate:g} {train.schedule}, seed {train.seed}",
@@ -54,3 +54,15 @@ def model_card(recipe: Recipe, base: BaseModelSpec, lineage: Lineage, trainable_
             "",
         ]
     )
+
+
+def _features(lora: LoraSection) -> str:
+    said = {
+        "rank-stabilised": lora.rslora,
+        "DoRA": lora.dora,
+        f"layers {', '.join(map(str, lora.layers or ()))}": lora.layers is not None,
+        "ranks and alphas by layer": bool(lora.rank_pattern or lora.alpha_pattern),
+        f"bias {lora.bias}": lora.bias is not Bias.NONE,
+        f"begun with {lora.init}": lora.init is not LoraInit.DEFAULT,
+    }
+    return "".join(f", {name}" for name, is_so in said.items() if is_so)

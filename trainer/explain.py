@@ -96,7 +96,7 @@ def explain(recipe: Recipe) -> Explanation:
 
 
 def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
-    from switchyard.trainer.sft import adapter_shape
+    from switchyard.trainer.adapter_shape import adapter_shape
     from switchyard.trainer.step_memory import StepShape, rehearse
 
     directory = locate_base(recipe.base)

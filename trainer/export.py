@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
+    from switchyard.trainer.initialisation import Factors
+
 CONFIG_FILE: Final = "adapter_config.json"
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
 CARD_FILE: Final = "README.md"
 
 
-def adapter_files(model: PeftModel, base: BaseModelSpec, revision: str | None, card: str) -> dict[str, bytes]:
+def adapter_files(
+    model: PeftModel, base: BaseModelSpec, revision: str | None, card: str, first: Factors | None = None
+) -> dict[str, bytes]:
     """Returns the files of an adapter by name.
 
     Args:
@@ -30,6 +34,7 @@ def adapter_files(model: PeftModel, base: BaseModelSpec, revision: str | None, c
         base: What it was trained on; its name stands in the config.
         revision: The base's revision on the Hub, or None.
         card: The model card.
+        first: Factors that are taken out again, because the adapter began with a part of the base's weights.
 
     Raises:
         TrainingDiverged: If a weight is not finite.
@@ -37,15 +42,22 @@ def adapter_files(model: PeftModel, base: BaseModelSpec, revision: str | None, c
     import safetensors.torch
     from peft import get_peft_model_state_dict
 
+    from switchyard.trainer.initialisation import plain_config, plain_weights
+
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
-    _require_finite(weights)
     config = model.peft_config["default"].to_dict()
+    if first is not None:
+        weights, config = plain_weights(weights, first), plain_config(config)
+    _require_finite(weights)
     config |= {
         "base_model_name_or_path": base.name,
         "revision": revision,
         "inference_mode": True,
         "target_modules": sorted(config["target_modules"]),
+        # The weights are whole. How they began has no effect any more, and PEFT would change the base again.
+        "init_lora_weights": True,
+        "eva_config": None,
     }
     return {
         CONFIG_FILE: document_bytes(config),

@@ -19,8 +19,9 @@ from pydantic import Field
 from switchyard.registry.digest import canonical_json, sha256_digest
 from switchyard.trainer.packing import Packing
 from switchyard.trainer.recipe_base import BaseSection
+from switchyard.trainer.recipe_conflicts import CONFLICTS
 from switchyard.trainer.recipe_data import DataSection, Leaks
-from switchyard.trainer.recipe_lora import LoraSection
+from switchyard.trainer.recipe_lora import Bias, LoraInit, LoraSection
 from switchyard.trainer.recipe_outcome import (
     NAME_PATTERN,
     CheckpointSection,
@@ -30,7 +31,7 @@ from switchyard.trainer.recipe_outcome import (
     PublishSection,
 )
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod, QuantizationSection
-from switchyard.trainer.recipe_section import Section, value_at
+from switchyard.trainer.recipe_section import Section
 from switchyard.trainer.recipe_selection import DevMetric, Kept, SelectionSection
 from switchyard.trainer.recipe_train import AdapterDType, Schedule, TrainSection
 from switchyard.trainer.row_formats import DataFormat
@@ -39,6 +40,7 @@ __all__ = (
     "NAME_PATTERN",
     "AdapterDType",
     "BaseSection",
+    "Bias",
     "CheckpointSection",
     "CopyDType",
     "DType",
@@ -47,6 +49,7 @@ __all__ = (
     "ExportSection",
     "Kept",
     "Leaks",
+    "LoraInit",
     "LoraSection",
     "MergeInto",
     "PublishSection",
@@ -77,23 +80,8 @@ class Recipe(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, object]) -> list[str]:
-        """Evaluations need rows, and half precision needs a float32 adapter."""
-        found = []
-        if value_at(given, "train", "eval_steps") is not None and value_at(given, "data", "dev") is None:
-            found.append("`train.eval_steps` needs `data.dev`")
-        is_choosing = value_at(given, "selection", "keep") == Kept.BEST
-        if (is_choosing or value_at(given, "selection", "patience") is not None) and (
-            value_at(given, "train", "eval_steps") is None
-        ):
-            found.append("`selection` compares evaluations: give `train.eval_steps`")
-        merges_quantized = value_at(given, "export", "merged") == MergeInto.DEQUANTIZED
-        if merges_quantized and value_at(given, "quantization", "method") == QuantizationMethod.NONE:
-            found.append("`export.merged: dequantized` needs a base that is quantised; give `original`")
-        is_half = value_at(given, "quantization", "compute_dtype") == DType.FLOAT16
-        if is_half and value_at(given, "train", "adapter_dtype") == AdapterDType.BFLOAT16:
-            # torch's gradient scaler has no kernel for bfloat16 gradients.
-            found.append("`quantization.compute_dtype: float16` needs `train.adapter_dtype: float32`")
-        return found
+        """What one section needs of another."""
+        return [fault for find in CONFLICTS for fault in find(given)]
 
     @property
     def packing(self) -> Packing:

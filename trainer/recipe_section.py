@@ -42,7 +42,7 @@ class Section(BaseModel):
         values = self.model_dump(mode="json")
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            if LATER in field.metadata and value == field.default:
+            if LATER in field.metadata and value == field.get_default(call_default_factory=True):
                 del values[name]
             elif isinstance(value, Section):
                 values[name] = value.document()

@@ -40,9 +40,10 @@ def _rows(path: str, field: FieldInfo) -> list[str]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default is None or field.default in ((), {}):
+    default = field.get_default(call_default_factory=True)
+    if default in (None, (), {}):
         return "–"
-    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -229,7 +229,8 @@ def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, output: Outp
     recipe, spec = prepared.recipe, prepared.base.spec
     lineage = make_lineage(recipe, prepared.splits, figures)
     card = model_card(recipe, spec, lineage, figures.trainable_parameters)
-    files = adapter_files(prepared.trainer.model, spec, recipe.base.revision, card)
+    trainer = prepared.trainer
+    files = adapter_files(trainer.model, spec, recipe.base.revision, card, trainer.first_factors)
     digests = {name: sha256_digest(content) for name, content in files.items()}
     manifest = training_manifest(recipe, spec, prepared.splits, figures, lineage, digests)
     try:

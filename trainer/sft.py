@@ -12,22 +12,28 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
 from transformers import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 
-from switchyard.registry.base_model import BaseModelSpec
-from switchyard.trainer.base_model import LoadedBase, resolve_targets
+from switchyard.trainer.adapter_shape import adapter_shape
+from switchyard.trainer.base_model import LoadedBase
 from switchyard.trainer.callback import EventCallback
 from switchyard.trainer.data import Split
 from switchyard.trainer.events import Evaluated, RunListener
+from switchyard.trainer.initialisation import Factors, initialise
 from switchyard.trainer.recipe import AdapterDType, DType, Recipe
 from switchyard.trainer.resumable import Keeping, ResumableTrainer
 from switchyard.trainer.sequences import held_out_dataset, training_dataset
 
 
 class AdapterTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer, with evaluations that do not change what comes after them."""
+    """TRL's trainer, with evaluations that do not change what comes after them.
+
+    Attributes:
+        first_factors: What is to be taken out of the trained adapter again, or None.
+    """
+
+    first_factors: Factors | None = None
 
     def __init__(self, *, recipe: Recipe, events: EventCallback, keeping: Keeping | None, **settings: object) -> None:
         super().__init__(**settings)
@@ -99,6 +105,13 @@ def make_trainer(
         peft_config=adapter_shape(recipe, base.spec),
     )
     cast_adapter(trainer.model, recipe.train.adapter_dtype)
+    trainer.first_factors = initialise(
+        trainer.model,
+        recipe.lora.init,
+        base.directory,
+        # In the order of the rows, which no generator decides.
+        lambda: trainer.get_eval_dataloader(trainer.train_dataset),
+    )
     return trainer
 
 
@@ -107,24 +120,6 @@ def cast_adapter(model: torch.nn.Module, dtype: AdapterDType) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(getattr(torch, dtype))
-
-
-def adapter_shape(recipe: Recipe, spec: BaseModelSpec) -> LoraConfig:
-    """Returns the adapter of a recipe as PEFT describes it.
-
-    Raises:
-        TargetsUnknown: If `lora.targets` names modules that the base does not have.
-    """
-    lora = recipe.lora
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=resolve_targets(lora.targets, spec),
-        use_rslora=lora.rslora,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
 
 
 def _settings(recipe: Recipe, directory: Path) -> SFTConfig:

@@ -7,6 +7,7 @@ counted. So every architecture is known that transformers knows, and no formula 
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -219,7 +220,9 @@ def _with_adapter(model: PreTrainedModel, adapter: LoraConfig, shape: StepShape)
     if shape.recomputes:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
-    adapted: torch.nn.Module = get_peft_model(model, adapter)
+    # Where factors begin needs numbers; their shapes do not.
+    begun = dataclasses.replace(adapter, init_lora_weights=True, eva_config=None)
+    adapted: torch.nn.Module = get_peft_model(model, begun)
     for one in adapted.parameters():
         if one.requires_grad:
             one.data = one.data.to(getattr(torch, shape.adapter_dtype))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit, modules
 
-from switchyard.trainer.base_model import LoadedBase, keep_unpacked, load_base, locate_base, resolve_targets
-from switchyard.trainer.errors import BaseUnusable, TargetsUnknown
+from switchyard.trainer.base_model import LoadedBase, keep_unpacked, load_base, locate_base
+from switchyard.trainer.errors import BaseUnusable
 from switchyard.trainer.recipe import BaseSection, DType, QuantizationMethod, QuantizationSection
 from tests.support.tiny_base import make_tiny_llama
 
@@ -66,22 +66,6 @@ def test_evaluating_never_repacks_a_weight(tiny_base: Path, monkeypatch: pytest.
 def test_the_guard_counts_what_it_guards(tiny_base: Path) -> None:
     assert keep_unpacked(load(tiny_base).model) == 14
     assert keep_unpacked(torch.nn.Linear(2, 2)) == 0
-
-
-def test_targets_are_short_sorted_and_checked(tiny_base: Path) -> None:
-    spec = load(tiny_base).spec
-    assert resolve_targets("all-linear", spec) == [
-        "down_proj",
-        "gate_proj",
-        "k_proj",
-        "o_proj",
-        "q_proj",
-        "up_proj",
-        "v_proj",
-    ]
-    assert resolve_targets(("v_proj", "self_attn.q_proj", "v_proj"), spec) == ["self_attn.q_proj", "v_proj"]
-    with pytest.raises(TargetsUnknown, match="proj2"):
-        resolve_targets(("proj2",), spec)
 
 
 @pytest.mark.parametrize("architecture", ["mistral", "qwen2", "bloom"])

@@ -1,0 +1,77 @@
+"""What the sections of a recipe need of each other.
+
+Owns the checks between sections that are right by themselves. Each looks at the values as given, so that its fault is
+told beside those of single keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from switchyard.trainer.recipe_lora import LoraInit
+from switchyard.trainer.recipe_outcome import MergeInto
+from switchyard.trainer.recipe_quantization import DType, QuantizationMethod
+from switchyard.trainer.recipe_section import value_at
+from switchyard.trainer.recipe_selection import Kept
+from switchyard.trainer.recipe_train import AdapterDType
+
+Given = Mapping[str, object]
+
+
+def _evaluations(given: Given) -> list[str]:
+    found = []
+    if value_at(given, "train", "eval_steps") is not None and value_at(given, "data", "dev") is None:
+        found.append("`train.eval_steps` needs `data.dev`")
+    is_choosing = value_at(given, "selection", "keep") == Kept.BEST
+    is_comparing = is_choosing or value_at(given, "selection", "patience") is not None
+    if is_comparing and value_at(given, "train", "eval_steps") is None:
+        found.append("`selection` compares evaluations: give `train.eval_steps`")
+    return found
+
+
+def _half_precision(given: Given) -> list[str]:
+    is_half = value_at(given, "quantization", "compute_dtype") == DType.FLOAT16
+    if is_half and value_at(given, "train", "adapter_dtype") == AdapterDType.BFLOAT16:
+        # torch's gradient scaler has no kernel for bfloat16 gradients.
+        return ["`quantization.compute_dtype: float16` needs `train.adapter_dtype: float32`"]
+    return []
+
+
+def _initialisation(given: Given) -> list[str]:
+    init = value_at(given, "lora", "init")
+    method = value_at(given, "quantization", "method") or QuantizationMethod.NF4
+    if init == LoraInit.LOFTQ and method == QuantizationMethod.NONE:
+        return ["`lora.init: loftq` makes up for the error of quantisation: give a `quantization.method`"]
+    if init not in {LoraInit.PISSA, LoraInit.OLORA}:
+        return []
+    found = []
+    if method != QuantizationMethod.NONE:
+        found.append(
+            f"`lora.init: {init}` moves a part of the weights into the adapter, and what is left of them quantises "
+            "differently, so no adapter is exact on the served base: give `quantization.method: none`, or "
+            "`lora.init: loftq`, which leaves the base alone"
+        )
+    sections = (("quantization", "compute_dtype"), ("train", "adapter_dtype"))
+    found += [
+        f"`lora.init: {init}` needs `{section}.{key}: float32`: less loses a part of the weights that it moves"
+        for section, key in sections
+        if (value_at(given, section, key) or "float32") != "float32"
+    ]
+    return found
+
+
+def _merged_copy(given: Given) -> list[str]:
+    merges_quantized = value_at(given, "export", "merged") == MergeInto.DEQUANTIZED
+    if merges_quantized and value_at(given, "quantization", "method") == QuantizationMethod.NONE:
+        return ["`export.merged: dequantized` needs a base that is quantised; give `original`"]
+    return []
+
+
+CONFLICTS: Final[tuple[Callable[[Given], list[str]], ...]] = (
+    _evaluations,
+    _half_precision,
+    _initialisation,
+    _merged_copy,
+)
+"""Every check; each returns its faults."""
