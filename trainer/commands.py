@@ -125,6 +125,7 @@ def train(
             _foresee(what, out or _RUNS, target, threads, steps=dry_run, as_json=as_json)
             return
         out = _output(what, out, resume=resume)
+        _warn_of_server(what, target, console)
         result = _train(what, out, threads, console)
         published = _publish(result, target, console, as_json=as_json)
     _report(result, published, as_json=as_json)
@@ -185,6 +186,21 @@ def _stoppable() -> Iterator[StopRequest]:
 
     with stop_on_signals(notice) as stop:
         yield stop
+
+
+def _warn_of_server(recipe: Recipe, target: PublishTarget | None, console: Console) -> None:
+    """Says what the server would make of the adapter, before hours are spent; it decides nothing."""
+    if target is None or target.server is None:
+        return
+    from switchyard.clients.errors import ClientError
+    from switchyard.trainer.server_check import check_server
+
+    try:
+        sentences = check_server(recipe, target.server).sentences()
+    except ClientError as error:
+        sentences = [f"{target.place} does not answer now, so nothing was compared with it: {error}"]
+    for sentence in sentences:
+        console.print(f"warning: {sentence}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

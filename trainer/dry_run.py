@@ -12,12 +12,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from switchyard.trainer.errors import DiskFull, PlaceUnreachable
+from switchyard.trainer.errors import DiskFull, Fault, PlaceUnreachable, ServerUnfit
 from switchyard.trainer.explain import Explanation, explain
 from switchyard.trainer.memory import ADAPTER_BYTES
 from switchyard.trainer.publish import PublishTarget
-from switchyard.trainer.recipe import Recipe
+from switchyard.trainer.recipe import ExportSection, Recipe
 from switchyard.trainer.run import train
+from switchyard.trainer.server_check import ServerReport, check_server
 
 _SPARE_BYTES = 16 * 1024 * 1024
 """Manifest, metrics, curves and what the file system keeps for itself."""
@@ -35,6 +36,7 @@ class DryRun:
         needed_bytes: Room that the run's files take.
         free_bytes: Room where they go.
         place: Where the adapter would be published; it answered, or will be made. None when it would not be.
+        server: What the server said that the adapter would go to; None without one.
     """
 
     explanation: Explanation
@@ -44,6 +46,7 @@ class DryRun:
     needed_bytes: int
     free_bytes: int
     place: str | None
+    server: ServerReport | None
 
     def document(self) -> dict[str, object]:
         """Returns everything as a JSON document."""
@@ -55,6 +58,7 @@ class DryRun:
             "needed_bytes": self.needed_bytes,
             "free_bytes": self.free_bytes,
             "place": self.place,
+            "server": None if self.server is None else self.server.document(),
         }
 
 
@@ -69,6 +73,7 @@ def dry_run(recipe: Recipe, *, out_dir: Path, target: PublishTarget | None, thre
 
     Raises:
         PlaceUnreachable: If the registry or server does not answer.
+        ServerUnfit: If the server would refuse the adapter, or not answer with it.
         DiskFull: If the run's files would not fit.
         TrainerError: Whatever the run itself would raise before or in its first step.
     """
@@ -79,8 +84,11 @@ def dry_run(recipe: Recipe, *, out_dir: Path, target: PublishTarget | None, thre
     needed, free = files_bytes(recipe, explanation.trainable_parameters), free_bytes(out_dir)
     if needed > free:
         raise DiskFull(f"the run writes about {needed:,} bytes to {out_dir}, and {free:,} are free there")
+    server = _fit_server(recipe, target, explanation) if target is not None else None
     with tempfile.TemporaryDirectory(prefix="switchyard-dry-run-") as name:
         result = train(one_step(recipe), out_dir=Path(name) / "out", threads=threads)
+        if target is not None and target.server is not None:
+            check_push(target, result.output.directory)
     return DryRun(
         explanation=explanation,
         loss=result.figures.first_loss,
@@ -89,7 +97,38 @@ def dry_run(recipe: Recipe, *, out_dir: Path, target: PublishTarget | None, thre
         needed_bytes=needed,
         free_bytes=free,
         place=target.place if target is not None else None,
+        server=server,
     )
+
+
+def _fit_server(recipe: Recipe, target: PublishTarget, explanation: Explanation) -> ServerReport | None:
+    if target.server is None:
+        return None
+    size_bytes = explanation.trainable_parameters * ADAPTER_BYTES[recipe.train.adapter_dtype]
+    report = check_server(recipe, target.server, file_bytes=size_bytes)
+    if report.faults:
+        raise ServerUnfit(f"{target.place} would not answer with this adapter:", report.faults)
+    return report
+
+
+def check_push(target: PublishTarget, directory: Path) -> None:
+    """Sends an adapter through every check of a push; nothing is published.
+
+    Raises:
+        ServerUnfit: If it would be refused.
+        PlaceUnreachable: If the server does not answer.
+    """
+    from switchyard.clients.errors import ClientError
+    from switchyard.clients.registry import RegistryClient
+
+    try:
+        with RegistryClient(str(target.server)) as client:
+            client.check(directory, str(target.name))
+    except ClientError as error:
+        faults = [Fault(one.subject, one.message) for one in error.faults] or [Fault(error.reason, str(error))]
+        if error.retryable:
+            raise PlaceUnreachable(f"{target.place} cannot be used: {error}") from error
+        raise ServerUnfit(f"{target.place} would refuse this adapter:", faults) from error
 
 
 def one_step(recipe: Recipe) -> Recipe:
@@ -97,7 +136,8 @@ def one_step(recipe: Recipe) -> Recipe:
     train_section = recipe.train.model_copy(update={"max_steps": 1, "epochs": None, "eval_steps": None})
     data = recipe.data.model_copy(update={"dev": None, "test": None})
     checkpoints = recipe.checkpoints.model_copy(update={"every_steps": None})
-    return recipe.model_copy(update={"train": train_section, "data": data, "checkpoints": checkpoints})
+    changes = {"train": train_section, "data": data, "checkpoints": checkpoints, "export": ExportSection()}
+    return recipe.model_copy(update=changes)
 
 
 def files_bytes(recipe: Recipe, trainable_parameters: int) -> int:

@@ -28,6 +28,7 @@
     └── PublishError               training is done and kept, publishing failed
         ├── AdapterUnusable        what is to be published is not an adapter as PEFT has it
         ├── PlaceUnreachable       before training: the registry or server does not answer
+        ├── ServerUnfit            before training: the server would not answer with the adapter; lists every reason
         ├── PublishTargetInvalid   the ref, registry or server is not usable as written
         └── PublishFailed          the registry refused or could not be reached
 
@@ -255,6 +256,12 @@ class PlaceUnreachable(PublishError):
     """Before training: the registry or the server that the adapter goes to does not answer."""
 
     reason = "PLACE_UNREACHABLE"
+
+
+class ServerUnfit(FaultyInput, PublishError):
+    """Before training: the server that the adapter goes to would refuse it or not answer with it."""
+
+    reason = "SERVER_UNFIT"
 
 
 class PublishTargetInvalid(PublishError):

@@ -38,7 +38,12 @@ def print_dry_run(found: DryRun, console: Console) -> None:
         "disk": f"{_size(found.needed_bytes)} of {_size(found.free_bytes)} free",
         "publish": f"{found.place} can be used" if found.place is not None else "not asked for",
     }
+    if found.server is not None:
+        same = found.server.compared - len(found.server.differences)
+        rows["prompts"] = f"{same} of {found.server.compared} are the same tokens to {found.server.address}"
     _print_table(rows, console)
+    for sentence in found.server.sentences() if found.server is not None else ():
+        console.print(Text(f"warning: {sentence}", style="yellow"), soft_wrap=True)
     console.print("everything is in order; nothing was kept and nothing was published", highlight=False)
 
 
@@ -65,7 +70,9 @@ def _rows(explanation: Explanation) -> dict[str, str]:
         "rows given": given,
         "rows trained": f"{rows.rows:,}; {rows.cut:,} cut, {rows.dropped:,} left out",
         **packed,
-        "row tokens": f"{rows.tokens:,}, {rows.trained_tokens:,} trained; longest {unit} {longest:,}",
+        "row tokens": f"{rows.tokens:,}, {rows.trained_tokens:,} trained ({rows.trained_tokens / rows.tokens:.1%}); "
+        f"longest {unit} {longest:,}",
+        "ends learnt": f"{rows.rows - rows.cut:,} of {rows.rows:,} rows keep their end-of-sequence token",
         "steps": f"{explanation.steps:,}; {explanation.steps_per_epoch:,} in one pass over the rows",
         "run tokens": f"{explanation.tokens:,}",
         "memory": f"{_size(explanation.memory.total_bytes)} of {_size(explanation.available_bytes)} free: {verdict}",
