@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from switchyard.registry.base_model import BaseModelSpec, describe_base
 from switchyard.registry.errors import BaseRefused
 from switchyard.trainer.errors import BaseUnusable
-from switchyard.trainer.recipe import BaseSection, QuantizationSection
+from switchyard.trainer.recipe import BaseSection, QuantizationMethod, QuantizationSection
 
 if TYPE_CHECKING:
     import torch
@@ -168,12 +168,16 @@ def _load_model(directory: Path, quantization: QuantizationSection) -> PreTraine
 
     dtype: torch.dtype = getattr(torch, quantization.compute_dtype)
     config = None
-    if quantization.is_quantized:
+    if quantization.method is QuantizationMethod.INT8:
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    elif quantization.is_4bit:
+        storage = quantization.storage_dtype
         config = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=str(quantization.method),
             bnb_4bit_use_double_quant=quantization.double,
             bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_quant_storage=getattr(torch, storage) if storage is not None else torch.uint8,
         )
     try:
         model = AutoModelForCausalLM.from_pretrained(

@@ -125,7 +125,7 @@ def train(
             _foresee(what, out or _RUNS, target, threads, steps=dry_run, as_json=as_json)
             return
         out = _output(what, out, resume=resume)
-        _warn_of_server(what, target, console)
+        _warn(what, target, console)
         result = _train(what, out, threads, console)
         published = _publish(result, target, console, as_json=as_json)
     _report(result, published, as_json=as_json)
@@ -188,18 +188,11 @@ def _stoppable() -> Iterator[StopRequest]:
         yield stop
 
 
-def _warn_of_server(recipe: Recipe, target: PublishTarget | None, console: Console) -> None:
-    """Says what the server would make of the adapter, before hours are spent; it decides nothing."""
-    if target is None or target.server is None:
-        return
-    from switchyard.clients.errors import ClientError
-    from switchyard.trainer.server_check import check_server
+def _warn(recipe: Recipe, target: PublishTarget | None, console: Console) -> None:
+    """Says what would become of the adapter, before hours are spent; it decides nothing."""
+    from switchyard.trainer.servability import foreseen
 
-    try:
-        sentences = check_server(recipe, target.server).sentences()
-    except ClientError as error:
-        sentences = [f"{target.place} does not answer now, so nothing was compared with it: {error}"]
-    for sentence in sentences:
+    for sentence in foreseen(recipe, target):
         console.print(f"warning: {sentence}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 

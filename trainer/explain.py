@@ -21,11 +21,13 @@ from switchyard.trainer.preflight import (
     check_rows,
     check_template,
     data_warnings,
+    machine_warnings,
     read_data,
 )
 from switchyard.trainer.quiet import quiet_libraries
 from switchyard.trainer.recipe import Recipe
 from switchyard.trainer.sequences import pack
+from switchyard.trainer.servability import serving_warnings
 from switchyard.trainer.token_rows import TokenRow, encode
 
 if TYPE_CHECKING:
@@ -134,9 +136,13 @@ def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
         steps=steps,
         steps_per_epoch=per_epoch,
         tokens=round(rows.tokens * steps / per_epoch),
-        memory=estimate_memory(step, recipe.quantization, train.adapter_dtype),
+        memory=estimate_memory(step, recipe.quantization, train.adapter_dtype, train.optimizer),
         available_bytes=available_bytes(),
-        warnings=data_warnings(recipe, splits, rows),
+        warnings=(
+            *serving_warnings(recipe),
+            *data_warnings(recipe, splits, rows),
+            *machine_warnings(recipe, step.trained_shapes),
+        ),
     )
 
 

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from switchyard.trainer.recipe import AdapterDType, QuantizationSection
+from switchyard.trainer.optimizers import optimizer_bytes
+from switchyard.trainer.recipe import AdapterDType, Optimizer, QuantizationSection
 
 if TYPE_CHECKING:
     from switchyard.trainer.step_memory import StepMemory
 
 _BLOCK: Final = 64
 _OUTER_BLOCK: Final = 256
-_ADAM_STATES: Final = 2
-"""AdamW keeps two running means of each parameter, in the parameter's type."""
-
 ADAPTER_BYTES: Final[Mapping[AdapterDType, int]] = {AdapterDType.FLOAT32: 4, AdapterDType.BFLOAT16: 2}
 """Bytes per parameter of the adapter."""
 
@@ -36,7 +34,7 @@ class MemoryEstimate:
         weights_bytes: The base as it is stored while training.
         adapter_bytes: The adapter's parameters.
         gradient_bytes: Their gradients.
-        optimizer_bytes: AdamW's state.
+        optimizer_bytes: The optimizer's states.
         activation_bytes: The rest of a step's peak: activations, dequantised weights, the loss.
     """
 
@@ -60,23 +58,32 @@ def quantized_bytes(weights: int, *, double: bool) -> int:
 
 
 def estimate_memory(
-    step: StepMemory, quantization: QuantizationSection, adapter_dtype: AdapterDType
+    step: StepMemory,
+    quantization: QuantizationSection,
+    adapter_dtype: AdapterDType,
+    optimizer: Optimizer = Optimizer.ADAMW,
 ) -> MemoryEstimate:
     """Adds up the parts of a run.
 
     Args:
         step: What a step holds.
         quantization: How the base is stored.
-        adapter_dtype: Type of the adapter, its gradients and its optimizer state.
+        adapter_dtype: Type of the adapter and its gradients.
+        optimizer: Whose states are kept.
     """
     adapter = step.trainable_parameters * ADAPTER_BYTES[adapter_dtype]
     return MemoryEstimate(
-        weights_bytes=quantized_bytes(step.quantized_parameters, double=quantization.double) + step.other_bytes,
+        weights_bytes=_stored_bytes(step.quantized_parameters, quantization) + step.other_bytes,
         adapter_bytes=adapter,
         gradient_bytes=step.gradient_bytes,
-        optimizer_bytes=_ADAM_STATES * adapter,
+        optimizer_bytes=optimizer_bytes(optimizer, step.trained_shapes, ADAPTER_BYTES[adapter_dtype]),
         activation_bytes=max(0, step.peak_bytes - step.gradient_bytes),
     )
+
+
+def _stored_bytes(weights: int, quantization: QuantizationSection) -> int:
+    """The weights of quantised layers; in 8 bits the constants of rows are too few to count."""
+    return quantized_bytes(weights, double=quantization.double) if quantization.is_4bit else weights
 
 
 def available_bytes() -> int:

@@ -5,13 +5,14 @@ Owns the checks between parts that are right by themselves: recipe and base, spl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from switchyard.trainer.base_model import takes_positions
 from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows
 from switchyard.trainer.errors import ChatTemplateMissing, DataInvalid, Fault, NothingToLearn, RecipeInvalid
+from switchyard.trainer.optimizers import optimizer_warnings
 from switchyard.trainer.recipe import Leaks, Recipe
 
 if TYPE_CHECKING:
@@ -127,3 +128,15 @@ def data_warnings(recipe: Recipe, splits: Mapping[str, Split], rows: TruncationR
         total = len(splits[name].rows)
         found.append(f"{count} of {total} rows of data.{name} occur in data.train; its scores say little")
     return tuple(found)
+
+
+def machine_warnings(recipe: Recipe, shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+    """Returns what this machine does otherwise than the recipe says, one sentence each.
+
+    Args:
+        recipe: What would be done.
+        shapes: Shape of each trained tensor.
+    """
+    import torch
+
+    return tuple(optimizer_warnings(recipe.train.optimizer, has_gpu=torch.cuda.is_available(), shapes=shapes))

@@ -37,7 +37,7 @@ _LIBRARIES: Final = (
 
 def quantization_spec(section: QuantizationSection) -> QuantizationSpec:
     """Returns the registry's form of the quantisation that an adapter was trained on."""
-    double = section.double and section.is_quantized
+    double = section.double and section.is_4bit
     return QuantizationSpec(str(section.method), double, str(section.compute_dtype))
 
 

@@ -18,6 +18,8 @@ _HARMLESS: Final = (
     r"`(is_)?gradient_checkpointing` is deprecated",
     # The rank of a padded row does not change a loss that counts completion tokens only.
     r".*`use_reentrant` parameter should be passed explicitly",
+    # `machine_warnings` says it, before the run.
+    r"Paged optimizers are not supported on CPU",
 )
 """Starts of warnings, as regular expressions."""
 

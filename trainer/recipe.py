@@ -33,7 +33,7 @@ from switchyard.trainer.recipe_outcome import (
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod, QuantizationSection
 from switchyard.trainer.recipe_section import Section
 from switchyard.trainer.recipe_selection import DevMetric, Kept, SelectionSection
-from switchyard.trainer.recipe_train import AdapterDType, Schedule, TrainSection
+from switchyard.trainer.recipe_train import AdapterDType, Optimizer, Schedule, TrainSection
 from switchyard.trainer.row_formats import DataFormat
 
 __all__ = (
@@ -52,6 +52,7 @@ __all__ = (
     "LoraInit",
     "LoraSection",
     "MergeInto",
+    "Optimizer",
     "PublishSection",
     "QuantizationMethod",
     "QuantizationSection",

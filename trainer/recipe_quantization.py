@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from switchyard.trainer.recipe_section import Section
+from switchyard.trainer.recipe_section import LATER, Section
 
 
 class QuantizationMethod(StrEnum):
@@ -15,6 +16,7 @@ class QuantizationMethod(StrEnum):
 
     NF4 = "nf4"
     FP4 = "fp4"
+    INT8 = "int8"
     NONE = "none"
 
 
@@ -30,15 +32,33 @@ class QuantizationSection(Section):
     """How the base is stored while training; an adapter belongs to the quantisation that it was trained on."""
 
     method: Annotated[QuantizationMethod, Field(strict=False)] = QuantizationMethod.NF4
-    """`nf4` and `fp4` are bitsandbytes' 4-bit types; `none` keeps `compute_dtype`."""
+    """`nf4` and `fp4` are bitsandbytes' 4-bit types, `int8` is its 8-bit type; `none` keeps `compute_dtype`."""
 
     double: bool = True
-    """Quantise the blocks' constants too: 4.127 bits per weight instead of 4.5."""
+    """Quantise the blocks' constants of 4-bit types too: 4.127 bits per weight instead of 4.5."""
 
     compute_dtype: Annotated[DType, Field(strict=False)] = DType.FLOAT32
     """Type of the arithmetic, and of everything that is not quantised: `float32`, `bfloat16` or `float16`."""
 
+    storage_dtype: Annotated[DType | None, Field(strict=False), LATER] = None
+    """Type that 4-bit weights are packed into; bytes by default. FSDP shards floating types only, so give
+    `compute_dtype` there. It changes no number."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, object]) -> list[str]:
+        """Only 4-bit weights are packed."""
+        method = given.get("method", QuantizationMethod.NF4)
+        is_packed = method in {QuantizationMethod.NF4, QuantizationMethod.FP4}
+        if given.get("storage_dtype") is not None and not is_packed:
+            return ["`storage_dtype` is for `nf4` and `fp4`: nothing else is packed"]
+        return []
+
     @property
     def is_quantized(self) -> bool:
-        """Whether the linear layers are stored in 4 bits."""
+        """Whether the linear layers are stored in 4 or 8 bits."""
         return self.method is not QuantizationMethod.NONE
+
+    @property
+    def is_4bit(self) -> bool:
+        """Whether the linear layers are stored in 4 bits."""
+        return self.method in {QuantizationMethod.NF4, QuantizationMethod.FP4}

@@ -27,6 +27,19 @@ class Schedule(StrEnum):
     CONSTANT = "constant"
 
 
+class Optimizer(StrEnum):
+    """What turns gradients into steps."""
+
+    ADAMW = "adamw"
+    ADAMW_8BIT = "adamw_8bit"
+    PAGED_ADAMW = "paged_adamw"
+    PAGED_ADAMW_8BIT = "paged_adamw_8bit"
+    LION = "lion"
+    LION_8BIT = "lion_8bit"
+    ADAFACTOR = "adafactor"
+    SGD = "sgd"
+
+
 def _steps_or_share(value: float) -> float:
     if value >= 1 and value != int(value):
         raise ValueError(f"is {value}: give a whole number of steps, or a share below 1")
@@ -34,7 +47,7 @@ def _steps_or_share(value: float) -> float:
 
 
 class TrainSection(Section):
-    """The optimisation: AdamW on the completion tokens of each row."""
+    """The optimisation of the trained tokens of each row."""
 
     epochs: Annotated[float | None, Field(gt=0, le=10_000)] = None
     """Passes over the training rows. Give exactly one of `epochs` and `max_steps`."""
@@ -57,8 +70,12 @@ class TrainSection(Section):
     schedule: Annotated[Schedule, Field(strict=False)] = Schedule.COSINE
     """Course of the rate after warm-up: `cosine` or `linear` down to zero, or `constant`."""
 
+    optimizer: Annotated[Optimizer, Field(strict=False), LATER] = Optimizer.ADAMW
+    """`adamw` (torch's), `adafactor`, `sgd`; and bitsandbytes' `lion`, `adamw_8bit` and `lion_8bit` (states in 8
+    bits), `paged_adamw` and `paged_adamw_8bit` (states leave a full GPU; without a GPU they stay, with a warning)."""
+
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """AdamW's decoupled weight decay."""
+    """Decoupled weight decay; of `sgd` and `adafactor` the ordinary one."""
 
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are clipped to this norm."""
@@ -76,6 +93,9 @@ class TrainSection(Section):
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a fifth slower."""
+
+    neftune_alpha: Annotated[float | None, Field(gt=0), LATER] = None
+    """Size of the noise that is added to embeddings while training (NEFTune), e.g. 5; none by default."""
 
     adapter_dtype: Annotated[AdapterDType, Field(strict=False)] = AdapterDType.FLOAT32
     """Type of the adapter while training and in its file: `float32` or `bfloat16`."""

@@ -220,6 +220,11 @@ def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def trained_shapes(model: torch.nn.Module) -> tuple[tuple[int, ...], ...]:
+    """Returns the shape of each trained tensor."""
+    return tuple(tuple(parameter.shape) for parameter in _trained(model).values())
+
+
 class _CheckpointCallback(TrainerCallback):  # type: ignore[misc]
     """Says when: takes up sums at the start, asks for checkpoints, and ends a run that shall stop."""
 

@@ -41,12 +41,14 @@ from switchyard.trainer.preflight import (
     check_rows,
     check_template,
     data_warnings,
+    machine_warnings,
     read_data,
 )
 from switchyard.trainer.provenance import make_lineage, training_manifest
 from switchyard.trainer.quiet import quiet_libraries
 from switchyard.trainer.recipe import Recipe
 from switchyard.trainer.result import OutputLayout, RunFigures, TrainResult
+from switchyard.trainer.servability import serving_warnings
 from switchyard.trainer.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -167,6 +169,7 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 
 
 def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
+    from switchyard.trainer.resumable import trained_shapes
     from switchyard.trainer.sequences import rows_report
     from switchyard.trainer.sft import make_trainer
 
@@ -188,7 +191,12 @@ def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
     )
     rows = rows_report(recipe, train_split, trainer.train_dataset, base.tokenizer)
     check_rows(recipe, rows)
-    warnings = data_warnings(recipe, splits, rows) + continuation_warnings(plan.newest, keeping.identity)
+    warnings = (
+        *serving_warnings(recipe),
+        *data_warnings(recipe, splits, rows),
+        *machine_warnings(recipe, trained_shapes(trainer.model)),
+        *continuation_warnings(plan.newest, keeping.identity),
+    )
     return _Prepared(recipe, splits, base, trainer, rows, warnings)
 
 

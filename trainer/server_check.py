@@ -147,13 +147,15 @@ def check_server(recipe: Recipe, address: str, *, file_bytes: int | None = None)
 
 def needs_of(recipe: Recipe, spec: BaseModelSpec, file_bytes: int | None) -> Needs:
     """Returns what the adapter of a recipe asks of a server."""
-    from switchyard.trainer.sft import adapter_shape
+    from switchyard.trainer.adapter_shape import adapter_shape
 
     shape = adapter_shape(recipe, spec)
     # Some methods have no rank, and some give single modules another one.
     ranks = [getattr(shape, "r", None) or 0, *(getattr(shape, "rank_pattern", None) or {}).values()]
+    # What moved into the factors is taken out again by as many factors.
+    rank = 2 * max(ranks) if recipe.lora.init.changes_base else max(ranks)
     label = quantization_spec(recipe.quantization).label()
-    return Needs(spec.digest, label, max(ranks), recipe.train.max_length, file_bytes)
+    return Needs(spec.digest, label, rank, recipe.train.max_length, file_bytes)
 
 
 def judge(needs: Needs, info: ServerInfo) -> tuple[list[Fault], list[str]]:

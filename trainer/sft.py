@@ -21,6 +21,7 @@ from switchyard.trainer.callback import EventCallback
 from switchyard.trainer.data import Split
 from switchyard.trainer.events import Evaluated, RunListener
 from switchyard.trainer.initialisation import Factors, initialise
+from switchyard.trainer.optimizers import KINDS
 from switchyard.trainer.recipe import AdapterDType, DType, Recipe
 from switchyard.trainer.resumable import Keeping, ResumableTrainer
 from switchyard.trainer.sequences import held_out_dataset, training_dataset
@@ -135,6 +136,8 @@ def _settings(recipe: Recipe, directory: Path) -> SFTConfig:
         gradient_accumulation_steps=train.gradient_accumulation,
         gradient_checkpointing=train.gradient_checkpointing,
         learning_rate=train.learning_rate,
+        optim=KINDS[train.optimizer].name,
+        neftune_noise_alpha=train.neftune_alpha,
         lr_scheduler_type=_schedule_name(recipe),
         warmup_steps=train.warmup_steps,
         weight_decay=train.weight_decay,

@@ -36,12 +36,13 @@ class StepMemory:
     """What a model and one step on it hold.
 
     Attributes:
-        quantized_parameters: Parameters of the linear layers that are stored in 4 bits.
+        quantized_parameters: Parameters of the linear layers that are stored in 4 or 8 bits.
         other_bytes: Bytes of the base's other parameters and buffers.
         trainable_parameters: Parameters of the adapter.
         base_parameters: Parameters of the base.
         peak_bytes: Most that was alive at once beside the weights: activations, gradients, and what operations need.
         gradient_bytes: Gradients of the adapter after the backward pass, a part of `peak_bytes`.
+        trained_shapes: Shape of each trained tensor.
     """
 
     quantized_parameters: int
@@ -50,6 +51,7 @@ class StepMemory:
     base_parameters: int
     peak_bytes: int
     gradient_bytes: int
+    trained_shapes: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ def rehearse(directory: Path, adapter: LoraConfig, shape: StepShape) -> StepMemo
         base_parameters=base_parameters,
         peak_bytes=live.peak_bytes,
         gradient_bytes=sum(one.nbytes for one in trained),
+        trained_shapes=tuple(tuple(one.shape) for one in trained),
     )
 
 

@@ -41,9 +41,13 @@ class Served:
     def oracle(self, kind: str | None) -> Any:
         """Plain PEFT with the published files, or the base alone."""
         from peft import PeftModel
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-        base = load_nf4(self.base) if self.method == "nf4" else AutoModelForCausalLM.from_pretrained(self.base)
+        if self.method == "nf4":
+            base = load_nf4(self.base)
+        else:
+            int8 = BitsAndBytesConfig(load_in_8bit=True) if self.method == "int8" else None
+            base = AutoModelForCausalLM.from_pretrained(self.base, quantization_config=int8, dtype=torch.float32)
         if kind is None:
             return base.eval()
         return PeftModel.from_pretrained(base, str(self.root / kind / "out" / "adapter")).eval()

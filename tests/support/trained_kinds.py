@@ -71,6 +71,9 @@ KINDS: dict[str, Kind] = {
             "quantization": WHOLE,
         }
     ),
+    "int8": Kind({"lora": {"r": 8, "alpha": 16}, "quantization": {"method": "int8"}}),
+    "neftune": Kind({"lora": {"r": 8, "alpha": 16}, "train": {"neftune_alpha": 5}}),
+    "adamw-8bit": Kind({"lora": {"r": 64, "alpha": 64}, "train": {"optimizer": "adamw_8bit"}}),
     "bfloat16-adapter": Kind({"lora": {"r": 8}, "train": {"adapter_dtype": "bfloat16"}}),
 }
 """By name, which is also the adapter's."""

@@ -14,6 +14,7 @@ STEP = StepMemory(
     base_parameters=16634,
     peak_bytes=5000,
     gradient_bytes=400,
+    trained_shapes=((20, 4), (20,)),
 )
 
 

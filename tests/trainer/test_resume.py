@@ -62,6 +62,19 @@ KINDS: dict[str, dict[str, dict[str, object]]] = {
     },
     "accumulation": {"train": {"gradient_accumulation": 3, "batch_size": 4, "max_steps": 10, "eval_steps": 3}},
     "bfloat16 adapter": {"train": {"adapter_dtype": "bfloat16", "max_steps": 10}},
+    "8-bit states and noise": {
+        "lora": {"r": 64},
+        "train": {"optimizer": "adamw_8bit", "neftune_alpha": 5, "max_steps": 10, "eval_steps": 4},
+    },
+    "taken out of the base, and biases": {
+        "lora": {"init": "pissa", "bias": "all"},
+        "quantization": {"method": "none"},
+        "train": {"max_steps": 10},
+    },
+    "lengths apart, begun with the inputs": {
+        "lora": {"init": "eva", "dora": True, "layers": [1]},
+        "train": {"max_steps": 10, "optimizer": "adafactor"},
+    },
 }
 
 

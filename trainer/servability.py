@@ -1,0 +1,55 @@
+"""What becomes of an adapter after training: whether a server can answer with it, and as it was trained.
+
+Owns what is said, and refused, before hours are spent. Whether a version is taken is the registry's to decide; this
+is what a recipe alone tells about it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from switchyard.trainer.recipe import QuantizationMethod, QuantizationSection, Recipe
+
+if TYPE_CHECKING:
+    from switchyard.trainer.publish import PublishTarget
+
+_SERVED: Final = {QuantizationMethod.NF4, QuantizationMethod.INT8, QuantizationMethod.NONE}
+"""What `switchyard serve --quantization` takes; its NF4 has double quantisation."""
+
+
+def serving_warnings(recipe: Recipe) -> tuple[str, ...]:
+    """Returns how serving will differ from training, one sentence each."""
+    return tuple(_of_quantization(recipe.quantization))
+
+
+def foreseen(recipe: Recipe, target: PublishTarget | None) -> list[str]:
+    """Returns what is worth knowing before a run about serving what it makes, from the recipe and from the server.
+
+    Args:
+        recipe: What would be trained.
+        target: Where the adapter would be published, or None.
+    """
+    found = list(serving_warnings(recipe))
+    if target is None or target.server is None:
+        return found
+    from switchyard.clients.errors import ClientError
+    from switchyard.trainer.server_check import check_server
+
+    try:
+        return [*found, *check_server(recipe, target.server).sentences()]
+    except ClientError as error:
+        return [*found, f"{target.place} does not answer now, so nothing was compared with it: {error}"]
+
+
+def _of_quantization(section: QuantizationSection) -> list[str]:
+    if section.method not in _SERVED:
+        return [
+            f"no server holds a base in {section.method}: the adapter would be served on weights that it was not "
+            "trained on. Use quantization.method: nf4, int8 or none"
+        ]
+    if section.method is QuantizationMethod.NF4 and not section.double:
+        return [
+            "a server holds NF4 with double quantisation: the adapter would be served on weights that differ a "
+            "little from those that it was trained on. Use quantization.double: true"
+        ]
+    return []
