@@ -33,8 +33,9 @@ from switchyard.server.engine.types import AdapterPart, AdapterSelection
 from switchyard.server.errors import AdapterUnpackable, Draining
 from switchyard.server.lora.layout import GroupLayout
 
-_KEPT_FORMS: Final = 64
-"""Configurations, and plans of packing, that are kept; a plan takes some ten kilobytes."""
+_KEPT_CONFIGS: Final = 256
+_KEPT_PLANS: Final = 16
+"""A plan takes about a kilobyte for each adapted module."""
 
 PhaseTimer = Callable[[str, float], None]
 """Told the name of a phase and how long it took, in seconds."""
@@ -66,8 +67,8 @@ class AdapterLoader:
         self._stopped = Event()
         self._scratch = Scratch()
         self._spare = Spare()
-        self._configs = Recent[str, AdapterConfig](_KEPT_FORMS)
-        self._plans = Recent[tuple[bytes, str, float], PackingPlan](_KEPT_FORMS)
+        self._configs = Recent[str, AdapterConfig](_KEPT_CONFIGS)
+        self._plans = Recent[tuple[bytes, str, float], PackingPlan](_KEPT_PLANS)
 
     def stop(self) -> None:
         """Ends merges that are under way before their next module."""
