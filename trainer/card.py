@@ -10,18 +10,17 @@ import json
 
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.lineage import Lineage
-from switchyard.trainer.recipe import Bias, LoraInit, LoraSection, Recipe
+from switchyard.trainer.recipe import AdapterKind, Bias, LoraInit, LoraSection, Recipe
 
 
 def model_card(recipe: Recipe, base: BaseModelSpec, lineage: Lineage, trainable_parameters: int) -> str:
     """Returns the card as Markdown with the front matter that the Hub reads."""
-    lora, train, quantization = recipe.lora, recipe.train, lineage.training_quantization
-    targets = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
+    train, quantization = recipe.train, lineage.training_quantization
     length = f"{train.epochs:g} epochs" if train.epochs is not None else f"{train.max_steps} steps"
     rows = {
         "Base model": f"{base.name} (`{base.digest}`)",
         "Quantisation while training": quantization.label() if quantization is not None else "unknown",
-        "Shape": f"rank {lora.r}, alpha {lora.alpha:g}, {targets}{_features(lora)}",
+        "Shape": _shape(recipe),
         "Trainable parameters": f"{trainable_parameters:,}",
         "Training": f"{length}, batch {train.batch_size} x {train.gradient_accumulation}, "
         f"learning rate {train.learning_rate:g} {train.schedule}, seed {train.seed}",
@@ -37,12 +36,13 @@ def model_card(recipe: Recipe, base: BaseModelSpec, lineage: Lineage, trainable_
             f"base_model: {json.dumps(base.name, ensure_ascii=False)}",
             "library_name: peft",
             "pipeline_tag: text-generation",
-            "tags: [lora, switchyard]",
+            f"tags: [{recipe.adapter.kind}, switchyard]",
             "---",
             "",
             f"# {recipe.name}",
             "",
-            "A LoRA adapter. It belongs to one base model in one quantisation; on another it answers differently.",
+            f"{_named(recipe.adapter.kind)} adapter. It belongs to one base model in one quantisation; on another it "
+            "answers differently.",
             "",
             "| | |",
             "|---|---|",
@@ -54,6 +54,20 @@ def model_card(recipe: Recipe, base: BaseModelSpec, lineage: Lineage, trainable_
             "",
         ]
     )
+
+
+def _named(kind: AdapterKind) -> str:
+    return "A LoRA" if kind is AdapterKind.LORA else f"A {kind}" if kind.is_prompt else "An (IA)3"
+
+
+def _shape(recipe: Recipe) -> str:
+    lora, kind = recipe.lora, recipe.adapter.kind
+    if kind is AdapterKind.IA3:
+        return "a gain per channel, (IA)3"
+    if kind.is_prompt:
+        return f"{recipe.adapter.virtual_tokens} virtual tokens, {kind}"
+    targets = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
+    return f"rank {lora.r}, alpha {lora.alpha:g}, {targets}{_features(lora)}"
 
 
 def _features(lora: LoraSection) -> str:

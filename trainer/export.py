@@ -54,16 +54,30 @@ def adapter_files(
         "base_model_name_or_path": base.name,
         "revision": revision,
         "inference_mode": True,
-        "target_modules": sorted(config["target_modules"]),
-        # The weights are whole. How they began has no effect any more, and PEFT would change the base again.
-        "init_lora_weights": True,
-        "eva_config": None,
+        **_said_for_good(config),
     }
     return {
         CONFIG_FILE: document_bytes(config),
         WEIGHTS_FILE: safetensors.torch.save(weights, metadata={"format": "pt"}),
         CARD_FILE: card.encode(),
     }
+
+
+def _said_for_good(config: Mapping[str, object]) -> dict[str, object]:
+    """Returns the fields that PEFT's own writer leaves to the process, or to a beginning that is over."""
+    found: dict[str, object] = {}
+    for name in ("target_modules", "feedforward_modules"):
+        if config.get(name) is not None:
+            found[name] = sorted(config[name])  # type: ignore[call-overload]
+    # The weights are whole. PEFT would change the base again, or look for a tokenizer at a local path.
+    begun = {
+        "init_lora_weights": True,
+        "eva_config": None,
+        "prompt_tuning_init": "RANDOM",
+        "prompt_tuning_init_text": None,
+        "tokenizer_name_or_path": None,
+    }
+    return found | {name: value for name, value in begun.items() if name in config}
 
 
 def document_bytes(document: Mapping[str, object]) -> bytes:

@@ -18,6 +18,7 @@ from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid
 from switchyard.trainer.recipe import Recipe
 from switchyard.trainer.result import Staged, TrainResult
+from switchyard.trainer.servability import require_servable
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -90,7 +91,8 @@ def publish_target(
         The target, or None when neither a registry nor a server is given.
 
     Raises:
-        PublishTargetInvalid: If the ref is not one that can be published to, or the place is not clear.
+        PublishTargetInvalid: If the ref is not one that can be published to, the place is not clear, or no
+            server could answer with the adapter.
     """
     if registry is not None and server is not None:
         raise PublishTargetInvalid("give --registry DIR or --server ADDR, not both")
@@ -98,6 +100,7 @@ def publish_target(
         if ref is None:
             return None
         raise PublishTargetInvalid(f"--publish {ref} does not say where: add --registry DIR or --server ADDR")
+    require_servable(recipe)
     name, alias = _parse(ref or recipe.publish.ref or recipe.name)
     return PublishTarget(name, alias or recipe.publish.alias, registry, server)
 

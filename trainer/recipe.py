@@ -18,6 +18,7 @@ from pydantic import Field
 
 from switchyard.registry.digest import canonical_json, sha256_digest
 from switchyard.trainer.packing import Packing
+from switchyard.trainer.recipe_adapter import AdapterKind, AdapterSection
 from switchyard.trainer.recipe_base import BaseSection
 from switchyard.trainer.recipe_conflicts import CONFLICTS
 from switchyard.trainer.recipe_data import DataSection, Leaks
@@ -31,7 +32,7 @@ from switchyard.trainer.recipe_outcome import (
     PublishSection,
 )
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod, QuantizationSection
-from switchyard.trainer.recipe_section import Section
+from switchyard.trainer.recipe_section import LATER, Section
 from switchyard.trainer.recipe_selection import DevMetric, Kept, SelectionSection
 from switchyard.trainer.recipe_train import AdapterDType, Optimizer, Schedule, TrainSection
 from switchyard.trainer.row_formats import DataFormat
@@ -39,6 +40,8 @@ from switchyard.trainer.row_formats import DataFormat
 __all__ = (
     "NAME_PATTERN",
     "AdapterDType",
+    "AdapterKind",
+    "AdapterSection",
     "BaseSection",
     "Bias",
     "CheckpointSection",
@@ -72,6 +75,7 @@ class Recipe(Section):
     base: BaseSection
     data: DataSection
     quantization: QuantizationSection = QuantizationSection()
+    adapter: Annotated[AdapterSection, LATER] = AdapterSection()
     lora: LoraSection = LoraSection()
     train: TrainSection
     selection: SelectionSection = SelectionSection()

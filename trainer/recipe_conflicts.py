@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from switchyard.trainer.recipe_adapter import AdapterKind
 from switchyard.trainer.recipe_lora import LoraInit
 from switchyard.trainer.recipe_outcome import MergeInto
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod
@@ -68,10 +69,25 @@ def _merged_copy(given: Given) -> list[str]:
     return []
 
 
+def _kinds(given: Given) -> list[str]:
+    kind = value_at(given, "adapter", "kind") or AdapterKind.LORA
+    found = []
+    if kind != AdapterKind.LORA and given.get("lora"):
+        found.append(f"the section `lora` says nothing about `adapter.kind: {kind}`; leave it out")
+    if kind in {AdapterKind.PROMPT, AdapterKind.P_TUNING} and _is_merged(given):
+        found.append(f"`export.merged` needs weights to merge; `adapter.kind: {kind}` changes none")
+    return found
+
+
+def _is_merged(given: Given) -> bool:
+    return value_at(given, "export", "merged") in {MergeInto.ORIGINAL, MergeInto.DEQUANTIZED}
+
+
 CONFLICTS: Final[tuple[Callable[[Given], list[str]], ...]] = (
     _evaluations,
     _half_precision,
     _initialisation,
     _merged_copy,
+    _kinds,
 )
 """Every check; each returns its faults."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from switchyard.trainer.errors import PublishTargetInvalid
 from switchyard.trainer.recipe import QuantizationMethod, QuantizationSection, Recipe
 
 if TYPE_CHECKING:
@@ -19,7 +20,27 @@ _SERVED: Final = {QuantizationMethod.NF4, QuantizationMethod.INT8, QuantizationM
 
 def serving_warnings(recipe: Recipe) -> tuple[str, ...]:
     """Returns how serving will differ from training, one sentence each."""
-    return tuple(_of_quantization(recipe.quantization))
+    found = _of_quantization(recipe.quantization)
+    if recipe.adapter.kind.is_prompt:
+        found.insert(0, f"{_not_served(recipe)}; it is trained and written for other programs")
+    return tuple(found)
+
+
+def require_servable(recipe: Recipe) -> None:
+    """Refuses to publish what no registry takes.
+
+    Raises:
+        PublishTargetInvalid: If no server could answer with the adapter.
+    """
+    if recipe.adapter.kind.is_prompt:
+        raise PublishTargetInvalid(
+            f"{_not_served(recipe)}, and a registry refuses it. Train it without --publish, or use "
+            "adapter.kind: lora or ia3"
+        )
+
+
+def _not_served(recipe: Recipe) -> str:
+    return f"no server answers with adapter.kind: {recipe.adapter.kind}"
 
 
 def foreseen(recipe: Recipe, target: PublishTarget | None) -> list[str]:

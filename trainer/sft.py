@@ -103,7 +103,7 @@ def make_trainer(
         train_dataset=training_dataset(train, recipe, base.tokenizer),
         eval_dataset=held_out_dataset(dev, recipe, base.tokenizer) if dev is not None else None,
         processing_class=base.tokenizer,
-        peft_config=adapter_shape(recipe, base.spec),
+        peft_config=adapter_shape(recipe, base.spec, base.directory),
     )
     cast_adapter(trainer.model, recipe.train.adapter_dtype)
     trainer.first_factors = initialise(

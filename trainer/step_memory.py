@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from switchyard.trainer.errors import BaseUnusable
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import PeftConfig
     from transformers import PreTrainedModel
 
 LOGIT_COLUMNS: Final = 32768
@@ -164,7 +164,7 @@ class _QuantizedLinear(torch.nn.Linear):
         return product
 
 
-def rehearse(directory: Path, adapter: LoraConfig, shape: StepShape) -> StepMemory:
+def rehearse(directory: Path, adapter: PeftConfig, shape: StepShape) -> StepMemory:
     """Runs one step on the meta device.
 
     Args:
@@ -217,15 +217,16 @@ def _mark_quantized(model: PreTrainedModel) -> int:
     return sum(layer.weight.numel() for layer in layers)
 
 
-def _with_adapter(model: PreTrainedModel, adapter: LoraConfig, shape: StepShape) -> torch.nn.Module:
-    from peft import get_peft_model
+def _with_adapter(model: PreTrainedModel, adapter: PeftConfig, shape: StepShape) -> torch.nn.Module:
+    from peft import LoraConfig, get_peft_model
 
     if shape.recomputes:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
     # Where factors begin needs numbers; their shapes do not.
-    begun = dataclasses.replace(adapter, init_lora_weights=True, eva_config=None)
-    adapted: torch.nn.Module = get_peft_model(model, begun)
+    if isinstance(adapter, LoraConfig):
+        adapter = dataclasses.replace(adapter, init_lora_weights=True, eva_config=None)
+    adapted: torch.nn.Module = get_peft_model(model, adapter)
     for one in adapted.parameters():
         if one.requires_grad:
             one.data = one.data.to(getattr(torch, shape.adapter_dtype))
@@ -271,9 +272,10 @@ def _loss(adapted: torch.nn.Module, shape: StepShape) -> torch.Tensor:
     backbone = model.base_model
     # Rows differ in length, so the mask is written out; a base without positions counts them from a plain one.
     takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
-    square = (shape.batch, 1, shape.tokens, shape.tokens)
-    mask = torch.ones(square if takes_positions else (shape.batch, shape.tokens), dtype=torch.bool)
-    hidden = backbone(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+    asked, length = _inputs(adapted, tokens)
+    square = (shape.batch, 1, length, length)
+    mask = torch.ones(square if takes_positions else (shape.batch, length), dtype=torch.bool)
+    hidden = backbone(**asked, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
     head = model.get_output_embeddings()
     # Columns beyond the vocabulary are reserved and never written.
     columns = min(LOGIT_COLUMNS, head.weight.shape[0])
@@ -284,3 +286,12 @@ def _loss(adapted: torch.nn.Module, shape: StepShape) -> torch.Tensor:
     )
     loss: torch.Tensor = -scores.sum()
     return loss
+
+
+def _inputs(adapted: torch.nn.Module, tokens: torch.Tensor) -> tuple[dict[str, torch.Tensor], int]:
+    """Returns what the backbone is given for tokens [B, T], and its length: virtual tokens come before the others."""
+    if not adapted.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]
+        return {"input_ids": tokens}, tokens.shape[1]
+    prompts = adapted.get_prompt(batch_size=len(tokens))  # type: ignore[operator]
+    rows = torch.cat([prompts, adapted.word_embeddings(tokens).to(prompts.dtype)], dim=1)  # type: ignore[operator]
+    return {"inputs_embeds": rows}, rows.shape[1]

@@ -71,6 +71,13 @@ KINDS: dict[str, Kind] = {
             "quantization": WHOLE,
         }
     ),
+    "ia3": Kind({"adapter": {"kind": "ia3"}, "train": {"learning_rate": 0.3}}),
+    "ia3-of-named-layers": Kind(
+        {
+            "adapter": {"kind": "ia3", "targets": ["*.1.*_proj"], "feedforward": ["*.1.mlp.down_proj"]},
+            "train": {"learning_rate": 0.3},
+        }
+    ),
     "int8": Kind({"lora": {"r": 8, "alpha": 16}, "quantization": {"method": "int8"}}),
     "neftune": Kind({"lora": {"r": 8, "alpha": 16}, "train": {"neftune_alpha": 5}}),
     "adamw-8bit": Kind({"lora": {"r": 64, "alpha": 64}, "train": {"optimizer": "adamw_8bit"}}),
