@@ -27,6 +27,8 @@ def model_card(recipe: Recipe, base: BaseModelSpec, lineage: Lineage, trainable_
         "Training data": f"`{lineage.dataset_digest}`",
         "Recipe": f"`{lineage.recipe_digest}`",
     }
+    if lineage.parents:
+        rows["Continued from"] = ", ".join(f"`{parent}`" for parent in lineage.parents)
     if lineage.code_commit:
         rows["Code"] = f"`{lineage.code_commit}`"
     scores = [f"| {metric.name} | {metric.value:.4f} | `{metric.dataset_digest}` |" for metric in lineage.metrics]

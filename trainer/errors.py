@@ -17,6 +17,7 @@
     │   ├── DiskFull               the run's files would not fit where they go
     │   ├── OutputBusy             another process trains in the output directory
     │   ├── TrainingDiverged       the loss or the adapter became non-finite
+    │   ├── StartUnusable          the version to begin with cannot be had or does not fit; lists every difference
     │   ├── MergeFailed            the adapter is written, the merged copy is not
     │   ├── RunStopped             it was asked to stop; what was done is saved
     │   ├── LockInvalid            the file to verify is no lock, or of a run that has not ended
@@ -182,6 +183,12 @@ class OutputBusy(RunError):
     """Another process trains in the output directory."""
 
     reason = "OUTPUT_BUSY"
+
+
+class StartUnusable(FaultyInput, RunError):
+    """The version that the recipe begins with cannot be had, or is of another base or shape."""
+
+    reason = "START_UNUSABLE"
 
 
 class MergeFailed(RunError):

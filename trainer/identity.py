@@ -15,17 +15,24 @@ from switchyard.trainer.provenance import environment
 from switchyard.trainer.recipe import Recipe
 
 Identity = Mapping[str, object]
-"""A JSON document with the keys `recipe`, `data`, `base` and `environment`."""
+"""A JSON document with the keys `recipe`, `data`, `start`, `base` and `environment`."""
 
 
-def run_identity(recipe: Recipe, splits: Mapping[str, Split], base_digest: str) -> Identity:
-    """Returns the identity of a run that is about to start."""
-    return {**learnt_identity(recipe, splits), "base": base_digest, "environment": environment()}
+def run_identity(recipe: Recipe, splits: Mapping[str, Split], base_digest: str, start: str | None = None) -> Identity:
+    """Returns the identity of a run that is about to start; arguments as in `learnt_identity`, and the base's."""
+    return {**learnt_identity(recipe, splits, start), "base": base_digest, "environment": environment()}
 
 
-def learnt_identity(recipe: Recipe, splits: Mapping[str, Split]) -> Identity:
-    """Returns the part that is known before the base is loaded."""
-    return {"recipe": recipe.document(), "data": {name: split.digest for name, split in splits.items()}}
+def learnt_identity(recipe: Recipe, splits: Mapping[str, Split], start: str | None = None) -> Identity:
+    """Returns the part that is known before the base is loaded.
+
+    Args:
+        recipe: What is done.
+        splits: What is learnt.
+        start: Digest of the version that the run began with, or None.
+    """
+    digests = {name: split.digest for name, split in splits.items()}
+    return {"recipe": recipe.document(), "data": digests, "start": start}
 
 
 def differences(saved: Identity, now: Identity) -> list[Fault]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -60,8 +60,8 @@ def lock_document(recipe: Recipe, manifest: Mapping[str, object], directory: Pat
     lineage, figures = manifest["lineage"], manifest["figures"]
     if not isinstance(lineage, Mapping) or not isinstance(figures, Mapping):
         raise TypeError("a training manifest has objects under `lineage` and `figures`")
-    start = directory.resolve()
-    placed = recipe.with_paths(lambda path: Path(os.path.relpath(path.resolve(), start)))
+    here = directory.resolve()
+    placed = _exact(recipe, lineage["parents"]).with_paths(lambda path: Path(os.path.relpath(path.resolve(), here)))
     return {
         "schema": SCHEMA,
         "recipe": placed.model_dump(mode="json"),
@@ -83,6 +83,16 @@ def lock_document(recipe: Recipe, manifest: Mapping[str, object], directory: Pat
             "scores": {one["name"]: one["value"] for one in lineage["metrics"]},
         },
     }
+
+
+def _exact(recipe: Recipe, parents: Sequence[str]) -> Recipe:
+    """Names the version that the run began with by its digest; an alias may have moved since."""
+    version = recipe.start.version
+    if version is None or not parents:
+        return recipe
+    name = version.partition("@")[0].partition(":")[0]
+    start = recipe.start.model_copy(update={"version": f"{name}@{parents[0]}"})
+    return recipe.model_copy(update={"start": start})
 
 
 def read_lock(path: Path) -> Lock:

@@ -41,8 +41,17 @@ def quantization_spec(section: QuantizationSection) -> QuantizationSpec:
     return QuantizationSpec(str(section.method), double, str(section.compute_dtype))
 
 
-def make_lineage(recipe: Recipe, splits: Mapping[str, Split], figures: RunFigures) -> Lineage:
-    """Returns what produced the adapter, scores included."""
+def make_lineage(
+    recipe: Recipe, splits: Mapping[str, Split], figures: RunFigures, parents: tuple[str, ...] = ()
+) -> Lineage:
+    """Returns what produced the adapter, scores included.
+
+    Args:
+        recipe: What was done.
+        splits: The data by split name.
+        figures: What was measured.
+        parents: Digests of the versions that the run began with.
+    """
     metrics = [Metric("train_loss", figures.final_loss, splits["train"].digest)]
     for name in ("dev", "test"):
         score = figures.score(name)
@@ -55,6 +64,7 @@ def make_lineage(recipe: Recipe, splits: Mapping[str, Split], figures: RunFigure
         recipe_digest=recipe.digest,
         code_commit=code_commit(Path.cwd()),
         training_quantization=quantization_spec(recipe.quantization),
+        parents=parents,
         metrics=tuple(metrics),
         environment=environment(),
     )

@@ -34,6 +34,7 @@ from switchyard.trainer.recipe_outcome import (
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod, QuantizationSection
 from switchyard.trainer.recipe_section import LATER, Section
 from switchyard.trainer.recipe_selection import DevMetric, Kept, SelectionSection
+from switchyard.trainer.recipe_start import StartSection
 from switchyard.trainer.recipe_train import AdapterDType, Optimizer, Schedule, TrainSection
 from switchyard.trainer.row_formats import DataFormat
 
@@ -62,6 +63,7 @@ __all__ = (
     "Recipe",
     "Schedule",
     "SelectionSection",
+    "StartSection",
     "TrainSection",
 )
 
@@ -77,6 +79,7 @@ class Recipe(Section):
     quantization: QuantizationSection = QuantizationSection()
     adapter: Annotated[AdapterSection, LATER] = AdapterSection()
     lora: LoraSection = LoraSection()
+    start: StartSection = StartSection()
     train: TrainSection
     selection: SelectionSection = SelectionSection()
     checkpoints: CheckpointSection = CheckpointSection()
@@ -97,7 +100,7 @@ class Recipe(Section):
 
     def document(self) -> dict[str, object]:
         """Returns the resolved recipe without its name and the places of things: what `digest` covers."""
-        elsewhere = {"name", "base", "data", "checkpoints", "export", "publish"}
+        elsewhere = {"name", "base", "data", "start", "checkpoints", "export", "publish"}
         found = {name: value for name, value in super().document().items() if name not in elsewhere}
         said = {} if self.packing is Packing.NONE else {"packing": str(self.packing)}
         found["train"] = {name: value for name, value in self.train.document().items() if name != "packing"} | said

@@ -83,11 +83,19 @@ def _is_merged(given: Given) -> bool:
     return value_at(given, "export", "merged") in {MergeInto.ORIGINAL, MergeInto.DEQUANTIZED}
 
 
+def _start(given: Given) -> list[str]:
+    init = value_at(given, "lora", "init")
+    if value_at(given, "start", "version") is not None and init not in {None, LoraInit.DEFAULT}:
+        return [f"`lora.init: {init}` begins anew and `start.version` does not; give one of both"]
+    return []
+
+
 CONFLICTS: Final[tuple[Callable[[Given], list[str]], ...]] = (
     _evaluations,
     _half_precision,
     _initialisation,
     _merged_copy,
     _kinds,
+    _start,
 )
 """Every check; each returns its faults."""

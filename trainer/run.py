@@ -50,6 +50,7 @@ from switchyard.trainer.recipe import Recipe
 from switchyard.trainer.result import OutputLayout, RunFigures, TrainResult
 from switchyard.trainer.servability import serving_warnings
 from switchyard.trainer.stopping import StopRequest
+from switchyard.trainer.warm_start import WarmStart, begin_with, fetch_start
 
 if TYPE_CHECKING:
     from switchyard.trainer.resumable import Keeping
@@ -67,6 +68,7 @@ class _Plan:
     newest: Newest
     curve: Curve
     stop: StopRequest
+    start: WarmStart | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class _Prepared:
     trainer: AdapterTrainer
     rows: TruncationReport
     warnings: tuple[str, ...]
+    parents: tuple[str, ...]
 
 
 def train(
@@ -112,14 +115,15 @@ def train(
     output, stop = OutputLayout(out_dir), stop or StopRequest()
     refuse_finished(output)
     splits = read_data(recipe)
+    start = fetch_start(recipe.start)
     with claimed(output), quiet_libraries(), _torch_threads(threads):
         keep_freed_memory()
         store = CheckpointStore(output.checkpoints, recipe.checkpoints.keep)
-        newest = find_checkpoint(store, learnt_identity(recipe, splits))
+        newest = find_checkpoint(store, learnt_identity(recipe, splits, start.digest if start else None))
         curve, log = _measured(newest.checkpoint, output)
         with log:
             end_if_asked(stop, store)
-            plan = _Plan(recipe, splits, output, store, newest, curve, stop)
+            plan = _Plan(recipe, splits, output, store, newest, curve, stop, start)
             prepared = _prepare(plan, [*listeners, log, curve])
             end_if_asked(stop, store)
             adapter_step = _run(prepared, newest.checkpoint, curve, plan)
@@ -189,6 +193,8 @@ def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
         listeners=listeners,
         keeping=keeping,
     )
+    if plan.start is not None:
+        begin_with(trainer.model, plan.start, base.spec)
     rows = rows_report(recipe, train_split, trainer.train_dataset, base.tokenizer)
     check_rows(recipe, rows)
     warnings = (
@@ -197,13 +203,15 @@ def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
         *machine_warnings(recipe, trained_shapes(trainer.model)),
         *continuation_warnings(plan.newest, keeping.identity),
     )
-    return _Prepared(recipe, splits, base, trainer, rows, warnings)
+    parents = (plan.start.digest,) if plan.start is not None else ()
+    return _Prepared(recipe, splits, base, trainer, rows, warnings, parents)
 
 
 def _keeping(plan: _Plan, base: LoadedBase) -> Keeping:
     from switchyard.trainer.resumable import Keeping
 
-    identity = run_identity(plan.recipe, plan.splits, base.spec.digest)
+    start = plan.start.digest if plan.start is not None else None
+    identity = run_identity(plan.recipe, plan.splits, base.spec.digest, start)
     if plan.newest.checkpoint is not None:
         refuse_other(plan.newest.checkpoint, identity)
     return Keeping(
@@ -235,7 +243,7 @@ def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, output: Outp
     from switchyard.trainer.plots import draw_curves
 
     recipe, spec = prepared.recipe, prepared.base.spec
-    lineage = make_lineage(recipe, prepared.splits, figures)
+    lineage = make_lineage(recipe, prepared.splits, figures, prepared.parents)
     card = model_card(recipe, spec, lineage, figures.trainable_parameters)
     trainer = prepared.trainer
     files = adapter_files(trainer.model, spec, recipe.base.revision, card, trainer.first_factors)
