@@ -40,6 +40,7 @@ FILE_TYPES = {
     MODEL_CARD: _DOCUMENT_TYPE,
     "training_manifest.json": _DOCUMENT_TYPE,
     "metrics.json": _DOCUMENT_TYPE,
+    "evaluation.json": _DOCUMENT_TYPE,
 }
 
 

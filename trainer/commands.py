@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from switchyard.trainer.errors import TrainerError
+    from switchyard.trainer.gate.run import Parent
     from switchyard.trainer.publish import Published, PublishTarget
     from switchyard.trainer.recipe import Recipe
     from switchyard.trainer.result import TrainResult
@@ -107,8 +108,10 @@ def train(
     """
     from rich.console import Console
 
+    from switchyard.trainer.gate.parent import parent_of
     from switchyard.trainer.publish import publish_target
     from switchyard.trainer.recipe_file import load_recipe
+    from switchyard.trainer.result_page import print_result
 
     console = Console(stderr=True)
     if verify is not None:
@@ -126,9 +129,10 @@ def train(
             return
         out = _output(what, out, resume=resume)
         _warn(what, target, console)
-        result = _train(what, out, threads, console)
-        published = _publish(result, target, console, as_json=as_json)
-    _report(result, published, as_json=as_json)
+        with parent_of(what.gate.parent, target) as parent:
+            result = _train(what, out, threads, console, parent)
+        published = _publish(result, what, target, console, as_json=as_json)
+    print_result(result, published, as_json=as_json)
 
 
 def _verify(
@@ -198,14 +202,20 @@ def _warn(recipe: Recipe, target: PublishTarget | None, console: Console) -> Non
 
 @contextlib.contextmanager
 def _expected_failures(context: typer.Context, console: Console, *, as_json: bool) -> Iterator[None]:
-    from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid, RunStopped, TrainerError
+    from switchyard.trainer.errors import (
+        GateRefused,
+        PublishFailed,
+        PublishTargetInvalid,
+        RunStopped,
+        TrainerError,
+    )
 
     try:
         yield
     except PublishTargetInvalid as error:
         raise _exit_with(error, _USAGE, console, as_json=as_json) from error
-    except PublishFailed as error:
-        # What was trained was reported where publishing failed.
+    except (GateRefused, PublishFailed) as error:
+        # What was trained was reported where it was judged and published.
         raise typer.Exit(_FAILED) from error
     except RunStopped as error:
         ended = _exit_with(error, _STOPPED, console, as_json=as_json)
@@ -302,77 +312,35 @@ def _same_command(context: typer.Context, out: Path) -> str:
     return shlex.join(words)
 
 
-def _train(recipe: Recipe, out: Path, threads: int | None, console: Console) -> TrainResult:
+def _train(recipe: Recipe, out: Path, threads: int | None, console: Console, parent: Parent | None) -> TrainResult:
     from switchyard.trainer.progress import progress_for
 
     with _stoppable() as stop, progress_for(console) as progress:
         # Imported under the bar, because torch and its friends take seconds to load.
         from switchyard.trainer.run import train as run
 
-        return run(recipe, out_dir=out, listeners=[progress], threads=threads, stop=stop)
+        return run(recipe, out_dir=out, listeners=[progress], threads=threads, stop=stop, parent=parent)
 
 
 def _publish(
-    result: TrainResult, target: PublishTarget | None, console: Console, *, as_json: bool
+    result: TrainResult, recipe: Recipe, target: PublishTarget | None, console: Console, *, as_json: bool
 ) -> Published | None:
-    from switchyard.trainer.errors import PublishFailed
+    from switchyard.trainer.errors import GateRefused, PublishFailed
+    from switchyard.trainer.gate.consequence import target_after
     from switchyard.trainer.publish import publish_run
+    from switchyard.trainer.result_page import print_result
 
-    if target is None:
-        return None
     try:
-        return publish_run(result, target)
-    except PublishFailed as error:
+        target = target_after(result, recipe.gate, target)
+        return None if target is None else publish_run(result, target)
+    except (GateRefused, PublishFailed) as error:
         if as_json:
             document = result.document() | {"published": None, "error": _error_document(error)}
             typer.echo(json.dumps(document, ensure_ascii=False))
         else:
-            _report(result, None, as_json=False)
+            print_result(result, None, as_json=False)
             _print_error(error, console)
         raise
-
-
-def _report(result: TrainResult, published: Published | None, *, as_json: bool) -> None:
-    if as_json:
-        version = dataclasses.asdict(published) if published is not None else None
-        typer.echo(json.dumps(result.document() | {"published": version}, ensure_ascii=False))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for key, value in _summary(result, published).items():
-        table.add_row(key, Text(value))
-    console = Console()
-    console.print(table, highlight=False)
-    for warning in [*result.warnings, *(published.warnings if published is not None else ())]:
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
-
-
-def _summary(result: TrainResult, published: Published | None) -> dict[str, str]:
-    figures = result.figures
-    rows = {
-        "adapter": str(result.output.adapter),
-        "loss": f"{figures.first_loss:.4f} → {figures.final_loss:.4f} in {figures.steps:,} steps",
-    }
-    if figures.adapter_step != figures.steps:
-        rows["kept"] = f"the state after step {figures.adapter_step:,}, the best on dev"
-    for split in ("dev", "test"):
-        score = figures.score(split)
-        if score is not None:
-            rows[split] = f"loss {score.loss:.4f}, {score.token_accuracy:.2%} of tokens right, {score.rows} rows"
-    rows["time"] = f"{figures.train_s:.1f} s of training, {figures.tokens_per_s:,.0f} tokens/s"
-    rows["curves"] = str(result.output.curves)
-    if result.output.merged.exists():
-        rows["merged"] = f"{result.output.merged}; GGUF.md in it says how to go on to llama.cpp"
-    if published is not None:
-        alias = f", alias {published.alias}" if published.alias is not None else ""
-        rows["published"] = f"{published.ref}{alias}"
-        rows["digest"] = published.digest
-    return rows
 
 
 def _exit_with(error: TrainerError, code: int, console: Console, *, as_json: bool) -> typer.Exit:

@@ -51,6 +51,12 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
     sync_directory(path.parent)
 
 
+def replace_directory(path: Path, files: Mapping[str, bytes]) -> None:
+    """Writes a directory as `write_directory` does, in place of one that may be there from an earlier attempt."""
+    shutil.rmtree(path, ignore_errors=True)
+    write_directory(path, files)
+
+
 def sync_file(path: Path) -> None:
     """Makes the content of a file durable."""
     with path.open("rb") as file:

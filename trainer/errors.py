@@ -26,6 +26,9 @@
     │   ├── CheckpointFailed       a checkpoint could not be written; the one before it is whole
     │   ├── CheckpointDamaged      checkpoints are there, and none is what was written
     │   └── CheckpointMismatch     the checkpoint is of another recipe, other data or another base
+    ├── GateError
+    │   ├── GateUnusable           what the gate measures with cannot be used: a schema, a function, the parent
+    │   └── GateRefused            the adapter does not pass; it is kept, and not published
     └── PublishError               training is done and kept, publishing failed
         ├── AdapterUnusable        what is to be published is not an adapter as PEFT has it
         ├── PlaceUnreachable       before training: the registry or server does not answer
@@ -245,6 +248,24 @@ class CheckpointMismatch(FaultyInput, RunError):
     """The checkpoint is of another recipe, other data or another base."""
 
     reason = "CHECKPOINT_MISMATCH"
+
+
+class GateError(TrainerError):
+    """The adapter cannot be judged, or does not pass."""
+
+    reason = "GATE_ERROR"
+
+
+class GateUnusable(FaultyInput, GateError):
+    """What the gate measures with cannot be used: a schema, a function, the parent."""
+
+    reason = "GATE_UNUSABLE"
+
+
+class GateRefused(GateError):
+    """The adapter does not pass its gate; it is kept, and not published."""
+
+    reason = "GATE_REFUSED"
 
 
 class PublishError(TrainerError):

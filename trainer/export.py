@@ -25,15 +25,14 @@ CARD_FILE: Final = "README.md"
 
 
 def adapter_files(
-    model: PeftModel, base: BaseModelSpec, revision: str | None, card: str, first: Factors | None = None
+    model: PeftModel, base: BaseModelSpec, revision: str | None, first: Factors | None = None
 ) -> dict[str, bytes]:
-    """Returns the files of an adapter by name.
+    """Returns the files that PEFT loads, by name.
 
     Args:
         model: The trained model.
         base: What it was trained on; its name stands in the config.
         revision: The base's revision on the Hub, or None.
-        card: The model card.
         first: Factors that are taken out again, because the adapter began with a part of the base's weights.
 
     Raises:
@@ -59,7 +58,6 @@ def adapter_files(
     return {
         CONFIG_FILE: document_bytes(config),
         WEIGHTS_FILE: safetensors.torch.save(weights, metadata={"format": "pt"}),
-        CARD_FILE: card.encode(),
     }
 
 

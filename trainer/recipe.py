@@ -22,6 +22,7 @@ from switchyard.trainer.recipe_adapter import AdapterKind, AdapterSection
 from switchyard.trainer.recipe_base import BaseSection
 from switchyard.trainer.recipe_conflicts import CONFLICTS
 from switchyard.trainer.recipe_data import DataSection, Leaks
+from switchyard.trainer.recipe_gate import GateSection
 from switchyard.trainer.recipe_lora import Bias, LoraInit, LoraSection
 from switchyard.trainer.recipe_outcome import (
     NAME_PATTERN,
@@ -51,6 +52,7 @@ __all__ = (
     "DataSection",
     "DevMetric",
     "ExportSection",
+    "GateSection",
     "Kept",
     "Leaks",
     "LoraInit",
@@ -83,6 +85,7 @@ class Recipe(Section):
     train: TrainSection
     selection: SelectionSection = SelectionSection()
     checkpoints: CheckpointSection = CheckpointSection()
+    gate: GateSection = GateSection()
     export: ExportSection = ExportSection()
     publish: PublishSection = PublishSection()
 
@@ -100,7 +103,7 @@ class Recipe(Section):
 
     def document(self) -> dict[str, object]:
         """Returns the resolved recipe without its name and the places of things: what `digest` covers."""
-        elsewhere = {"name", "base", "data", "start", "checkpoints", "export", "publish"}
+        elsewhere = {"name", "base", "data", "start", "checkpoints", "gate", "export", "publish"}
         found = {name: value for name, value in super().document().items() if name not in elsewhere}
         said = {} if self.packing is Packing.NONE else {"packing": str(self.packing)}
         found["train"] = {name: value for name, value in self.train.document().items() if name != "packing"} | said

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from switchyard.trainer.recipe_adapter import AdapterKind
+from switchyard.trainer.recipe_gate import METRICS
 from switchyard.trainer.recipe_lora import LoraInit
 from switchyard.trainer.recipe_outcome import MergeInto
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod
 from switchyard.trainer.recipe_section import value_at
 from switchyard.trainer.recipe_selection import Kept
 from switchyard.trainer.recipe_train import AdapterDType
+from switchyard.trainer.row_formats import DataFormat
 
 Given = Mapping[str, object]
 
@@ -90,6 +92,17 @@ def _start(given: Given) -> list[str]:
     return []
 
 
+def _gate(given: Given) -> list[str]:
+    measured = [name for name in METRICS if value_at(given, "gate", name) is not None]
+    found = []
+    if measured and value_at(given, "data", "test") is None:
+        found.append("`gate` judges held-out rows: give `data.test`")
+    asked = [name for name in measured if name != "perplexity"]
+    if asked and value_at(given, "data", "format") == DataFormat.TEXT:
+        found.append(f"plain text asks nothing; of the gate's metrics it has perplexity, not {', '.join(asked)}")
+    return found
+
+
 CONFLICTS: Final[tuple[Callable[[Given], list[str]], ...]] = (
     _evaluations,
     _half_precision,
@@ -97,5 +110,6 @@ CONFLICTS: Final[tuple[Callable[[Given], list[str]], ...]] = (
     _merged_copy,
     _kinds,
     _start,
+    _gate,
 )
 """Every check; each returns its faults."""

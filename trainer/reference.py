@@ -6,6 +6,8 @@ the result, and a test keeps the two equal.
 
 from __future__ import annotations
 
+import typing
+
 import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -29,12 +31,18 @@ def recipe_reference() -> str:
 
 
 def _rows(path: str, field: FieldInfo) -> list[str]:
-    section = field.annotation
-    if isinstance(section, type) and issubclass(section, BaseModel):
+    section = _section_of(field)
+    if section is not None:
         return [row for name, inner in section.model_fields.items() for row in _rows(f"{path}.{name}", inner)]
     meaning = " ".join((field.description or "").split())
     bounds = _bounds(field)
     return [f"| `{path}` | {_default(field)} | {meaning}{f' ({bounds})' if bounds else ''} |"]
+
+
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Returns the section that a key holds, whether it must be given or not."""
+    choices = (field.annotation, *typing.get_args(field.annotation))
+    return next((one for one in choices if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def _default(field: FieldInfo) -> str:

@@ -6,7 +6,9 @@ Owns the layout of an output directory:
     ├── adapter/                      what is published; the same bytes whenever the run is repeated
     │   ├── adapter_config.json           PEFT's description of the adapter
     │   ├── adapter_model.safetensors     its weights
+    │   ├── evaluation.json               what the gate found, if the recipe has one
     │   └── README.md                     the model card
+    ├── evaluation/                   the same for people: report.md, scores.png, and answers.jsonl with every answer
     ├── merged/                      a copy of the base with the adapter in its weights, if the recipe asks for one
     ├── lock.json                    what the run is made of; `switchyard train --verify` repeats it
     ├── training_manifest.json        provenance; `switchyard push` reads the lineage from here
@@ -25,6 +27,7 @@ from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.lineage import Lineage
 from switchyard.trainer.data import TruncationReport
 from switchyard.trainer.events import Evaluated
+from switchyard.trainer.gate.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class OutputLayout:
     def metrics_log(self) -> Path:
         """Figures over time."""
         return self.directory / "metrics.jsonl"
+
+    @property
+    def evaluation(self) -> Path:
+        """The gate's report for people."""
+        return self.directory / "evaluation"
 
     @property
     def checkpoints(self) -> Path:
@@ -149,6 +157,7 @@ class TrainResult:
         lineage: What produced the adapter, as the registry records it.
         figures: What was measured.
         warnings: Findings that did not stop the run, one sentence each.
+        evaluation: What the gate found, or None without a gate.
     """
 
     name: str
@@ -157,6 +166,7 @@ class TrainResult:
     lineage: Lineage
     figures: RunFigures
     warnings: tuple[str, ...]
+    evaluation: Report | None = None
 
     def document(self) -> dict[str, object]:
         """Returns the result as a JSON document with absolute paths."""
@@ -169,4 +179,5 @@ class TrainResult:
             "dataset_digest": self.lineage.dataset_digest,
             "figures": self.figures.document(),
             "warnings": list(self.warnings),
+            "evaluation": None if self.evaluation is None else self.evaluation.document(),
         }

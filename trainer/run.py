@@ -7,6 +7,7 @@ appears last and whole, and the run's checkpoints go after that.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +28,13 @@ from switchyard.trainer.continuing import (
     refuse_other,
 )
 from switchyard.trainer.data import Split, TruncationReport
-from switchyard.trainer.durable import write_directory, write_file
+from switchyard.trainer.durable import replace_directory, write_directory, write_file
 from switchyard.trainer.errors import RunError
 from switchyard.trainer.events import Curve, RunListener
-from switchyard.trainer.export import adapter_files, document_bytes
+from switchyard.trainer.export import CARD_FILE, adapter_files, document_bytes
+from switchyard.trainer.gate.asked import Question
+from switchyard.trainer.gate.report import REPORT_FILE
+from switchyard.trainer.gate.run import Gate, Judged, Parent, gate_questions, judge, make_gate
 from switchyard.trainer.identity import learnt_identity, run_identity
 from switchyard.trainer.lockfile import lock_document
 from switchyard.trainer.merging import write_merged
@@ -69,6 +73,7 @@ class _Plan:
     curve: Curve
     stop: StopRequest
     start: WarmStart | None
+    gate: Gate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class _Prepared:
     base: LoadedBase
     trainer: AdapterTrainer
     rows: TruncationReport
+    questions: tuple[Question, ...]
     warnings: tuple[str, ...]
     parents: tuple[str, ...]
 
@@ -91,6 +97,7 @@ def train(
     listeners: Sequence[RunListener] = (),
     threads: int | None = None,
     stop: StopRequest | None = None,
+    parent: Parent | None = None,
 ) -> TrainResult:
     """Trains an adapter and writes it with its provenance, or goes on with a run that was cut off.
 
@@ -102,6 +109,7 @@ def train(
         threads: Threads of torch's CPU arithmetic; None keeps the process's setting. Another number of
             threads may give other bits.
         stop: Lets others ask the run to save its state and end.
+        parent: The version that the recipe's gate compares the adapter with, where there is one.
 
     Returns:
         What was made and measured.
@@ -114,7 +122,7 @@ def train(
     started_s = time.perf_counter()
     output, stop = OutputLayout(out_dir), stop or StopRequest()
     refuse_finished(output)
-    splits = read_data(recipe)
+    splits, gate = read_data(recipe), make_gate(recipe, parent)
     start = fetch_start(recipe.start)
     with claimed(output), quiet_libraries(), _torch_threads(threads):
         keep_freed_memory()
@@ -123,12 +131,12 @@ def train(
         curve, log = _measured(newest.checkpoint, output)
         with log:
             end_if_asked(stop, store)
-            plan = _Plan(recipe, splits, output, store, newest, curve, stop, start)
+            plan = _Plan(recipe, splits, output, store, newest, curve, stop, start, gate)
             prepared = _prepare(plan, [*listeners, log, curve])
             end_if_asked(stop, store)
             adapter_step = _run(prepared, newest.checkpoint, curve, plan)
             figures = _figures(prepared, curve, adapter_step, time.perf_counter() - started_s)
-            result = _export(prepared, curve, figures, output)
+            result = _export(prepared, curve, figures, plan)
         store.clear()
         write_merged(recipe, output)
         return result
@@ -182,6 +190,7 @@ def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
     check_context(recipe, base.spec.name, base.context_tokens)
     check_template(splits, base.tokenizer, base.spec.name)
     check_borders(recipe, base.spec.name, base.directory)
+    questions = _questions(plan, base)
     keeping = _keeping(plan, base)
     train_split = splits["train"]
     trainer = make_trainer(
@@ -204,7 +213,13 @@ def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
         *continuation_warnings(plan.newest, keeping.identity),
     )
     parents = (plan.start.digest,) if plan.start is not None else ()
-    return _Prepared(recipe, splits, base, trainer, rows, warnings, parents)
+    return _Prepared(recipe, splits, base, trainer, rows, questions, warnings, parents)
+
+
+def _questions(plan: _Plan, base: LoadedBase) -> tuple[Question, ...]:
+    if plan.gate is None:
+        return ()
+    return gate_questions(plan.gate, plan.splits["test"], base.tokenizer, base.context_tokens)
 
 
 def _keeping(plan: _Plan, base: LoadedBase) -> Keeping:
@@ -239,14 +254,18 @@ def _figures(prepared: _Prepared, curve: Curve, adapter_step: int, wall_s: float
     )
 
 
-def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, output: OutputLayout) -> TrainResult:
+def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, plan: _Plan) -> TrainResult:
     from switchyard.trainer.plots import draw_curves
 
-    recipe, spec = prepared.recipe, prepared.base.spec
+    recipe, spec, output = prepared.recipe, prepared.base.spec, plan.output
     lineage = make_lineage(recipe, prepared.splits, figures, prepared.parents)
-    card = model_card(recipe, spec, lineage, figures.trainable_parameters)
     trainer = prepared.trainer
-    files = adapter_files(trainer.model, spec, recipe.base.revision, card, trainer.first_factors)
+    files = adapter_files(trainer.model, spec, recipe.base.revision, trainer.first_factors)
+    judged = _judged(prepared, plan, files)
+    if judged is not None:
+        lineage = dataclasses.replace(lineage, metrics=(*lineage.metrics, *judged.report.metrics()))
+        files[REPORT_FILE] = document_bytes(judged.report.document())
+    files[CARD_FILE] = model_card(recipe, spec, lineage, figures.trainable_parameters).encode()
     digests = {name: sha256_digest(content) for name, content in files.items()}
     manifest = training_manifest(recipe, spec, prepared.splits, figures, lineage, digests)
     try:
@@ -254,7 +273,16 @@ def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, output: Outp
         write_file(output.metrics, document_bytes(figures.document()))
         write_file(output.manifest, document_bytes(manifest))
         write_file(output.lock, document_bytes(lock_document(recipe, manifest, output.directory)))
+        if judged is not None:
+            replace_directory(output.evaluation, judged.files())
         write_directory(output.adapter, files)
     except OSError as error:
         raise RunError(f"cannot write the adapter to {output.directory}: {error.strerror or error}") from error
-    return TrainResult(recipe.name, output, spec, lineage, figures, prepared.warnings)
+    report = None if judged is None else judged.report
+    return TrainResult(recipe.name, output, spec, lineage, figures, prepared.warnings, report)
+
+
+def _judged(prepared: _Prepared, plan: _Plan, files: Mapping[str, bytes]) -> Judged | None:
+    if plan.gate is None:
+        return None
+    return judge(plan.gate, prepared.questions, prepared.splits["test"], files)

@@ -18,7 +18,7 @@ from switchyard.registry.lineage import Lineage, QuantizationSpec
 from switchyard.trainer.base_model import describe, locate_base
 from switchyard.trainer.durable import write_directory, write_file
 from switchyard.trainer.errors import AdapterUnusable, BaseUnusable
-from switchyard.trainer.export import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, adapter_files, document_bytes
+from switchyard.trainer.export import CONFIG_FILE, WEIGHTS_FILE, adapter_files, document_bytes
 from switchyard.trainer.provenance import SCHEMA, code_commit, environment
 from switchyard.trainer.recipe import BaseSection
 from switchyard.trainer.result import OutputLayout, Staged
@@ -58,8 +58,7 @@ def stage(
         config = _shape(adapter)
         spec = _base(config, base)
         revision = config.get("revision")
-        files = adapter_files(adapter, spec, revision if isinstance(revision, str) else None, card="")
-        del files[CARD_FILE]
+        files = adapter_files(adapter, spec, revision if isinstance(revision, str) else None)
         quantization = quantization_of(adapter.config)
     known = lineage or Lineage(
         code_commit=code_commit(Path.cwd()), training_quantization=quantization, environment=environment()

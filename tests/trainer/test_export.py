@@ -33,7 +33,7 @@ def test_plain_peft_gives_the_logits_that_training_ended_with(
     trainer = trainer_of(recipe, tmp_path)
     trainer.train()
     base = load_base(recipe.base, recipe.quantization)
-    write_directory(tmp_path / "adapter", adapter_files(trainer.model, base.spec, None, "card"))
+    write_directory(tmp_path / "adapter", adapter_files(trainer.model, base.spec, None))
 
     ids = torch.tensor([base.tokenizer("say 3:")["input_ids"]])
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_the_config_leaks_no_path_and_says_what_pefts_own_writer_says(
     base = load_base(recipe.base, recipe.quantization)
     trainer.model.save_pretrained(tmp_path / "peft", save_embedding_layers=False)
     theirs = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
-    ours = json.loads(adapter_files(trainer.model, base.spec, None, "card")["adapter_config.json"])
+    ours = json.loads(adapter_files(trainer.model, base.spec, None)["adapter_config.json"])
 
     assert ours["base_model_name_or_path"] == base.spec.name == "tiny"
     assert str(tmp_path) not in json.dumps(ours)
@@ -68,7 +68,7 @@ def test_a_non_finite_weight_is_never_exported(make_recipe: MakeRecipe, tmp_path
     weight.data[0, 0] = torch.inf
     base = load_base(recipe.base, recipe.quantization)
     with pytest.raises(TrainingDiverged, match="not finite"):
-        adapter_files(trainer.model, base.spec, None, "card")
+        adapter_files(trainer.model, base.spec, None)
 
 
 def test_the_card_names_the_base_and_the_scores(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_what_moved_into_the_factors_is_taken_out_again(
     before = logits(trainer.model)
     trainer.train()
     after = logits(trainer.model)
-    files = adapter_files(trainer.model, base.spec, None, "card", trainer.first_factors)
+    files = adapter_files(trainer.model, base.spec, None, trainer.first_factors)
     write_directory(tmp_path / "adapter", files)
     plain = logits(base.model)
     loaded = logits(PeftModel.from_pretrained(base.model, tmp_path / "adapter"))

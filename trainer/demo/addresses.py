@@ -31,7 +31,9 @@ ROAD_CHARACTERS: Final = (
 """Characters of synthesised road names; none of them ends a place name or a road."""
 
 _SUFFIXES: Final = ("路", "街", "大道")
-_FULL_WIDTH: Final = str.maketrans("0123456789", "０１２３４５６７８９")
+FULL_WIDTH: Final = str.maketrans("0123456789", "０１２３４５６７８９")
+"""Arabic digits to the wide forms of East Asian typewriting."""
+
 _KEYS: Final = ("city", "town", "road")
 
 
@@ -104,12 +106,16 @@ def draw_address(rng: random.Random) -> Address:
     """Draws one address: a real town, a synthesised road and a writer's habits."""
     city, town = rng.choice(places.TOWNS)
     road = draw_road(rng)
-    habit_city = city.replace("臺", "台") if rng.random() < 0.6 else city
-    habit_town = town.replace("臺", "台") if rng.random() < 0.6 else town
-    text = f"{_postal_code(rng)}{habit_city}{habit_town}{road.written(rng)}{_door(rng)}"
+    habit_city, habit_town = everyday_form(city, rng), everyday_form(town, rng)
+    text = f"{postal_code(rng)}{habit_city}{habit_town}{road.written(rng)}{door(rng)}"
     if rng.random() < 0.08:
-        text = text.translate(_FULL_WIDTH)
+        text = text.translate(FULL_WIDTH)
     return Address(text, city, town, road)
+
+
+def everyday_form(place: str, rng: random.Random) -> str:
+    """Returns a city or town, often with the 台 that people write for the official 臺."""
+    return place.replace("臺", "台") if rng.random() < 0.6 else place
 
 
 def draw_rows(split: Split, seed: int, count: int) -> list[Row]:
@@ -129,7 +135,8 @@ def _either_form(numeral: str, rng: random.Random) -> str:
     return str(NUMERALS.index(numeral) + 1)
 
 
-def _postal_code(rng: random.Random) -> str:
+def postal_code(rng: random.Random) -> str:
+    """Draws what stands before an address: mostly nothing, else three or five digits."""
     if rng.random() > 0.3:
         return ""
     code = str(rng.randint(100, 983))
@@ -138,7 +145,8 @@ def _postal_code(rng: random.Random) -> str:
     return code + (" " if rng.random() < 0.5 else "")
 
 
-def _door(rng: random.Random) -> str:
+def door(rng: random.Random) -> str:
+    """Draws what follows the road: lane, alley, number and floor."""
     text = ""
     if rng.random() < 0.3:
         text += f"{rng.randint(1, 600)}巷"
