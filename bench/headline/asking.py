@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from material import FORMS
 from measured_run import ONE_THREAD
 
 from switchyard.clients.asking import Asking
@@ -38,26 +39,29 @@ class Lane:
     asking: Asking
 
 
-def lanes_of(adapter: str, rows: dict[str, list[Row]], examples: Sequence[Row]) -> list[Lane]:
-    """Returns every series: each form for the adapter, and the plain form for the base without and with examples."""
+def lanes_of(rows: dict[str, list[Row]], examples: Sequence[Row]) -> list[Lane]:
+    """Returns every series: each form for its adapter, and the plain form for the base without and with examples."""
     shown = "".join(f"{row.prompt}{row.completion}\n" for row in examples[:EXAMPLES])
     plain = [row.prompt for row in rows["plain"][:BASE_ROWS]]
-    asked = [Lane(form, [row.prompt for row in of_form], Asking(adapter=adapter)) for form, of_form in rows.items()]
+    asked = [
+        Lane(form.name, [row.prompt for row in rows[form.name]], Asking(adapter=f"{form.adapter}@candidate"))
+        for form in FORMS
+    ]
     asked.append(Lane("base zero-shot", plain, Asking(base=True)))
     # An answer with examples goes on with the next one; what counts is its first line.
     few = Asking(base=True, stop=["\n"])
     return [*asked, Lane("base few-shot", [shown + prompt for prompt in plain], few)]
 
 
-def ask_through_server(place: Path, base: Path, adapter: Path, lanes: Sequence[Lane]) -> dict[str, object]:
-    """Serves a base, publishes an adapter, and asks every lane once; answers are kept in `place` and read from there.
+def ask_through_server(place: Path, lanes: Sequence[Lane]) -> dict[str, object]:
+    """Serves a seed's base, publishes its adapters, and asks every lane once; answers are kept in `place`.
 
     Returns:
         Answers by lane, and under `served_by` the version that gave the adapter's.
     """
     record = place / "answers.json"
     if not record.exists():
-        found = _asked(place, base, adapter, lanes)
+        found = _asked(place, lanes)
         partial = record.with_suffix(".part")
         partial.write_text(json.dumps(found, ensure_ascii=False, indent=0))
         partial.rename(record)
@@ -65,17 +69,19 @@ def ask_through_server(place: Path, base: Path, adapter: Path, lanes: Sequence[L
     return answers
 
 
-def _asked(place: Path, base: Path, adapter: Path, lanes: Sequence[Lane]) -> dict[str, object]:
+def _asked(place: Path, lanes: Sequence[Lane]) -> dict[str, object]:
     logs, ready = place / "logs", place / "server.json"
     logs.mkdir(exist_ok=True)
     ready.unlink(missing_ok=True)
     with Children(logs) as children:
-        arguments = ["--base", str(base), "--registry", str(place / "registry"), "--ready-file", str(ready)]
+        arguments = ["--base", str(place / "base"), "--registry", str(place / "registry"), "--ready-file", str(ready)]
         limits = ["--max-sequences", str(CONCURRENCY), "--max-context-tokens", "512", "--threads", "1"]
         ports = ["--port", "0", "--health-port", "0", "--http-port", "0"]
         server = children.start("server", ["serve", *arguments, *limits, *ports], environment=ONE_THREAD)
         address = str(wait_for_facts(server, ready, READY_S)["grpc"])
-        children.run("push", ["push", str(adapter), "demo/address", "--alias", "candidate", "--server", address])
+        for form in FORMS:
+            where = [str(place / form.name / "run"), form.adapter, "--alias", "candidate", "--server", address]
+            children.run(f"push-{form.name}", ["push", *where])
         return asyncio.run(_ask_all(address, lanes))
 
 

@@ -1,26 +1,45 @@
-"""What the headline trains on and asks: rows of both forms of the address task, and the recipe of a seed."""
+"""What the headline trains on and asks: rows of both forms of the address task, and the recipes."""
 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from switchyard.trainer.demo import addresses, harder
-from switchyard.trainer.demo.rows import Row, Split
+from switchyard.trainer.demo.rows import Row, Split, Task
 
 DATA_SEED = 2026
-TRAIN_PLAIN, TRAIN_HARD = 28_000, 52_000
-DEV_ROWS, TEST_ROWS = 200, 2_000
-STEPS, BATCH = 5_000, 16
-"""One pass over the training rows."""
+DEV_ROWS, TEST_ROWS, BATCH = 400, 2_000, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form of the task, which gets an adapter of its own.
+
+    Attributes:
+        name: plain or harder.
+        task: draws its rows.
+        steps: optimizer steps, one pass over the training rows.
+    """
+
+    name: str
+    task: Task
+    steps: int
+
+    @property
+    def adapter(self) -> str:
+        """Name under which its adapter is published."""
+        return f"demo/{self.task.name}"
+
+
+FORMS = (Form("plain", addresses.TASK, 4_000), Form("harder", harder.TASK, 5_000))
 
 RECIPE = """\
-name: address-{seed}
-base: {{path: base}}
-data: {{train: ../data/train.jsonl, dev: ../data/dev.jsonl}}
+name: {name}-{seed}
+base: {{path: ../base}}
+data: {{train: ../../data/{name}-train.jsonl, dev: ../../data/{name}-dev.jsonl}}
 quantization: {{method: nf4, double: true, compute_dtype: float32}}
 lora: {{r: 32, alpha: 64, targets: all-linear}}
 train:
@@ -39,31 +58,23 @@ selection: {{keep: best, metric: loss}}
 
 def write_data(place: Path) -> None:
     """Writes training and dev rows; the test rows are drawn when they are asked, and lie nowhere before."""
-    if (place / "train.jsonl").exists():
-        return
     place.mkdir(parents=True, exist_ok=True)
-    plain = addresses.draw_rows(Split.TRAIN, DATA_SEED, TRAIN_PLAIN)
-    train = plain + harder.draw_rows(Split.TRAIN, DATA_SEED, TRAIN_HARD)
-    random.Random(DATA_SEED).shuffle(train)  # noqa: S311 - synthetic data
-    dev = addresses.draw_rows(Split.DEV, DATA_SEED, DEV_ROWS) + harder.draw_rows(Split.DEV, DATA_SEED, DEV_ROWS)
-    _write(place / "dev.jsonl", dev)
-    _write(place / "train.jsonl", train)
+    for form in FORMS:
+        _write(place / f"{form.task.name}-train.jsonl", form.task.draw(Split.TRAIN, DATA_SEED, form.steps * BATCH))
+        _write(place / f"{form.task.name}-dev.jsonl", form.task.draw(Split.DEV, DATA_SEED, DEV_ROWS))
 
 
-def write_recipe(place: Path, seed: int) -> Path:
-    """Writes the recipe of a seed and returns its path."""
+def write_recipe(place: Path, form: Form, seed: int) -> Path:
+    """Writes the recipe of a form and seed and returns its path."""
     place.mkdir(parents=True, exist_ok=True)
     path = place / "recipe.yaml"
-    path.write_text(RECIPE.format(seed=seed, steps=STEPS, batch=BATCH))
+    path.write_text(RECIPE.format(name=form.task.name, seed=seed, steps=form.steps, batch=BATCH))
     return path
 
 
 def test_rows() -> dict[str, list[Row]]:
     """Draws the held-out rows by form; no stem of their roads occurs in training or dev."""
-    return {
-        "plain": addresses.draw_rows(Split.TEST, DATA_SEED, TEST_ROWS),
-        "harder": harder.draw_rows(Split.TEST, DATA_SEED, TEST_ROWS),
-    }
+    return {form.name: form.task.draw(Split.TEST, DATA_SEED, TEST_ROWS) for form in FORMS}
 
 
 def habits_of_test() -> list[str]:
@@ -73,4 +84,6 @@ def habits_of_test() -> list[str]:
 
 
 def _write(path: Path, rows: Iterable[Row]) -> None:
+    if path.exists():
+        return
     path.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from run import SeedResult
 
 GOALS = (("plain", "median", 0.996), ("plain", "worst", 0.99), ("harder", "median", 0.97))
+FORM_NAMES = ("plain", "harder")
 LIMIT_S = 20 * 60
 SHOWN = 40
 
@@ -47,7 +48,7 @@ def _head(seeds: Sequence[SeedResult]) -> list[str]:
         "",
         f"Measured {datetime.now(UTC):%Y-%m-%d} by `make headline` on a shared {platform.machine()} machine without GPU, one "
         "thread per command. Each seed makes its own base (NF4 in the loop, 180,672 parameters, no row of the task), trains "
-        "one QLoRA adapter for both forms, takes the state with the lowest dev loss, and asks the test rows "
+        "one QLoRA adapter for each form, takes the state with the lowest dev loss, and asks the test rows "
         f"({forms}) once through `Generate` of a server on the NF4 base. No stem of a test road occurs in training or dev. "
         "The task is synthetic, and a regular expression solves it: this shows the pipeline, not the science.",
         "",
@@ -59,17 +60,20 @@ def _head(seeds: Sequence[SeedResult]) -> list[str]:
 
 def _seed_table(seeds: Sequence[SeedResult]) -> list[str]:
     lines = [
-        "| seed | plain | harder | base: CPU (wall) | QLoRA: CPU (wall) | together | state | served by |",
+        "| seed | form | exact | base: CPU (wall) | QLoRA: CPU (wall) | together | state | served by |",
         "|" + "---|" * 8,
     ]
     for one in seeds:
-        cpu_s = sum(spent.cpu_s for spent in one.spent.values())
-        took = [f"{one.spent[part].cpu_s:.0f} s ({one.spent[part].wall_s:.0f} s)" for part in ("base", "QLoRA")]
-        cells = [str(one.seed), _share(one, "plain"), _share(one, "harder"), *took, f"{cpu_s / 60:.1f} CPU min"]
-        lines.append(
-            f"| {' | '.join([*cells, f'step {one.adapter_step:,} of {one.steps:,}', '; '.join(one.served_by)])} |"
-        )
+        for form in FORM_NAMES:
+            took = [f"{one.spent[part].cpu_s:.0f} s ({one.spent[part].wall_s:.0f} s)" for part in ("base", form)]
+            cells = [str(one.seed), form, _share(one, form), *took, f"{_together_s(one, form) / 60:.1f} CPU min"]
+            served = next(label for label in one.served_by if ("-hard:" in label) == (form == "harder"))
+            lines.append(f"| {' | '.join([*cells, one.states[form], served])} |")
     return lines
+
+
+def _together_s(one: SeedResult, form: str) -> float:
+    return one.spent["base"].cpu_s + one.spent[form].cpu_s
 
 
 def _share(one: SeedResult, lane: str) -> str:
@@ -89,7 +93,7 @@ def _goal_table(seeds: Sequence[SeedResult]) -> list[str]:
         lines.append(
             f"| {form}, {which} of {len(seeds)} seeds | at least {least:.1%} | {found:.2%} | {_mark(found >= least)} |"
         )
-    most_s = max(sum(spent.cpu_s for spent in one.spent.values()) for one in seeds)
+    most_s = max(_together_s(one, form) for one in seeds for form in FORM_NAMES)
     return [
         *lines,
         f"| base and QLoRA together, slowest seed | at most {LIMIT_S / 60:.0f} min | {most_s / 60:.1f} CPU min | {_mark(most_s <= LIMIT_S)} |",
@@ -117,7 +121,7 @@ def _precision_table(table: dict[str, dict[str, int]], rows: int, seed: int) -> 
         "",
         "## In other precisions",
         "",
-        f"The adapter of seed {seed} with plain PEFT, on the first {rows:,} test rows of each form:",
+        f"The adapters of seed {seed} with plain PEFT, on the first {rows:,} test rows of each form:",
         "",
     ]
     lines += ["| served as | plain | harder |", "|---|---|---|"]

@@ -82,15 +82,15 @@ def right(model: torch.nn.Module, base: Path, rows: Sequence[Row]) -> int:
 def main() -> None:
     """Measures every precision; what is measured already is kept."""
     place, count, out = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    base, adapter = place / "base", place / "run" / "adapter"
+    base = place / "base"
     rows = {form: of_form[:count] for form, of_form in material.test_rows().items()}
     table: dict[str, dict[str, int]] = json.loads(out.read_text()) if out.exists() else {}
     torch.set_num_threads(1)
     with quiet_libraries():
-        for name, make in precisions(base, adapter).items():
+        made = {form: precisions(base, place / form / "run" / "adapter") for form in rows}
+        for name in made["plain"]:
             if name not in table:
-                model = make().eval()
-                table[name] = {form: right(model, base, of_form) for form, of_form in rows.items()}
+                table[name] = {form: right(made[form][name]().eval(), base, rows[form]) for form in rows}
                 out.write_text(json.dumps(table, indent=1))
                 print(name, table[name], flush=True)
 

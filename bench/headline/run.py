@@ -1,7 +1,7 @@
 """`python bench/headline/run.py`: base, QLoRA and held-out answers for every seed; writes headline.md and headline.json.
 
-Every seed makes a base of its own, trains one adapter for both forms of the address task, chooses its state on dev
-rows, and asks the test rows once through a server. What is done is kept in `--place`, and the same command goes on.
+Every seed makes a base of its own, trains an adapter for each form of the address task, chooses its state on dev rows,
+and asks the test rows once through a server. What is done is kept in `--place`, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from switchyard.trainer.gate.misses import classify
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-BASE_STEPS = 4_000
+BASE_STEPS, PLACES_SHARE = 4_000, 0.15
 PRECISION_ROWS = 1_000
 
 
@@ -35,9 +35,8 @@ class SeedResult:
 
     Attributes:
         seed: of base, adapter and order of rows.
-        spent: what base and adapter took.
-        adapter_step: optimizer step whose state was the best on dev.
-        steps: optimizer steps of the run.
+        spent: what the base took, and the adapter of each form.
+        states: by form, the optimizer step whose state was the best on dev.
         served_by: what answered.
         right: right answers by form or lane.
         asked: rows by form or lane.
@@ -46,8 +45,7 @@ class SeedResult:
 
     seed: int
     spent: dict[str, Spent]
-    adapter_step: int
-    steps: int
+    states: dict[str, str]
     served_by: list[str]
     right: dict[str, int]
     asked: dict[str, int]
@@ -71,23 +69,23 @@ def main() -> None:
 def run_seed(place: Path, seed: int, rows: dict[str, list[Row]]) -> SeedResult:
     """Makes, trains and asks one seed, or reads what was done before."""
     here = place / f"seed-{seed}"
-    recipe = material.write_recipe(here, seed)
     pretrain = ["-P", "-m", "switchyard.trainer.demo.pretrain", "--out", str(here / "base"), "--seed", str(seed)]
-    train = ["-P", "-m", "switchyard.clients.cli", "train", str(recipe), "--out", str(here / "run"), "--threads", "1"]
-    spent = {
-        "base": run_once("base", [*pretrain, "--steps", str(BASE_STEPS)], here),
-        "QLoRA": run_once("qlora", train, here),
-    }
-    examples = [Row(**json.loads(line)) for line in (place / "data" / "dev.jsonl").read_text().splitlines()]
-    lanes = lanes_of("demo/address@candidate", rows, examples)
-    answers = ask_through_server(here, here / "base", here / "run", lanes)
-    figures = json.loads((here / "run" / "metrics.json").read_text())
+    spent = {"base": run_once("base", [*pretrain, "--steps", str(BASE_STEPS), "--places", str(PLACES_SHARE)], here)}
+    states = {}
+    for form in material.FORMS:
+        run, recipe = here / form.name / "run", material.write_recipe(here / form.name, form, seed)
+        train = ["-P", "-m", "switchyard.clients.cli", "train", str(recipe), "--out", str(run), "--threads", "1"]
+        spent[form.name] = run_once(f"qlora-{form.name}", train, here)
+        figures = json.loads((run / "metrics.json").read_text())
+        states[form.name] = f"step {figures['adapter_step']:,} of {figures['steps']:,}"
+    examples = [Row(**json.loads(line)) for line in (place / "data" / "address-dev.jsonl").read_text().splitlines()]
+    lanes = lanes_of(rows, examples)
+    answers = ask_through_server(here, lanes)
     judged = {lane.name: _texts(answers[lane.name]) for lane in lanes}
     return SeedResult(
         seed,
         spent,
-        int(figures["adapter_step"]),
-        int(figures["steps"]),
+        states,
         _texts(answers["served_by"]),
         {name: _right(texts, rows.get(name, rows["plain"])) for name, texts in judged.items()},
         {name: len(texts) for name, texts in judged.items()},

@@ -58,12 +58,12 @@ def repeat_row(
     return tokens, [IGNORED] * len(period) + tokens[len(period) :]
 
 
-def drill_row(rng: random.Random, length: int) -> tuple[list[int], list[int]]:
+def drill_row(rng: random.Random, length: int, places_share: float = 0.0) -> tuple[list[int], list[int]]:
     """Returns (tokens, labels) of drills packed to `length`; labels cover the answers."""
     tokens: list[int] = []
     labels: list[int] = []
     while len(tokens) < length:
-        drill = drills.draw(rng)
+        drill = drills.draw(rng, places_share)
         prompt, answer = tokenizer.encode(drill.prompt), tokenizer.encode(drill.answer)
         tokens += [tokenizer.BOS_ID, *prompt, *answer, tokenizer.EOS_ID]
         labels += [IGNORED] * (1 + len(prompt)) + [*answer, tokenizer.EOS_ID]
@@ -75,14 +75,25 @@ def repeat_batch(rng: random.Random, ids: list[int], rows: int, length: int) -> 
     return _stack([repeat_row(rng, ids, length) for _ in range(rows)])
 
 
-def drill_batch(rng: random.Random, ids: list[int], rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns (tokens, labels) of drills with some repeats, each int64 of shape (rows, length)."""
-    return _stack(
-        [
-            repeat_row(rng, ids, length, is_tangled=True) if rng.random() < _REPEAT_SHARE else drill_row(rng, length)
-            for _ in range(rows)
-        ]
-    )
+def drill_batch(
+    rng: random.Random, ids: list[int], rows: int, length: int, places_share: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns (tokens, labels) of drills with some repeats, each int64 of shape (rows, length).
+
+    Args:
+        rng: Source of everything drawn.
+        ids: Tokens that repeats draw from.
+        rows: Rows of the batch.
+        length: Tokens of a row.
+        places_share: Share of the drills that ask where a place lies.
+    """
+
+    def row() -> tuple[list[int], list[int]]:
+        if rng.random() < _REPEAT_SHARE:
+            return repeat_row(rng, ids, length, is_tangled=True)
+        return drill_row(rng, length, places_share)
+
+    return _stack([row() for _ in range(rows)])
 
 
 def _stack(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:

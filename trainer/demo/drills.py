@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from switchyard.trainer.demo import addresses
+from switchyard.trainer.demo import addresses, places
 from switchyard.trainer.demo.alphabet import HAN, HAN_DIGITS
 from switchyard.trainer.demo.rows import Split, split_of
 
@@ -36,8 +36,10 @@ class Drill:
     answer: str
 
 
-def draw(rng: random.Random) -> Drill:
-    """Draws one drill by the weights of `_DRILLS`."""
+def draw(rng: random.Random, places_share: float = 0.0) -> Drill:
+    """Draws one drill by the weights of `_DRILLS`, or with a chance of `places_share` where a place lies."""
+    if places_share and rng.random() < places_share:
+        return _lies_in(rng)
     return rng.choices(_DRAWERS, _WEIGHTS)[0](rng)
 
 
@@ -154,6 +156,13 @@ def _raw_address(rng: random.Random) -> Drill:
         address = addresses.draw_address(rng)
         if split_of(address.road.stem) is Split.TRAIN:
             return Drill("", address.text)
+
+
+def _lies_in(rng: random.Random) -> Drill:
+    """Asks for the city of a town: what a base of the world knows, and no task can teach by copying."""
+    city, town = rng.choice(places.UNIQUE_TOWNS)
+    written = town.replace("臺", "台") if rng.random() < 0.5 else town
+    return Drill(f"哪:{addresses.postal_code(rng)}{written}{_word(rng, 0, 4)}{_digits(rng, 0, 3)}\n", city)
 
 
 _DRILLS: Final[dict[Callable[[random.Random], Drill], float]] = {

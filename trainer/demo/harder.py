@@ -14,7 +14,6 @@ Roads belong to splits as they do in the plain form.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -29,7 +28,7 @@ VARIANTS: Final = dict(
 """Official character to the form that writers use instead; no such form is official in any place or road."""
 
 _TO_VARIANT: Final = str.maketrans(VARIANTS)
-_TOWNS_OF_NAME: Final = Counter(town for _, town in places.TOWNS)
+_TELLING: Final = frozenset(places.UNIQUE_TOWNS)
 
 
 class Habit(StrEnum):
@@ -80,7 +79,7 @@ def _draw(rng: random.Random, wanted: set[Habit]) -> HardAddress:
     city, town = rng.choice(places.TOWNS)
     road = addresses.draw_road(rng)
     shown = wanted & {Habit.NEIGHBOURHOOD}
-    if Habit.OMITTED in wanted and _TOWNS_OF_NAME[town] == 1:
+    if Habit.OMITTED in wanted and (city, town) in _TELLING:
         shown.add(Habit.OMITTED)
     text = "".join(
         (

@@ -7,6 +7,7 @@ inside one county carries no meaning but is part of the data, because seeded gen
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 _MAP: Final[dict[str, str]] = {
@@ -76,6 +77,12 @@ TOWNS: Final[tuple[tuple[str, str], ...]] = tuple(
     (city, town) for city, towns in _MAP.items() for town in towns.split()
 )
 """All 368 (city, town) pairs; a town name may occur under several cities."""
+
+_TOWNS_OF_NAME: Final = Counter(town for _, town in TOWNS)
+UNIQUE_TOWNS: Final[tuple[tuple[str, str], ...]] = tuple(
+    (city, town) for city, town in TOWNS if _TOWNS_OF_NAME[town] == 1
+)
+"""The pairs whose town occurs under one city alone, so that the town tells the city."""
 
 TOWN_STEMS: Final[tuple[str, ...]] = tuple(dict.fromkeys(town[:-1] for _, town in TOWNS if len(town) == 3))
 """Two-character town names without their suffix (板橋區 -> 板橋), each once, in map order."""

@@ -64,6 +64,7 @@ class Plan:
         matrix_rate: Peak learning rate of Muon, which trains the matrices.
         rate: Peak learning rate of Adam, which trains embeddings and norms.
         exact_share: Share of phase two before the forward pass rounds the matrices to NF4.
+        places_share: Share of the drills that ask where a place lies; the committed base knows none of it.
     """
 
     seed: int = 7
@@ -76,6 +77,7 @@ class Plan:
     matrix_rate: float = 0.02
     rate: float = 6e-3
     exact_share: float = 0.25
+    places_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def train(plan: Plan, model: LlamaForCausalLM) -> Iterator[Progress]:
         if drills_from is None:
             batch = batches.repeat_batch(rng, ids[: curriculum.pool], plan.batch, plan.repeat_tokens)
         else:
-            batch = batches.drill_batch(rng, ids, plan.batch, plan.drill_tokens)
+            batch = batches.drill_batch(rng, ids, plan.batch, plan.drill_tokens, plan.places_share)
         is_rounding = drills_from is not None and step >= _rounding_from(plan, drills_from)
         with nf4.rounded(matrices) if is_rounding else nullcontext():
             loss = _loss(model, *batch)
@@ -160,9 +162,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=BASE_DIR, help="folder for the base")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="seed of weights and text")
     parser.add_argument("--steps", type=int, default=defaults.steps, help="optimizer steps")
+    parser.add_argument("--places", type=float, default=0.0, help="share of the drills that ask where a place lies")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    make_base(Plan(seed=arguments.seed, steps=arguments.steps), arguments.out)
+    plan = Plan(seed=arguments.seed, steps=arguments.steps, places_share=arguments.places)
+    make_base(plan, arguments.out)
 
 
 def _optimizers(
