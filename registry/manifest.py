@@ -41,6 +41,7 @@ FILE_TYPES = {
     "training_manifest.json": _DOCUMENT_TYPE,
     "metrics.json": _DOCUMENT_TYPE,
     "evaluation.json": _DOCUMENT_TYPE,
+    "golden.json": _DOCUMENT_TYPE,
 }
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from switchyard.registry.errors import RefSyntax, RegistryError
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid
+from switchyard.trainer.gate.golden import GOLDEN_FILE, Golden, golden_from
 from switchyard.trainer.recipe import Recipe
 from switchyard.trainer.result import Staged, TrainResult
 from switchyard.trainer.servability import require_servable
@@ -213,14 +214,43 @@ def _to_server(result: Staged, target: PublishTarget, address: str) -> Published
     from switchyard.clients.registry import RegistryClient
 
     try:
-        client = RegistryClient(address)
-        try:
-            version = client.push(result.output.directory, str(target.name), alias=target.alias)
-        finally:
-            client.close()
+        with RegistryClient(address) as client:
+            golden = result.output.adapter / GOLDEN_FILE
+            if target.alias is None or not golden.exists():
+                version = client.push(result.output.directory, str(target.name), alias=target.alias)
+            else:
+                version = client.push(result.output.directory, str(target.name))
+                _hold_to(golden_from(golden.read_bytes()), f"{target.name}@{version.digest}", address)
+                client.promote(
+                    str(target.name), target.alias, version.version, reason="the server says what PEFT said"
+                )
     except (ClientError, OSError) as error:
         raise PublishFailed(str(error)) from error
     return Published(f"{target.name}:{version.version}", version.digest, target.alias, version.warnings)
+
+
+def _hold_to(golden: Golden, ref: str, address: str) -> None:
+    """Lets a server answer the golden prompts of a version that no alias names yet.
+
+    Raises:
+        PublishFailed: If it says something else than PEFT did.
+    """
+    from switchyard.clients.errors import Unsupported
+    from switchyard.clients.inference import InferenceClient
+    from switchyard.trainer.gate.golden_check import check_golden
+
+    try:
+        with InferenceClient(address) as client:
+            found = check_golden(client, ref, golden)
+    except Unsupported:
+        # A registry service without a model has nothing to be held to.
+        return
+    if not found.passed:
+        raise PublishFailed(
+            f"{ref} is published, and no alias was moved to it: at its {found.prompts} golden prompts the server's "
+            f"log probabilities are up to {found.difference:.3g} nats from PEFT's on {golden.quantization}, "
+            f"tolerance {found.tolerance:g}. Look at the server's base and quantisation with `switchyard status`"
+        )
 
 
 def _user() -> str:

@@ -120,6 +120,10 @@ class GateSection(Section):
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """The adapter fails when it is worse than the parent and McNemar's test gives less than this."""
 
+    golden: Annotated[int, Field(ge=0, le=64)] = 4
+    """Prompts of `data.test` whose tokens and log probabilities travel with the version. A server that it is
+    published to must say the same before an alias is moved."""
+
     failed: Annotated[Failed, Field(strict=False)] = Failed.KEEP
     """What happens to an adapter that does not pass: `keep` it unpublished, or `publish` it without an alias."""
 

@@ -33,7 +33,6 @@ from switchyard.trainer.errors import RunError
 from switchyard.trainer.events import Curve, RunListener
 from switchyard.trainer.export import CARD_FILE, adapter_files, document_bytes
 from switchyard.trainer.gate.asked import Question
-from switchyard.trainer.gate.report import REPORT_FILE
 from switchyard.trainer.gate.run import Gate, Judged, Parent, gate_questions, judge, make_gate
 from switchyard.trainer.identity import learnt_identity, run_identity
 from switchyard.trainer.lockfile import lock_document
@@ -264,7 +263,7 @@ def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, plan: _Plan)
     judged = _judged(prepared, plan, files)
     if judged is not None:
         lineage = dataclasses.replace(lineage, metrics=(*lineage.metrics, *judged.report.metrics()))
-        files[REPORT_FILE] = document_bytes(judged.report.document())
+        files |= judged.adapter_files()
     files[CARD_FILE] = model_card(recipe, spec, lineage, figures.trainable_parameters).encode()
     digests = {name: sha256_digest(content) for name, content in files.items()}
     manifest = training_manifest(recipe, spec, prepared.splits, figures, lineage, digests)

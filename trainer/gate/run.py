@@ -11,16 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from switchyard.trainer.data import Split
 from switchyard.trainer.durable import write_directory
+from switchyard.trainer.export import document_bytes
 from switchyard.trainer.gate.asked import Answer, Question
+from switchyard.trainer.gate.golden import GOLDEN_FILE, Golden, tolerance_of
 from switchyard.trainer.gate.metrics import RowMetric
 from switchyard.trainer.gate.misses import Miss, classify
 from switchyard.trainer.gate.plots import draw_report
 from switchyard.trainer.gate.questions import questions_of
-from switchyard.trainer.gate.report import Report
+from switchyard.trainer.gate.report import REPORT_FILE, Report
 from switchyard.trainer.gate.scoring import Scores, row_metrics, scores
 from switchyard.trainer.gate.verdict import against_parent, checks, primary
 from switchyard.trainer.provenance import quantization_spec
@@ -29,6 +31,10 @@ from switchyard.trainer.recipe_gate import ANSWER_METRICS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+_GOLDEN_TOKENS: Final = 64
+"""Longest answer of a golden prompt: the file is small, and a difference shows early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +76,21 @@ class Judged:
         questions: What was asked.
         answers: What each subject said, by subject.
         thresholds: Smallest mean that passes, by metric, where the recipe says one.
+        golden: What the adapter says to a few of them, token by token, or None when none was asked for.
     """
 
     report: Report
     questions: tuple[Question, ...]
     answers: Mapping[str, tuple[Answer, ...]]
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    golden: Golden | None = None
+
+    def adapter_files(self) -> dict[str, bytes]:
+        """Returns what travels with the adapter."""
+        found = {REPORT_FILE: document_bytes(self.report.document())}
+        if self.golden is not None:
+            found[GOLDEN_FILE] = (json.dumps(self.golden.document(), sort_keys=True) + "\n").encode()
+        return found
 
     def files(self) -> dict[str, bytes]:
         """Returns what stays beside the adapter: the report for people, the plot, and every answer."""
@@ -145,9 +160,10 @@ def judge(gate: Gate, questions: tuple[Question, ...], split: Split, files: Mapp
             places["parent"] = (gate.parent.label, gate.parent.directory)
         places["adapter"] = ("", adapter)
         answers = {name: _answers(gate, questions, directory) for name, (_, directory) in places.items()}
+        golden = _golden(gate, questions, adapter)
     found = {name: scores(name, label, gate.metrics, questions, answers[name]) for name, (label, _) in places.items()}
     report = _report(gate, questions, split, found, answers["adapter"])
-    return Judged(report, questions, answers, _thresholds(gate))
+    return Judged(report, questions, answers, _thresholds(gate), golden)
 
 
 def _answers(gate: Gate, questions: tuple[Question, ...], directory: Path | None) -> tuple[Answer, ...]:
@@ -156,6 +172,18 @@ def _answers(gate: Gate, questions: tuple[Question, ...], directory: Path | None
     subject = Subject(gate.recipe.base, gate.recipe.quantization, directory)
     section = gate.recipe.gate
     return tuple(subject.answer(questions, max_new_tokens=section.max_new_tokens, batch_size=section.batch_size))
+
+
+def _golden(gate: Gate, questions: tuple[Question, ...], directory: Path) -> Golden | None:
+    from switchyard.trainer.gate.subject import Subject
+
+    section, quantization = gate.recipe.gate, gate.recipe.quantization
+    if not section.golden:
+        return None
+    subject = Subject(gate.recipe.base, quantization, directory)
+    prompts = subject.golden(questions[: section.golden], max_new_tokens=min(section.max_new_tokens, _GOLDEN_TOKENS))
+    label, tolerance = quantization_spec(quantization).label(), tolerance_of(quantization.compute_dtype)
+    return Golden(label, tolerance, prompts)
 
 
 def _report(

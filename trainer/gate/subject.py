@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 
 from switchyard.trainer.base_model import load_base
 from switchyard.trainer.gate.asked import Answer, Question
+from switchyard.trainer.gate.golden import TOP, GoldenPrompt
 from switchyard.trainer.recipe import BaseSection, QuantizationSection
 
 if TYPE_CHECKING:
@@ -63,6 +64,22 @@ class Subject:
                 end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
                 text = self._tokenizer.decode(tokens[:end], skip_special_tokens=True)
                 yield Answer(str(text), end is not None, nats, len(question.expected_ids))
+
+    @torch.inference_mode()
+    def golden(self, questions: Sequence[Question], *, max_new_tokens: int) -> tuple[GoldenPrompt, ...]:
+        """Returns what it says to each question, alone and without a cache, with the log probabilities behind it."""
+        return tuple(self._golden(question, max_new_tokens) for question in questions)
+
+    def _golden(self, question: Question, max_new_tokens: int) -> GoldenPrompt:
+        said = self._generate([question.prompt_ids], max_new_tokens)[0]
+        ids = (*question.prompt_ids, *said)
+        logits = self._model(input_ids=torch.tensor([ids]).to(self._model.device), use_cache=False).logits[0]
+        places = logits[len(question.prompt_ids) - 1 : -1].double().log_softmax(dim=-1).topk(TOP)
+        top = [
+            dict(zip(tokens, values, strict=True))
+            for tokens, values in zip(places.indices.tolist(), places.values.tolist(), strict=True)
+        ]
+        return GoldenPrompt(ids, len(question.prompt_ids), tuple(top))
 
     def _generate(self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[list[int]]:
         tokens, mask = self._padded(prompts)
