@@ -14,9 +14,11 @@ from pathlib import Path
 
 from switchyard.trainer.errors import DiskFull, Fault, PlaceUnreachable, ServerUnfit
 from switchyard.trainer.explain import Explanation, explain
+from switchyard.trainer.gate.run import make_gate
 from switchyard.trainer.memory import ADAPTER_BYTES
 from switchyard.trainer.publish import PublishTarget
 from switchyard.trainer.recipe import ExportSection, Recipe
+from switchyard.trainer.recipe_gate import GateSection
 from switchyard.trainer.run import train
 from switchyard.trainer.server_check import ServerReport, check_server
 
@@ -80,6 +82,7 @@ def dry_run(recipe: Recipe, *, out_dir: Path, target: PublishTarget | None, thre
     started_s = time.perf_counter()
     if target is not None:
         check_place(target)
+    make_gate(recipe, None)
     explanation = explain(recipe)
     needed, free = files_bytes(recipe, explanation.trainable_parameters), free_bytes(out_dir)
     if needed > free:
@@ -132,11 +135,12 @@ def check_push(target: PublishTarget, directory: Path) -> None:
 
 
 def one_step(recipe: Recipe) -> Recipe:
-    """Returns the recipe with one step, no evaluation and no checkpoint."""
+    """Returns the recipe with one step, no evaluation, no gate and no checkpoint."""
     train_section = recipe.train.model_copy(update={"max_steps": 1, "epochs": None, "eval_steps": None})
     data = recipe.data.model_copy(update={"dev": None, "test": None})
     checkpoints = recipe.checkpoints.model_copy(update={"every_steps": None})
-    changes = {"train": train_section, "data": data, "checkpoints": checkpoints, "export": ExportSection()}
+    left_out = {"gate": GateSection(), "export": ExportSection()}
+    changes = {"train": train_section, "data": data, "checkpoints": checkpoints, **left_out}
     return recipe.model_copy(update=changes)
 
 

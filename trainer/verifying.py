@@ -17,6 +17,7 @@ from switchyard.trainer.base_model import describe, locate_base
 from switchyard.trainer.errors import Fault, LockMismatch
 from switchyard.trainer.events import RunListener
 from switchyard.trainer.export import CARD_FILE
+from switchyard.trainer.gate.report import REPORT_FILE
 from switchyard.trainer.lockfile import Lock, read_lock
 from switchyard.trainer.preflight import read_data
 from switchyard.trainer.provenance import environment
@@ -125,8 +126,10 @@ def _require_same(lock: Lock, recipe: Recipe, path: Path) -> None:
 def compare(lock: Lock, result: TrainResult) -> Verified:
     """Compares a finished run with a lock."""
     made = {name: sha256_digest((result.output.adapter / name).read_bytes()) for name in lock.files}
-    # The card names the commit of the code, which may move on without a bit of the adapter changing.
-    files = tuple(sorted(name for name, digest in lock.files.items() if made[name] != digest and name != CARD_FILE))
+    # The card names the commit of the code, which may move on without a bit of the adapter changing, and a report
+    # tells of a parent that is not fetched again.
+    told = {CARD_FILE} if lock.recipe.gate.parent is None else {CARD_FILE, REPORT_FILE}
+    files = tuple(sorted(name for name, digest in lock.files.items() if made[name] != digest and name not in told))
     new = {metric.name: metric.value for metric in result.lineage.metrics}
     scores = {name: (lock.scores.get(name), new.get(name)) for name in {**lock.scores, **new}}
     here = environment()

@@ -10,7 +10,7 @@ from pathlib import Path
 from switchyard.trainer.demo import addresses, harder
 from switchyard.trainer.demo.rows import Row, Split, Task
 
-DATA_SEED = 2026
+DATA_SEED = 2027
 DEV_ROWS, TEST_ROWS, BATCH = 400, 2_000, 16
 
 
@@ -34,7 +34,7 @@ class Form:
         return f"demo/{self.task.name}"
 
 
-FORMS = (Form("plain", addresses.TASK, 4_000), Form("harder", harder.TASK, 5_000))
+FORMS = (Form("plain", addresses.TASK, 5_000), Form("harder", harder.TASK, 5_000))
 
 RECIPE = """\
 name: {name}-{seed}

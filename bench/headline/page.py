@@ -29,9 +29,16 @@ def write_page(
     regex: dict[str, int],
     precisions: dict[str, dict[str, int]],
     precision_rows: int,
+    note: str = "",
 ) -> None:
-    """Writes the three files and prints the page."""
-    lines = [*_head(seeds), *_seed_table(seeds), *_goal_table(seeds), *_yardsticks(seeds, regex)]
+    """Writes the three files and prints the page; `note` says what is particular about this run."""
+    lines = [
+        *_head(seeds),
+        *([note, ""] if note else []),
+        *_seed_table(seeds),
+        *_goal_table(seeds),
+        *_yardsticks(seeds, regex),
+    ]
     lines += [*_precision_table(precisions, precision_rows, seeds[0].seed), *_classes(seeds), *_misses(seeds)]
     place.mkdir(parents=True, exist_ok=True)
     (place / "headline.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

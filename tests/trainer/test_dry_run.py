@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from switchyard.registry.refs import AdapterName
 from switchyard.trainer import dry_run as dry
-from switchyard.trainer.errors import DiskFull, NothingToLearn, PlaceUnreachable
+from switchyard.trainer.errors import DiskFull, GateUnusable, NothingToLearn, PlaceUnreachable
 from switchyard.trainer.publish import PublishTarget
 from switchyard.trainer.run import train
 from tests.trainer.conftest import MakeRecipe
@@ -60,3 +60,10 @@ def test_the_command_says_what_was_checked(make_recipe: MakeRecipe, tmp_path: Pa
     assert json.loads(done.stdout)["place"] == f"the registry {registry}"
     assert not registry.exists()
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_gate_is_checked_and_asks_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    gate = {"exact_match": {"at_least": 1.0}}
+    assert dry.dry_run(make_recipe(gate=gate), out_dir=tmp_path / "out", target=None, threads=1).loss > 0
+    with pytest.raises(GateUnusable, match="there is no file"):
+        dry.dry_run(make_recipe(gate={"custom": {"path": "none.py"}}), out_dir=tmp_path, target=None, threads=1)
