@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--parity-page", type=Path, help="run the whole parity matrix and write its page here")
     parser.addoption("--crash-full", action="store_true", help="kill and fail at every point, not at a sample")
     parser.addoption("--resume-storm", action="store_true", help="kill a training run at ten points, not at three")
+    parser.addoption("--seeds", action="store_true", help="print the table of the seeds' rows at the end")
     parser.addoption("--churn-full", action="store_true", help="churn for 100,000 tokens and 10,000 cancels")
 
 
