@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # `proto` is a directory too: without .PHONY make would call it up to date.
-.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine bench-trainer headline fuzz churn crash model resume-storm
+.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine bench-trainer headline fuzz churn crash model seeds bench-knowledge resume-storm
 
 help:           ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
@@ -108,6 +108,9 @@ fuzz: setup     ## 200,000 changed files of each kind through the gate and the r
 
 churn: setup    ## 64 adapters through 4 slots for 100,000 tokens, and 10,000 callers that go
 	@$(BIN)/pytest tests/churn -q -s --churn-full --timeout 3600
+
+seeds: setup    ## every row of the four articles that asked for this, checked; a table and a count
+	@$(BIN)/pytest tests/seeds -q --no-header --no-summary --seeds
 
 resume-storm: setup  ## kill -9 at ten drawn points of a training run; each goes on and ends with the same bytes
 	@$(BIN)/pytest tests/trainer/test_resume_storm.py -q -s --resume-storm

@@ -235,8 +235,8 @@ def test_1_26_the_default_rate_is_lora_s(said: Said) -> None:
 
 
 def test_1_27_a_run_ends_when_dev_no_longer_gains(runs: SeedRuns, said: Said) -> None:
-    done, out = runs.train("seed1-address", "llama", "train.max_steps=6", "train.eval_steps=1", "selection.patience=1",
-                           "selection.min_improvement=100", "export.merged=none")  # fmt: skip
+    patience = ("train.max_steps=6", "train.eval_steps=1", "selection.patience=1", "selection.min_improvement=100")
+    done, out = runs.train("seed1-address", "llama", *patience, "export.merged=none")
     figures = document(out / "metrics.json")
     assert (figures["steps"], figures["adapter_step"]) == (2, 1)
     said(done.line, "step 2 brought nothing, so the run ended and step 1 is kept")

@@ -10,10 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_NUMBER = re.compile(r"test_(\d+)_(\d+)_")
+
+
+def is_row(test: str) -> bool:
+    """Whether a test is of a row."""
+    return _NUMBER.match(test) is not None
+
 
 def row_of(test: str) -> str:
     """The row that a test is of: `test_1_5_...` is row 1.5."""
-    found = re.match(r"test_(\d+)_(\d+)_", test)
+    found = _NUMBER.match(test)
     if found is None:
         raise ValueError(f"{test} does not begin with the number of a row")
     return f"{found[1]}.{found[2]}"

@@ -93,8 +93,9 @@ class SeedRuns:
 
     @cached_property
     def knowledge(self) -> tuple[Done, Path]:
-        """Seed 2: a directory of pages on a Llama."""
-        return self.train("seed2-knowledge", "llama", "export.merged=none")
+        """Seed 2: a directory of pages on a Llama, published."""
+        flags = f"--publish demo/yards@candidate --registry {self.root}/registry"
+        return self.train("seed2-knowledge", "llama", "export.merged=none", flags=flags)
 
     @cached_property
     def alpaca(self) -> tuple[Done, Path]:
