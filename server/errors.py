@@ -35,7 +35,7 @@
         └── EngineFailed              the step loop died; every stream ends with this
 
 Each class has a stable `reason`, and `retryable` says whether the same request
-may succeed later. `switchyard.server.rpc.status` maps the tree to the wire; a
+may succeed later. `switchyard.server.calls.codes` maps the tree to the wire; a
 test keeps that table total.
 """
 

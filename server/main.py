@@ -23,6 +23,12 @@ from switchyard.server.adapters.host import AdapterHost
 from switchyard.server.adapters.loader import AdapterLoader
 from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.adapters.tiers import ResidencyLimits
+from switchyard.server.calls.admission import Admission, AdmissionPolicy
+from switchyard.server.calls.answering import Answering
+from switchyard.server.calls.catalog import RegistryResolver, ServableCatalog
+from switchyard.server.calls.guard import guard_of
+from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.residents import ResidentAdapters
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.limits import StepLimits
@@ -39,17 +45,12 @@ from switchyard.server.model.sampling.sampler import Sampler
 from switchyard.server.observe.memory import resident_bytes
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
-from switchyard.server.rpc.access import guard_of
 from switchyard.server.rpc.admin import AdminServicer, ServerFacts
-from switchyard.server.rpc.admission import Admission, AdmissionPolicy
 from switchyard.server.rpc.app import GrpcApp, Service
-from switchyard.server.rpc.catalog import RegistryResolver, ServableCatalog
 from switchyard.server.rpc.follower import RegistryFollower
 from switchyard.server.rpc.inference import InferenceServicer
-from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
 from switchyard.server.rpc.registry.tail import FeedTail
-from switchyard.server.rpc.residents import ResidentAdapters
 from switchyard.server.rpc.tls import server_credentials
 
 INFERENCE: Final = "switchyard.inference.v1.InferenceService"
@@ -223,14 +224,9 @@ def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Face
         base_digest=facts.base_digest,
         quantization=facts.quantization,
     )
+    answering = Answering(admission, core.engine, around.live, around.metrics)
     inference = InferenceServicer(
-        admission,
-        core.engine,
-        catalog,
-        around.live,
-        around.metrics,
-        core.base.tokenizer.text_of,
-        write_stall_s=around.config.write_stall_s,
+        answering, catalog, core.base.tokenizer.text_of, write_stall_s=around.config.write_stall_s
     )
     admin = AdminServicer(
         facts,

@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from switchyard.registry.store import Registry
+from switchyard.server.calls.guard import guard_of
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.lifecycle import StopSwitch
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.protection import AccessMode, TlsFiles, require_protection
-from switchyard.server.rpc.access import guard_of
 from switchyard.server.rpc.app import GrpcApp
-from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
 from switchyard.server.rpc.registry.tail import FeedTail
 from switchyard.server.rpc.tls import server_credentials

@@ -15,6 +15,8 @@ from switchyard.registry.base_model import describe_base
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
+from switchyard.server.calls.draft import AdapterTarget, BaseTarget, RequestDraft, StoppingDraft
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.types import ErrorEvent, Event, GenerateRequest, TokenEvent
 from switchyard.server.lifecycle import StopSwitch
@@ -22,8 +24,6 @@ from switchyard.server.main import MonotonicClock, ServingCore, Surroundings, ad
 from switchyard.server.measure.spent import Spent
 from switchyard.server.measure.workloads import Ask
 from switchyard.server.observe.metrics import Metrics
-from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft, StoppingDraft
-from switchyard.server.rpc.live import LiveWork
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from switchyard.registry.access.policy import Grant, Scope, decide, decide_within
 from switchyard.registry.access.resources import EVERYTHING, Resource
 from switchyard.registry.index.changes import ChangeKind
-from switchyard.server.rpc.catalog import DEFAULT_PAGE, MAX_PAGE, page_limit
+from switchyard.server.calls.catalog import DEFAULT_PAGE, MAX_PAGE, page_limit
+from switchyard.server.calls.needs import is_visible
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -32,8 +33,7 @@ _PER_REQUEST: Final = 500
 def _named(item: Any, grants: Grants, scope: Scope) -> bool:  # noqa: ANN401 - any message that names an adapter
     """Whether an item with namespace and adapter may be seen, as such or through one of its aliases."""
     aliases = [alias if isinstance(alias, str) else alias.name for alias in getattr(item, "aliases", ())]
-    owners = [Resource(item.namespace, item.adapter, alias) for alias in ("", *aliases)]
-    return any(decide(grants, scope, owner) for owner in owners)
+    return is_visible(item, aliases, grants, scope)
 
 
 def _readable(item: Any, grants: Grants) -> bool:  # noqa: ANN401

@@ -16,40 +16,13 @@ from google.protobuf import descriptor_pool  # type: ignore[import-untyped]
 
 from switchyard.proto.registry.v1 import registry_pb2 as registry_pb
 from switchyard.registry import errors
-from switchyard.registry.access.policy import Grant, Scope, decide, decide_within
+from switchyard.registry.access.policy import Scope
 from switchyard.registry.access.reach import Reach
-from switchyard.registry.access.resources import EVERYTHING, Resource
-from switchyard.registry.refs import AdapterName, AdapterRef, check_alias, check_name
+from switchyard.registry.access.resources import Resource
+from switchyard.registry.refs import AdapterName, check_alias, check_name
 from switchyard.registry.verdicts import shown
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """One right that a call needs.
-
-    Attributes:
-        scope: what it does.
-        owners: to what; the right on one of them is enough, and with none of them nobody has it.
-        subject: what it is about, in the caller's own words.
-        within: whether a right on any part of the owners is enough.
-    """
-
-    scope: Scope
-    owners: tuple[Resource, ...]
-    subject: str
-    within: bool = False
-
-    def met_by(self, grants: Iterable[Grant]) -> bool:
-        """Tells whether the grants hold this right."""
-        check = decide_within if self.within else decide
-        # What belongs to nobody is shown to be absent only to those who may see everything.
-        return any(check(grants, self.scope, owner) for owner in self.owners or (EVERYTHING,))
-
-    @property
-    def is_about_all(self) -> bool:
-        """Whether it is about the registry or the server as a whole, whose existence is no secret."""
-        return self.owners == (EVERYTHING,)
-
+from switchyard.server.calls.needs import Need, generation_needs, on_adapter, on_everything, on_ref
+from switchyard.server.rpc.drafting import target_of
 
 Needs = Callable[[Any, Reach], tuple[Need, ...]]
 
@@ -72,26 +45,16 @@ class Rule:
 def _adapter(scope: Scope, alias_field: str = "") -> Needs:
     def needs(request: Any, _reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401 - any message of any service
         alias = getattr(request, alias_field) if alias_field else ""
-        return (_on(scope, request.adapter, alias),)
+        return (on_adapter(scope, request.adapter, alias),)
 
     return needs
-
-
-def _on(scope: Scope, adapter: str, alias: str = "") -> Need:
-    resource = Resource.of_name(AdapterName.parse(adapter), check_alias(alias) if alias else "")
-    return Need(scope, (resource,), str(resource))
 
 
 def _ref(scope: Scope, *fields: str) -> Needs:
     def needs(request: Any, _reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
-        return tuple(_on_ref(scope, getattr(request, field)) for field in fields)
+        return tuple(on_ref(scope, getattr(request, field)) for field in fields)
 
     return needs
-
-
-def _on_ref(scope: Scope, text: str) -> Need:
-    ref = AdapterRef.parse(text)
-    return Need(scope, (Resource.of_ref(ref),), str(ref))
 
 
 def _session(request: Any, reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
@@ -115,7 +78,7 @@ def _blob(request: Any, reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
 def _statement(request: Any, reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
     owners = reach.of_statement(request.statement_id)
     return (
-        _on_ref(Scope.READ, request.ref),
+        on_ref(Scope.READ, request.ref),
         Need(Scope.READ, owners, f"statement {shown(request.statement_id)}"),
     )
 
@@ -130,7 +93,7 @@ def _namespace(scope: Scope, *, within: bool = False) -> Needs:
 
 
 def _whole(scope: Scope, *, within: bool = False) -> Needs:
-    need = Need(scope, (EVERYTHING,), str(EVERYTHING), within)
+    need = on_everything(scope, within=within)
     return lambda _request, _reach: (need,)
 
 
@@ -141,7 +104,7 @@ _ACTION_SCOPES: Final = {
 
 
 def _state(request: Any, reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
-    change = _on(_ACTION_SCOPES.get(request.action, Scope.YANK), request.adapter)
+    change = on_adapter(_ACTION_SCOPES.get(request.action, Scope.YANK), request.adapter)
     if not request.HasField("move_aliases_to"):
         return (change,)
     # Another alias may point there by the time it is done, so it also takes the right to move any.
@@ -151,24 +114,18 @@ def _state(request: Any, reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
 
 
 def _batch(request: Any, _reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
-    needs = tuple(_on(Scope.PROMOTE, target.adapter, target.alias) for target in request.targets)
+    needs = tuple(on_adapter(Scope.PROMOTE, target.adapter, target.alias) for target in request.targets)
     return needs or _whole(Scope.PROMOTE, within=True)(request, _reach)
 
 
 def _watch(request: Any, _reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
     if request.namespace and request.adapter:
-        return (_on(Scope.READ, f"{request.namespace}/{request.adapter}"),)
+        return (on_adapter(Scope.READ, f"{request.namespace}/{request.adapter}"),)
     return _namespace(Scope.READ, within=True)(request, _reach)
 
 
 def _generate(request: Any, _reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401
-    target = request.WhichOneof("target")
-    if target == "adapter":
-        return (_on_ref(Scope.GENERATE, request.adapter),)
-    if target == "composition" and request.composition.adapters:
-        return tuple(_on_ref(Scope.GENERATE, adapter.ref) for adapter in request.composition.adapters)
-    # The base model is nobody's: whoever may use one adapter may compare it with the base.
-    return _whole(Scope.GENERATE, within=True)(request, _reach)
+    return generation_needs(target_of(request))
 
 
 def _generate_once(request: Any, reach: Reach) -> tuple[Need, ...]:  # noqa: ANN401

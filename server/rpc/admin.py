@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from switchyard.proto.admin.v1 import admin_pb2 as pb
 from switchyard.proto.admin.v1 import admin_pb2_grpc
 from switchyard.registry.refs import AdapterRef
+from switchyard.server.calls.admission import Admission
+from switchyard.server.calls.draft import AdapterTarget
+from switchyard.server.calls.field_reasons import FieldReason
+from switchyard.server.calls.ports import AdapterMemory, GenerationEngine
 from switchyard.server.engine.types import AdapterSelection
 from switchyard.server.errors import FieldFault, InvalidField
 from switchyard.server.rpc import convert
-from switchyard.server.rpc.admission import Admission
-from switchyard.server.rpc.draft import AdapterTarget
-from switchyard.server.rpc.field_reasons import FieldReason
-from switchyard.server.rpc.ports import AdapterMemory, GenerationEngine
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext

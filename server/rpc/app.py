@@ -16,13 +16,14 @@ from grpc_health.v1 import _async as health_aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from switchyard.server.calls.guard import Guard
+from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.ports import RefusalObserver
 from switchyard.server.errors import Draining
 from switchyard.server.observe.readiness import Phase, Readiness
-from switchyard.server.rpc.access import AccessInterceptor, Guard
+from switchyard.server.rpc.access import AccessInterceptor
 from switchyard.server.rpc.access_rules import require_rules
 from switchyard.server.rpc.interceptors import CallInterceptor
-from switchyard.server.rpc.live import LiveWork
-from switchyard.server.rpc.ports import RefusalObserver
 
 MESSAGE_BYTES: Final = 4 << 20
 METADATA_BYTES: Final = 16 << 10

@@ -8,6 +8,10 @@ from __future__ import annotations
 from switchyard.proto.admin.v1 import admin_pb2
 from switchyard.proto.inference.v1 import inference_pb2
 from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
+from switchyard.server.calls.admission import Admitted, ServedBy
+from switchyard.server.calls.answers import Answers
+from switchyard.server.calls.catalog import ServablePage
+from switchyard.server.calls.codes import code_of, reason_of
 from switchyard.server.engine.types import (
     AdapterPart,
     Choice,
@@ -18,11 +22,8 @@ from switchyard.server.engine.types import (
     Timing,
     TokenEvent,
 )
-from switchyard.server.rpc.admission import Admitted, ServedBy
-from switchyard.server.rpc.answers import Answers
-from switchyard.server.rpc.catalog import ServablePage
 from switchyard.server.rpc.logprob_messages import TextOf, logprob_messages
-from switchyard.server.rpc.status import cut, reason_of, status_of
+from switchyard.server.rpc.status import cut
 
 FINISH_REASONS = {
     FinishReason.STOP: inference_pb2.FINISH_REASON_STOP,
@@ -168,7 +169,7 @@ def _served_adapter(part: AdapterPart) -> inference_pb2.ServedAdapter:
 
 def _error_message(event: ErrorEvent) -> inference_pb2.GenerateError:
     return inference_pb2.GenerateError(
-        code=status_of(event.error).code,
+        code=code_of(event.error).number,
         reason=reason_of(event.error),
         message=cut(str(event.error), _EVENT_MESSAGE_BYTES),
         retryable=event.error.retryable,

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 from switchyard.registry.errors import RegistryError
+from switchyard.server.calls.codes import CODES, FAULT_CODES
+from switchyard.server.calls.field_reasons import FIELD_MEANINGS
 from switchyard.server.errors import BaseModelError, ServerError
-from switchyard.server.rpc.field_reasons import FIELD_MEANINGS
-from switchyard.server.rpc.status import CODES, FAULT_CODES
 
 _HEADER = """\
 # Errors
 
-Generated from `server/rpc/status.py` and the two error trees; a test keeps page and code together.
+Generated from `server/calls/codes.py` and the two error trees; a test keeps page and code together.
 
 Before a request is accepted, a failure is a gRPC status. After acceptance, a stream carries exactly one terminal
 event, `finished` or `error`; the `error` event has the same code, reason and message as the status would, and the
@@ -34,7 +34,7 @@ or `VERSION_REFUSED`. A status `INTERNAL` is a bug: its `incident` is in the ser
 
 """
 
-_TABLE = "| Reason | Status | Try again | When |\n|---|---|---|---|\n"
+_TABLE = "| Reason | Status | HTTP | Try again | When |\n|---|---|---|---|---|\n"
 
 
 def errors_page() -> str:
@@ -62,7 +62,7 @@ def _errors(root: type[ServerError] | type[RegistryError]) -> str:
         if issubclass(cls, root) and not issubclass(cls, BaseModelError):
             when = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
             retry = "yes" if cls.retryable else "no"
-            rows.append(f"| `{cls.reason}` | `{code.name}` | {retry} | {when} |\n")
+            rows.append(f"| `{cls.reason}` | `{code.name}` | {code.http} | {retry} | {when} |\n")
     return _TABLE + "".join(rows)
 
 

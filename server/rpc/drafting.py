@@ -7,8 +7,7 @@ so that admission can tell `unset` from zero.
 from __future__ import annotations
 
 from switchyard.proto.inference.v1 import inference_pb2
-from switchyard.server.engine.structure import Structure, StructureKind
-from switchyard.server.rpc.draft import (
+from switchyard.server.calls.draft import (
     SAMPLING_NUMBERS,
     AdapterTarget,
     BaseTarget,
@@ -19,6 +18,7 @@ from switchyard.server.rpc.draft import (
     Target,
     WeightedRef,
 )
+from switchyard.server.engine.structure import Structure, StructureKind
 
 METHODS = {
     inference_pb2.COMPOSITION_METHOD_UNSPECIFIED: "sum",
@@ -44,7 +44,7 @@ def draft_of(message: inference_pb2.GenerateRequest) -> RequestDraft:
     """What the caller asked for."""
     source = message.WhichOneof("input")
     return RequestDraft(
-        target=_target(message),
+        target=target_of(message),
         prompt=message.prompt if source == "prompt" else None,
         prompt_tokens=tuple(message.prompt_tokens.ids) if source == "prompt_tokens" else None,
         sampling=_sampling(message.sampling),
@@ -56,7 +56,8 @@ def draft_of(message: inference_pb2.GenerateRequest) -> RequestDraft:
     )
 
 
-def _target(message: inference_pb2.GenerateRequest) -> Target | None:
+def target_of(message: inference_pb2.GenerateRequest) -> Target | None:
+    """Who was asked; None when nobody was."""
     kind = message.WhichOneof("target")
     if kind == "base":
         return BaseTarget()

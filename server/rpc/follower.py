@@ -22,11 +22,11 @@ from switchyard.registry.index.changes import ChangeKind, Event
 from switchyard.registry.index.schema import VersionState
 from switchyard.registry.refs import AdapterRef
 from switchyard.registry.store import Registry
+from switchyard.server.calls.admission import Admission
+from switchyard.server.calls.draft import AdapterTarget
+from switchyard.server.calls.ports import AdapterMemory
 from switchyard.server.engine.types import Digest
 from switchyard.server.errors import ServerError
-from switchyard.server.rpc.admission import Admission
-from switchyard.server.rpc.draft import AdapterTarget
-from switchyard.server.rpc.ports import AdapterMemory
 from switchyard.server.rpc.registry.tail import FeedTail
 
 _BATCH: Final = 500

@@ -20,13 +20,14 @@ from grpc_status import rpc_status
 
 from switchyard.registry.errors import RegistryError
 from switchyard.registry.index.changes import ORIGIN, Origin
+from switchyard.server.calls.bounds import REQUEST_ID
+from switchyard.server.calls.codes import Code, code_of, reason_of
+from switchyard.server.calls.field_reasons import FieldReason
+from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.ports import RefusalObserver
 from switchyard.server.errors import Draining, FieldFault, InvalidField, ServerError
 from switchyard.server.observe.log import CALL_ID
-from switchyard.server.rpc.bounds import REQUEST_ID
-from switchyard.server.rpc.field_reasons import FieldReason
-from switchyard.server.rpc.live import LiveWork
-from switchyard.server.rpc.ports import RefusalObserver
-from switchyard.server.rpc.status import code_of, internal_status, reason_of, status_of
+from switchyard.server.rpc.status import internal_status, status_of
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -86,7 +87,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message of any service
             began_s = time.monotonic()
-            code, reason = grpc.StatusCode.CANCELLED, ""
+            code, reason = Code.CANCELLED, ""
             call_id = _call_id(context)
             CALL_ID.set(call_id)
             ORIGIN.set(Origin(peer=context.peer(), request_id=call_id))
@@ -97,7 +98,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 self._check(request, counted)
                 answer = await behaviour(request, context)
-                code = grpc.StatusCode.OK
+                code = Code.OK
                 return answer
             except (ServerError, RegistryError) as error:
                 code, reason = code_of(error), reason_of(error)
@@ -106,7 +107,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 raise
             except Exception:
                 incident = f"inc-{secrets.token_hex(6)}"
-                code, reason = grpc.StatusCode.INTERNAL, "INTERNAL"
+                code, reason = Code.INTERNAL, "INTERNAL"
                 _log.exception("call failed unexpectedly", extra={"method": method, "incident": incident})
                 await _abort(context, internal_status(incident))
             finally:
@@ -121,7 +122,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if counted and self._draining is not None:
             raise self._draining
 
-    def _report(self, method: str, code: grpc.StatusCode, reason: str, duration_s: float) -> None:
+    def _report(self, method: str, code: Code, reason: str, duration_s: float) -> None:
         if self._observer is not None:
             self._observer.rpc(method, code.name)
         facts = {"method": method, "code": code.name, "duration_s": round(duration_s, 6)}

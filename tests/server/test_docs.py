@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from switchyard.server.calls.field_reasons import FIELD_MEANINGS, FieldReason
 from switchyard.server.config import ServerConfig
 from switchyard.server.rpc.document import errors_page
-from switchyard.server.rpc.field_reasons import FIELD_MEANINGS, FieldReason
 
 DOCS = Path(__file__).parents[2] / "docs"
 SERVING = (DOCS / "serving.md").read_text(encoding="utf-8")

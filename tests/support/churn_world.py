@@ -24,6 +24,9 @@ from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
 from switchyard.server import main
 from switchyard.server.adapters.slots import AdapterSlots
+from switchyard.server.calls.admission import Admission
+from switchyard.server.calls.draft import AdapterTarget, BaseTarget, RequestDraft, SamplingDraft, StoppingDraft
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, GenerateRequest, TokenEvent
 from switchyard.server.errors import AdapterInUse, Cancelled
@@ -33,9 +36,6 @@ from switchyard.server.measure.material import make_adapters
 from switchyard.server.model.fast_model import FastModel
 from switchyard.server.model.runner import ModelRunner
 from switchyard.server.observe.metrics import Metrics
-from switchyard.server.rpc.admission import Admission
-from switchyard.server.rpc.draft import AdapterTarget, BaseTarget, RequestDraft, SamplingDraft, StoppingDraft
-from switchyard.server.rpc.live import LiveWork
 
 NAMES = 8
 VERSIONS = 8

@@ -16,10 +16,10 @@ from switchyard.proto.admin.v1 import admin_pb2, admin_pb2_grpc
 from switchyard.proto.inference.v1 import inference_pb2, inference_pb2_grpc
 from switchyard.proto.registry.v1 import registry_pb2, registry_pb2_grpc, upkeep_pb2, upkeep_pb2_grpc
 from switchyard.registry.store import Registry
+from switchyard.server.calls.guard import Guard
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.observe.readiness import Readiness
-from switchyard.server.rpc.access import Guard
 from switchyard.server.rpc.app import GrpcApp, Service
-from switchyard.server.rpc.live import LiveWork
 
 _MODULES = (
     (registry_pb2, registry_pb2_grpc),

@@ -18,9 +18,9 @@ from switchyard.proto.registry.v1 import registry_pb2_grpc, upkeep_pb2_grpc
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.rpc.app import GrpcApp, Service
-from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.registry.servicer import RegistryServicer
 from switchyard.server.rpc.registry.services import REGISTRY, REGISTRY_SERVICES, UPKEEP
 from switchyard.server.rpc.registry.tail import FeedTail

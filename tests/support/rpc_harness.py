@@ -23,17 +23,18 @@ from switchyard.registry.manifest import FileEntry
 from switchyard.registry.records import AdapterShape, ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
 from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
+from switchyard.server.calls.admission import Admission, AdmissionPolicy
+from switchyard.server.calls.answering import Answering
+from switchyard.server.calls.catalog import ServablePage
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.engine.structure import Structure
 from switchyard.server.engine.types import AdapterSelection, Digest
 from switchyard.server.errors import StructureInvalid
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.rpc.admin import AdminServicer, ServerFacts
-from switchyard.server.rpc.admission import Admission, AdmissionPolicy
 from switchyard.server.rpc.app import GrpcApp, Service
-from switchyard.server.rpc.catalog import ServablePage
 from switchyard.server.rpc.inference import InferenceServicer
-from switchyard.server.rpc.live import LiveWork
 
 INFERENCE = "switchyard.inference.v1.InferenceService"
 ADMIN = "switchyard.admin.v1.AdminService"
@@ -224,9 +225,8 @@ async def running(
     with ThreadPoolExecutor(1) as pool:
         admission = Admission(POLICY, resolver, ByteTokenizer(), clock, pool, FakeGrammars())
         catalog: Any = NothingServable()
-        inference = InferenceServicer(
-            admission, engine, catalog, live, metrics, ByteTokenizer().text_of, write_stall_s=write_stall_s
-        )
+        answering = Answering(admission, engine, live, metrics)
+        inference = InferenceServicer(answering, catalog, ByteTokenizer().text_of, write_stall_s=write_stall_s)
         admin = AdminServicer(
             FACTS,
             admission,

@@ -11,7 +11,7 @@ import pytest
 from tiny_base import make_tiny_llama
 
 from switchyard.proto.inference.v1 import inference_pb2 as pb
-from switchyard.server.rpc.parameters import PARAMETERS, parameter_table, with_table
+from switchyard.server.calls.parameters import PARAMETERS, parameter_table, with_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "generation.md"
 
@@ -39,7 +39,7 @@ def test_every_command_runs(tmp_path: Path) -> None:
 def test_the_table_is_that_of_the_code() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert parameter_table() in page
-    assert with_table(page) == page, "write it: python -P -m switchyard.server.rpc.parameters docs/generation.md"
+    assert with_table(page) == page, "write it: python -P -m switchyard.server.calls.parameters docs/generation.md"
     assert with_table(page.replace("| `sampling.n` |", "| `gone` |")) == page
 
 

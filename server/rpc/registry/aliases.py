@@ -11,7 +11,7 @@ from switchyard.registry.errors import ArgumentInvalid
 from switchyard.registry.records import AliasEvent, AliasTarget
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.strict_json import Json
-from switchyard.server.rpc.catalog import MAX_PAGE, page_limit
+from switchyard.server.calls.catalog import MAX_PAGE, page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of
 from switchyard.server.rpc.registry.fields import MAX_REASON_CHARACTERS, FieldChecks

@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from switchyard.registry.store import Registry
+from switchyard.server.calls.caller import proven_actor
 from switchyard.server.errors import Cancelled
-from switchyard.server.rpc.caller import proven_actor
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext

@@ -10,8 +10,8 @@ from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.registry.catalog import card
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.storage.blob_store import PRESIGNED_S
-from switchyard.server.rpc.bounds import MAX_SESSION_KEY_CHARACTERS
-from switchyard.server.rpc.catalog import page_limit
+from switchyard.server.calls.bounds import MAX_SESSION_KEY_CHARACTERS
+from switchyard.server.calls.catalog import page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls
 from switchyard.server.rpc.registry.fields import FieldChecks

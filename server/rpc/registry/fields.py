@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from switchyard.registry.strict_json import Json, JsonRefused, parse_json
+from switchyard.server.calls.field_reasons import FieldReason
 from switchyard.server.errors import FieldFault, InvalidField
-from switchyard.server.rpc.field_reasons import FieldReason
 
 MAX_REASON_CHARACTERS: Final = 2000
 MAX_EVIDENCE_BYTES: Final = 16 << 10

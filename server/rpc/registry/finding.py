@@ -12,7 +12,7 @@ from switchyard.registry.catalog.impact import Impact
 from switchyard.registry.catalog.query import VersionQuery
 from switchyard.registry.errors import ArgumentInvalid
 from switchyard.registry.refs import AdapterRef
-from switchyard.server.rpc.catalog import page_limit
+from switchyard.server.calls.catalog import page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls
 from switchyard.server.rpc.registry.fields import MAX_QUERY_CHARACTERS, FieldChecks

@@ -10,7 +10,7 @@ from switchyard.registry.catalog.alias_policy import AliasPolicy
 from switchyard.registry.catalog.namespace_policy import NamespacePolicy
 from switchyard.registry.catalog.namespaces import NamespaceRecord
 from switchyard.registry.refs import AdapterName
-from switchyard.server.rpc.catalog import MAX_PAGE, page_limit
+from switchyard.server.calls.catalog import MAX_PAGE, page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of
 from switchyard.server.rpc.registry.fields import FieldChecks

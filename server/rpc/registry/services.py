@@ -9,8 +9,8 @@ from typing import Final
 
 from switchyard.proto.registry.v1 import registry_pb2_grpc, upkeep_pb2_grpc
 from switchyard.registry.store import Registry
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.rpc.app import Service
-from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.registry.servicer import RegistryServicer
 from switchyard.server.rpc.registry.tail import FeedTail
 from switchyard.server.rpc.registry.upkeep import UpkeepServicer

@@ -10,7 +10,7 @@ from switchyard.proto.registry.v1 import registry_pb2 as pb
 from switchyard.registry.errors import StatementNotFound
 from switchyard.registry.refs import AdapterRef
 from switchyard.registry.statements.kinds import StatementKind, StatementRecord
-from switchyard.server.rpc.catalog import MAX_PAGE, page_limit
+from switchyard.server.calls.catalog import MAX_PAGE, page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of
 from switchyard.server.rpc.registry.fields import FieldChecks

@@ -15,7 +15,7 @@ from switchyard.registry.digest import canonical_json
 from switchyard.registry.index.audit import AuditEntry
 from switchyard.registry.upkeep.collector import GRACE_S
 from switchyard.registry.upkeep.scrubber import BadBlob
-from switchyard.server.rpc.catalog import page_limit
+from switchyard.server.calls.catalog import page_limit
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import RegistryCalls, actor_of, fitting
 from switchyard.server.rpc.registry.fields import MAX_INTEGER, MAX_NAME_CHARACTERS, MAX_SECONDS, FieldChecks

@@ -19,8 +19,8 @@ from switchyard.registry.errors import ArgumentInvalid
 from switchyard.registry.index.changes import Event
 from switchyard.registry.refs import check_name
 from switchyard.registry.store import Registry
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.errors import TooManyWatches
-from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.registry import messages
 from switchyard.server.rpc.registry.calls import STALL_S, RegistryCalls
 from switchyard.server.rpc.registry.tail import FeedTail

@@ -23,7 +23,7 @@ from switchyard.registry.digest import sha256_digest
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
-from switchyard.server.rpc.live import LiveWork
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.rpc.registry.services import registry_services
 from switchyard.server.rpc.registry.tail import FeedTail
 

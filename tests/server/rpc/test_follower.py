@@ -18,10 +18,10 @@ from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
 from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
+from switchyard.server.calls.admission import Admission, AdmissionPolicy
+from switchyard.server.calls.catalog import RegistryResolver
 from switchyard.server.engine.types import AdapterSelection, Digest
 from switchyard.server.errors import AdapterUnavailable
-from switchyard.server.rpc.admission import Admission, AdmissionPolicy
-from switchyard.server.rpc.catalog import RegistryResolver
 from switchyard.server.rpc.follower import RegistryFollower
 from switchyard.server.rpc.registry.tail import FeedTail
 

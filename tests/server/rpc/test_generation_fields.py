@@ -87,9 +87,9 @@ async def test_what_is_left_out_takes_the_default() -> None:
 
 
 async def test_the_tenant_is_who_was_proven(monkeypatch: pytest.MonkeyPatch) -> None:
-    from switchyard.server.rpc import inference
+    from switchyard.server.calls import answering
 
-    monkeypatch.setattr(inference, "proven_actor", lambda: "ann")
+    monkeypatch.setattr(answering, "proven_actor", lambda: "ann")
     async with running() as harness:
         await harness.inference.GenerateOnce(pb.GenerateOnceRequest(request=ask()))
     assert harness.engine.submitted[0].tenant == "ann"
@@ -144,7 +144,7 @@ async def test_the_best_answer_is_the_one_on_top() -> None:
 
 
 async def test_more_logprobs_than_fit_a_message_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("switchyard.server.rpc.generation_params.MAX_LOGPROBS", 16 * 8 * 21 + 3 * 21)
+    monkeypatch.setattr("switchyard.server.calls.generation_params.MAX_LOGPROBS", 16 * 8 * 21 + 3 * 21)
     fine = pb.SamplingParams(prompt_logprobs=20, logprobs=20, n=16, temperature=1)
     async with running() as harness:
         await harness.inference.GenerateOnce(pb.GenerateOnceRequest(request=ask(sampling=fine)))

@@ -32,10 +32,10 @@ from switchyard.registry.refs import AdapterName
 from switchyard.registry.statements.kinds import StatementKind
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.engine.types import GenerateRequest, TokenEvent
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.rpc.app import GrpcApp
-from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
 from switchyard.server.rpc.registry.tail import FeedTail
 

@@ -25,13 +25,14 @@ from switchyard.registry.base_model import describe_base
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
+from switchyard.server.calls.admission import Admission, AdmissionPolicy
+from switchyard.server.calls.answering import Answering
+from switchyard.server.calls.catalog import RegistryResolver
+from switchyard.server.calls.live import LiveWork
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
-from switchyard.server.rpc.admission import Admission, AdmissionPolicy
 from switchyard.server.rpc.app import GrpcApp, Service
-from switchyard.server.rpc.catalog import RegistryResolver
 from switchyard.server.rpc.inference import InferenceServicer
-from switchyard.server.rpc.live import LiveWork
 from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
 from switchyard.server.rpc.registry.tail import FeedTail
 
@@ -83,9 +84,8 @@ async def serving(place: Path) -> AsyncIterator[Caller]:
             policy, RegistryResolver(registry, pool), ByteTokenizer(), FakeClock(), pool, FakeGrammars()
         )
         catalog: Any = None
-        inference = InferenceServicer(
-            admission, FakeEngine(), catalog, live, Metrics(), ByteTokenizer().text_of, write_stall_s=5.0
-        )
+        answering = Answering(admission, FakeEngine(), live, Metrics())
+        inference = InferenceServicer(answering, catalog, ByteTokenizer().text_of, write_stall_s=5.0)
         app = GrpcApp([INFERENCE, *REGISTRY_SERVICES], live, Readiness())
         address, _ = await app.bind("127.0.0.1:0", None)
         own = Service(INFERENCE, inference, inference_pb2_grpc.add_InferenceServiceServicer_to_server)

@@ -13,6 +13,8 @@ from switchyard.registry import errors as registry_errors
 from switchyard.registry.errors import RegistryError, VersionRefused
 from switchyard.registry.verdicts import Reason, Verdict
 from switchyard.server import errors as server_errors
+from switchyard.server.calls import codes
+from switchyard.server.calls.codes import Code
 from switchyard.server.errors import AdapterUnavailable, FieldFault, InvalidField, QueueFull, ServerError
 from switchyard.server.rpc import status
 
@@ -40,15 +42,15 @@ def details(error: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: f"{leaf.__module__.split('.')[1]}.{leaf.__name__}")
 def test_every_leaf_has_a_status_of_its_own(leaf: type[Exception]) -> None:
-    assert leaf in status.CODES
+    assert leaf in codes.CODES
 
 
 def test_no_status_is_internal_or_unknown() -> None:
-    assert not {StatusCode.INTERNAL, StatusCode.UNKNOWN, StatusCode.OK} & set(status.CODES.values())
+    assert not {Code.INTERNAL, Code.UNKNOWN, Code.OK} & set(codes.CODES.values())
 
 
 def test_the_table_has_no_class_that_is_gone() -> None:
-    assert set(status.CODES) <= set(LEAVES)
+    assert set(codes.CODES) <= set(LEAVES)
 
 
 def test_a_new_class_without_an_entry_is_noticed() -> None:
@@ -56,7 +58,11 @@ def test_a_new_class_without_an_entry_is_noticed() -> None:
         """Not in the table."""
 
     with pytest.raises(KeyError, match="Unheard"):
-        status.code_of(Unheard("?"))
+        codes.code_of(Unheard("?"))
+
+
+def test_the_codes_are_those_of_grpc() -> None:
+    assert {(code.name, code.number) for code in Code} == {(code.name, code.value[0]) for code in StatusCode}
 
 
 def test_every_reason_is_stable_upper_case_and_unique_within_its_tree() -> None:
@@ -81,13 +87,13 @@ def test_all_faults_travel() -> None:
 
 def test_faults_that_agree_give_their_reason() -> None:
     error = VersionRefused((Verdict(Reason.NON_FINITE, "a", "NaN"), Verdict(Reason.NON_FINITE, "b", "Inf")))
-    assert status.reason_of(error) == "NON_FINITE"
-    assert status.code_of(error) is StatusCode.INVALID_ARGUMENT
+    assert codes.reason_of(error) == "NON_FINITE"
+    assert codes.code_of(error) is Code.INVALID_ARGUMENT
 
 
 def test_an_unsupported_feature_is_a_failed_precondition() -> None:
     error = VersionRefused((Verdict(Reason.FEATURE_UNSUPPORTED, "use_dora", "not served"),))
-    assert status.code_of(error) is StatusCode.FAILED_PRECONDITION
+    assert codes.code_of(error) is Code.FAILED_PRECONDITION
 
 
 def test_retry_info_says_when() -> None:
@@ -98,7 +104,7 @@ def test_retry_info_says_when() -> None:
 
 def test_a_corrupt_blob_behind_a_load_is_data_loss() -> None:
     error = AdapterUnavailable("gone", cause_reason="BLOB_CORRUPT", retry_after_s=2.0)
-    assert status.code_of(error) is StatusCode.DATA_LOSS
+    assert codes.code_of(error) is Code.DATA_LOSS
     assert details(error)["ErrorInfo"].metadata["cause_reason"] == "BLOB_CORRUPT"
 
 

@@ -1,7 +1,7 @@
 """The parameters of a generation: what each may be, what it is when left out, what it does.
 
 One table: bounds refuse by it, and the page about generation is written from it
-(`python -P -m switchyard.server.rpc.parameters docs/generation.md`).
+(`python -P -m switchyard.server.calls.parameters docs/generation.md`).
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
 RANGES: Final[dict[str, Range]] = {one.field: one.range for one in PARAMETERS if isinstance(one.range, Range)}
 """The ranges of the fields that are one number, by the field's path."""
 
-TABLE_BEGINS: Final = "<!-- parameters: written by switchyard.server.rpc.parameters -->\n"
+TABLE_BEGINS: Final = "<!-- parameters: written by switchyard.server.calls.parameters -->\n"
 TABLE_ENDS: Final = "<!-- end of parameters -->\n"
 
 

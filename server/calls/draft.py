@@ -70,7 +70,7 @@ Target = BaseTarget | AdapterTarget | CompositionTarget
 class SamplingDraft:
     """How tokens are to be chosen; None means that the field was not set.
 
-    The numbers are described in `switchyard.server.rpc.parameters`.
+    The numbers are described in `switchyard.server.calls.parameters`.
 
     Attributes:
         logit_bias: what to add to logits, by token id.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from switchyard.server.calls.draft import SAMPLING_NUMBERS, SamplingDraft
+from switchyard.server.calls.field_reasons import FieldLimits, FieldReason
+from switchyard.server.calls.parameters import MAX_BIAS, MAX_BIASES, MAX_LISTED_TOKENS, RANGES, Range
 from switchyard.server.errors import FieldFault
-from switchyard.server.rpc.draft import SAMPLING_NUMBERS, SamplingDraft
-from switchyard.server.rpc.field_reasons import FieldLimits, FieldReason
-from switchyard.server.rpc.parameters import MAX_BIAS, MAX_BIASES, MAX_LISTED_TOKENS, RANGES, Range
 
 _COUNTS = frozenset({"n", "best_of", "logprobs", "prompt_logprobs"})
 """Numbers that are amounts of work, not of chance."""

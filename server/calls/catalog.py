@@ -12,10 +12,10 @@ from switchyard.registry.records import AdapterSummary, ResolvedAdapter, Version
 from switchyard.registry.refs import AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.server.adapters.tiers import AdapterState
+from switchyard.server.calls.field_reasons import FieldReason
+from switchyard.server.calls.ports import AdapterMemory
 from switchyard.server.engine.types import Digest
 from switchyard.server.errors import FieldFault, InvalidField
-from switchyard.server.rpc.field_reasons import FieldReason
-from switchyard.server.rpc.ports import AdapterMemory
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switchyard.registry.refs import AdapterRef
-from switchyard.server.engine.structure import Structure, StructureKind
-from switchyard.server.rpc.bounds import field_faults
-from switchyard.server.rpc.draft import (
+from switchyard.server.calls.bounds import field_faults
+from switchyard.server.calls.draft import (
     AdapterTarget,
     BaseTarget,
     CompositionTarget,
@@ -21,7 +20,8 @@ from switchyard.server.rpc.draft import (
     StoppingDraft,
     WeightedRef,
 )
-from switchyard.server.rpc.field_reasons import FieldLimits, FieldReason
+from switchyard.server.calls.field_reasons import FieldLimits, FieldReason
+from switchyard.server.engine.structure import Structure, StructureKind
 
 LIMITS = FieldLimits(max_context_tokens=64, max_prompt_bytes=100, vocab_size=50)
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 import pytest
 
 from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
+from switchyard.server.calls.residents import ResidentAdapters
 from switchyard.server.engine.types import AdapterPart, AdapterSelection, Digest
 from switchyard.server.errors import AdapterInUse, AdapterUnavailable
-from switchyard.server.rpc.residents import ResidentAdapters
 
 pytestmark = pytest.mark.asyncio
 T = TypeVar("T")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from switchyard.server.engine.structure import Structure, StructureKind
-from switchyard.server.errors import FieldFault
-from switchyard.server.rpc.draft import RequestDraft, StoppingDraft
-from switchyard.server.rpc.field_reasons import FieldLimits, FieldReason
-from switchyard.server.rpc.parameters import (
+from switchyard.server.calls.draft import RequestDraft, StoppingDraft
+from switchyard.server.calls.field_reasons import FieldLimits, FieldReason
+from switchyard.server.calls.parameters import (
     MAX_CHOICE_BYTES,
     MAX_CHOICES,
     MAX_STOP_BYTES,
@@ -16,7 +14,9 @@ from switchyard.server.rpc.parameters import (
     MAX_STOPS,
     MAX_STRUCTURE_BYTES,
 )
-from switchyard.server.rpc.sampling_bounds import outside_vocabulary
+from switchyard.server.calls.sampling_bounds import outside_vocabulary
+from switchyard.server.engine.structure import Structure, StructureKind
+from switchyard.server.errors import FieldFault
 
 
 def stopping_faults(draft: StoppingDraft, limits: FieldLimits) -> Iterator[FieldFault]:

@@ -16,6 +16,23 @@ from dataclasses import dataclass
 from switchyard.registry.records import ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
 from switchyard.server.adapters import composition
+from switchyard.server.calls.bounds import field_faults
+from switchyard.server.calls.draft import (
+    AdapterTarget,
+    BaseTarget,
+    CompositionTarget,
+    RequestDraft,
+    Target,
+    WeightedRef,
+)
+from switchyard.server.calls.field_reasons import FieldLimits, FieldReason
+from switchyard.server.calls.generation_params import (
+    answers_asked,
+    check_logprobs,
+    sampling_params,
+    stopping_params,
+)
+from switchyard.server.calls.ports import GrammarCompiler, Resolver, Tokenizer
 from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.recipe import Recipe
 from switchyard.server.engine.types import (
@@ -37,23 +54,6 @@ from switchyard.server.errors import (
     ServerError,
     TargetRequired,
 )
-from switchyard.server.rpc.bounds import field_faults
-from switchyard.server.rpc.draft import (
-    AdapterTarget,
-    BaseTarget,
-    CompositionTarget,
-    RequestDraft,
-    Target,
-    WeightedRef,
-)
-from switchyard.server.rpc.field_reasons import FieldLimits, FieldReason
-from switchyard.server.rpc.generation_params import (
-    answers_asked,
-    check_logprobs,
-    sampling_params,
-    stopping_params,
-)
-from switchyard.server.rpc.ports import GrammarCompiler, Resolver, Tokenizer
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"

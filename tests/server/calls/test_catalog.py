@@ -16,9 +16,9 @@ from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
 from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
+from switchyard.server.calls.catalog import RegistryResolver, ServableCatalog
 from switchyard.server.engine.types import Digest
 from switchyard.server.errors import InvalidField
-from switchyard.server.rpc.catalog import RegistryResolver, ServableCatalog
 
 pytestmark = pytest.mark.asyncio
 

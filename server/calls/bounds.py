@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 
 from switchyard.registry.verdicts import shown
+from switchyard.server.calls.composition_bounds import composition_faults, ref_faults
+from switchyard.server.calls.draft import AdapterTarget, CompositionTarget, RequestDraft
+from switchyard.server.calls.field_reasons import FieldLimits, FieldReason
+from switchyard.server.calls.parameters import RANGES
+from switchyard.server.calls.sampling_bounds import outside_vocabulary, sampling_faults
+from switchyard.server.calls.stopping_bounds import stopping_faults, structure_faults
 from switchyard.server.errors import FieldFault
-from switchyard.server.rpc.composition_bounds import composition_faults, ref_faults
-from switchyard.server.rpc.draft import AdapterTarget, CompositionTarget, RequestDraft
-from switchyard.server.rpc.field_reasons import FieldLimits, FieldReason
-from switchyard.server.rpc.parameters import RANGES
-from switchyard.server.rpc.sampling_bounds import outside_vocabulary, sampling_faults
-from switchyard.server.rpc.stopping_bounds import stopping_faults, structure_faults
 
 MAX_SESSION_KEY_CHARACTERS = 256
 

@@ -10,10 +10,10 @@ from switchyard.registry.errors import RefSyntax
 from switchyard.registry.refs import AdapterRef
 from switchyard.registry.verdicts import shown
 from switchyard.server.adapters.composition import METHODS, PARAMETERS_OF
+from switchyard.server.calls.draft import CompositionTarget
+from switchyard.server.calls.field_reasons import FieldReason
+from switchyard.server.calls.parameters import MAX_SEED, Range
 from switchyard.server.errors import FieldFault
-from switchyard.server.rpc.draft import CompositionTarget
-from switchyard.server.rpc.field_reasons import FieldReason
-from switchyard.server.rpc.parameters import MAX_SEED, Range
 
 MAX_PARTS: Final = 8
 MAX_WEIGHT: Final = 1000.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 from dataclasses import fields, replace
 
+from switchyard.server.calls.draft import SAMPLING_NUMBERS, SamplingDraft, StoppingDraft
+from switchyard.server.calls.field_reasons import FieldReason
+from switchyard.server.calls.parameters import MAX_LOGPROBS
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.structure import Grammar
 from switchyard.server.errors import ContextLength, FieldFault, InvalidField
-from switchyard.server.rpc.draft import SAMPLING_NUMBERS, SamplingDraft, StoppingDraft
-from switchyard.server.rpc.field_reasons import FieldReason
-from switchyard.server.rpc.parameters import MAX_LOGPROBS
 
 _OF_A_TOKEN = frozenset(SAMPLING_NUMBERS) & {one.name for one in fields(SamplingParams)}
 

@@ -1,0 +1,117 @@
+"""One generation from draft to terminal event, as every face relays it.
+
+Every accepted request is left in a `with` block that aborts it when it has not
+ended: a caller that vanishes without a word runs only `finally` code.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from switchyard.registry.errors import RegistryError
+from switchyard.server.calls.admission import Admission, Admitted
+from switchyard.server.calls.caller import proven_actor
+from switchyard.server.calls.codes import reason_of
+from switchyard.server.calls.draft import RequestDraft
+from switchyard.server.calls.live import EndGuard, LiveWork
+from switchyard.server.calls.ports import GenerationEngine, RefusalObserver
+from switchyard.server.engine.streams import TokenStream
+from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, TokenEvent
+from switchyard.server.errors import ServerError
+
+_log = logging.getLogger(__name__)
+
+
+class LiveAnswer:
+    """An accepted request under way.
+
+    Attributes:
+        admitted: what was accepted.
+    """
+
+    def __init__(self, admitted: Admitted, stream: TokenStream, guard: EndGuard) -> None:
+        self.admitted = admitted
+        self._stream = stream
+        self._guard = guard
+        self._produced_tokens = 0
+
+    async def next(self) -> Event:
+        """The next event, of which exactly one is terminal; an answer that is told to end gets that one here."""
+        try:
+            event = await self._guard.next(self._stream)
+        except ServerError as error:
+            event = ErrorEvent(error, len(self.admitted.request.prompt_tokens), self._produced_tokens)
+        if isinstance(event, TokenEvent):
+            self._produced_tokens += len(event.token_ids)
+        else:
+            _log_end(self.admitted, event)
+        return event
+
+    def end(self, error: ServerError) -> None:
+        """Makes the next event, or the one being waited for, the terminal one."""
+        self._guard.end(error)
+
+
+class Answering:
+    """Admits drafts and submits them; belongs to one event loop."""
+
+    def __init__(
+        self, admission: Admission, engine: GenerationEngine, live: LiveWork, observer: RefusalObserver
+    ) -> None:
+        """Wires the parts.
+
+        Args:
+            admission: turns drafts into requests.
+            engine: answers them.
+            live: ends answers when the server stops.
+            observer: hears of refusals.
+        """
+        self._admission = admission
+        self._engine = engine
+        self._live = live
+        self._observer = observer
+
+    @asynccontextmanager
+    async def answer(self, draft: RequestDraft, *, remaining_s: float | None = None) -> AsyncIterator[LiveAnswer]:
+        """Accepts a request and lets go of it when the block ends.
+
+        Args:
+            draft: what the caller asked for.
+            remaining_s: seconds until the caller's deadline; None when it has none.
+
+        Raises:
+            ServerError: see `Admission.admit` and `GenerationEngine.submit`.
+            RegistryError: the ref names nothing, or the registry failed.
+        """
+        admitted, stream = await self._accept(draft, remaining_s)
+        async with stream:
+            with self._live.guard() as guard:
+                yield LiveAnswer(admitted, stream, guard)
+
+    async def _accept(self, draft: RequestDraft, remaining_s: float | None) -> tuple[Admitted, TokenStream]:
+        try:
+            admitted = await self._admission.admit(draft, remaining_s=remaining_s, tenant=proven_actor() or "")
+            if admitted.request.adapter is not None:
+                self._observer.introduce(admitted.request.adapter)
+            return admitted, self._engine.submit(admitted.request)
+        except (ServerError, RegistryError) as error:
+            self._observer.refused(reason_of(error))
+            raise
+
+
+def _log_end(admitted: Admitted, event: FinishedEvent | ErrorEvent) -> None:
+    """One line per answer: who served it and how it ended, nothing of what was said."""
+    selection = admitted.request.adapter
+    facts: dict[str, object] = {
+        "request_id": admitted.request.request_id,
+        "adapter": selection.key if selection else "base",
+        "prompt_tokens": event.prompt_tokens,
+        "completion_tokens": event.completion_tokens,
+    }
+    if isinstance(event, ErrorEvent):
+        _log.warning("answer failed", extra=facts | {"reason": reason_of(event.error)})
+    else:
+        timing = {"queue_s": event.timing.queue_s, "ttft_s": event.timing.time_to_first_token_s}
+        _log.info("answer ended", extra=facts | {"finish": event.reason.value} | timing)
