@@ -41,11 +41,11 @@ class Split:
     skipped: int = 0
 
     def dataset(self) -> Dataset:
-        """Returns the rows as the two columns that TRL reads as prompt and completion."""
+        """Returns the rows as the columns that TRL reads."""
         from datasets import Dataset
 
         documents = [row.document() for row in self.rows]
-        return Dataset.from_dict({key: [row[key] for row in documents] for key in ("prompt", "completion")})
+        return Dataset.from_dict({key: [row[key] for row in documents] for key in documents[0]})
 
     @property
     def is_chat(self) -> bool:

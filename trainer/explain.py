@@ -15,6 +15,7 @@ from switchyard.trainer.base_model import context_tokens, describe, load_tokeniz
 from switchyard.trainer.data import Split, TruncationReport
 from switchyard.trainer.memory import MemoryEstimate, available_bytes, estimate_memory
 from switchyard.trainer.packing import Packing, packing_report
+from switchyard.trainer.preference_rows import answers_report, counted
 from switchyard.trainer.preflight import (
     check_borders,
     check_context,
@@ -25,7 +26,7 @@ from switchyard.trainer.preflight import (
     read_data,
 )
 from switchyard.trainer.quiet import quiet_libraries
-from switchyard.trainer.recipe import Recipe
+from switchyard.trainer.recipe import Method, Recipe
 from switchyard.trainer.sequences import pack
 from switchyard.trainer.servability import serving_warnings
 from switchyard.trainer.token_rows import TokenRow, encode
@@ -115,13 +116,14 @@ def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
     steps = train.max_steps or math.ceil((train.epochs or 1) * per_epoch)
     batch = min(train.batch_size, len(lengths))
     shape = StepShape(
-        # Where rows keep their borders, TRL puts a batch into one line.
-        batch=1 if recipe.packing.keeps_borders else batch,
+        # Where rows keep their borders, TRL puts a batch into one line; two answers are two sequences.
+        batch=1 if recipe.packing.keeps_borders else batch * (2 if splits["train"].rows[0].rejected else 1),
         tokens=max(2, longest * batch if recipe.packing.keeps_borders else longest),
         compute_dtype=str(recipe.quantization.compute_dtype),
         adapter_dtype=str(train.adapter_dtype),
         is_quantized=recipe.quantization.is_quantized,
         recomputes=train.gradient_checkpointing,
+        has_reference=recipe.method.name.has_reference,
     )
     step = rehearse(directory, adapter_shape(recipe, spec), shape)
     return Explanation(
@@ -159,6 +161,9 @@ def foreseen_rows(
     Returns:
         The tokens of each row or packed sequence, and the report on all rows.
     """
+    if recipe.method.name is not Method.SFT:
+        counts = [counted(row, tokenizer) for row in split.rows]
+        return answers_report(counts, len(counts), recipe.train.max_length)
     given = [encode(row, tokenizer) for row in split.rows]
     if recipe.packing is Packing.NONE:
         return measure_rows(given, recipe.train.max_length)

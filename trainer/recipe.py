@@ -24,6 +24,7 @@ from switchyard.trainer.recipe_conflicts import CONFLICTS
 from switchyard.trainer.recipe_data import DataSection, Leaks
 from switchyard.trainer.recipe_gate import GateSection
 from switchyard.trainer.recipe_lora import Bias, LoraInit, LoraSection
+from switchyard.trainer.recipe_method import Method, MethodSection
 from switchyard.trainer.recipe_outcome import (
     NAME_PATTERN,
     CheckpointSection,
@@ -58,6 +59,8 @@ __all__ = (
     "LoraInit",
     "LoraSection",
     "MergeInto",
+    "Method",
+    "MethodSection",
     "Optimizer",
     "PublishSection",
     "QuantizationMethod",
@@ -82,6 +85,7 @@ class Recipe(Section):
     adapter: Annotated[AdapterSection, LATER] = AdapterSection()
     lora: LoraSection = LoraSection()
     start: StartSection = StartSection()
+    method: Annotated[MethodSection, LATER] = MethodSection()
     train: TrainSection
     selection: SelectionSection = SelectionSection()
     checkpoints: CheckpointSection = CheckpointSection()

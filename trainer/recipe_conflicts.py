@@ -11,7 +11,8 @@ from typing import Final
 
 from switchyard.trainer.recipe_adapter import AdapterKind
 from switchyard.trainer.recipe_gate import METRICS
-from switchyard.trainer.recipe_lora import LoraInit
+from switchyard.trainer.recipe_lora import Bias, LoraInit
+from switchyard.trainer.recipe_method import ROWS_OF, Method
 from switchyard.trainer.recipe_outcome import MergeInto
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod
 from switchyard.trainer.recipe_section import value_at
@@ -100,6 +101,49 @@ def _gate(given: Given) -> list[str]:
     asked = [name for name in measured if name != "perplexity"]
     if asked and value_at(given, "data", "format") == DataFormat.TEXT:
         found.append(f"plain text asks nothing; of the gate's metrics it has perplexity, not {', '.join(asked)}")
+    if measured and value_at(given, "data", "format") == DataFormat.FEEDBACK:
+        found.append("rows of `feedback` do not say what the right answer is, so `gate` cannot judge by them")
+    return found
+
+
+def _method(given: Given) -> list[str]:
+    name = str(value_at(given, "method", "name") or Method.SFT)
+    shape = str(value_at(given, "data", "format") or DataFormat.PROMPT_COMPLETION)
+    if name not in set(Method) or shape not in set(DataFormat):
+        return []
+    method, found = Method(name), []
+    if DataFormat(shape) not in ROWS_OF[method]:
+        wanted = " or ".join(sorted(ROWS_OF[method]))
+        found.append(f"`method.name: {method}` does not learn from rows of `{shape}`: give `data.format: {wanted}`")
+    if method is Method.SFT:
+        return found
+    for section, key, taken in _ANSWERS_ALONE:
+        value = value_at(given, section, key)
+        if value is not None and value not in taken:
+            found.append(f"`{section}.{key}: {value}` goes with `method.name: sft` only")
+    batch = value_at(given, "train", "batch_size")
+    if method is Method.KTO and batch == 1:
+        found.append("`method.name: kto` compares the answers of a batch: give `train.batch_size` of 2 or more")
+    return found + (_reference(given, method) if method.has_reference else [])
+
+
+_ANSWERS_ALONE: Final = (
+    ("train", "packing", {"none"}),
+    ("adapter", "kind", {AdapterKind.LORA, AdapterKind.IA3}),
+    ("lora", "init", set(LoraInit) - {LoraInit.EVA}),
+)
+"""Section, key, and the values that every method takes."""
+
+
+def _reference(given: Given, method: Method) -> list[str]:
+    """What would make the base without its adapter another one than the base."""
+    found = []
+    for key, plain in (("bias", {Bias.NONE}), ("init", set(LoraInit) - {LoraInit.PISSA, LoraInit.OLORA})):
+        value = value_at(given, "lora", key)
+        if value is not None and value not in plain:
+            found.append(
+                f"`lora.{key}: {value}` changes the base itself, which `method.name: {method}` compares with"
+            )
     return found
 
 
@@ -111,5 +155,6 @@ CONFLICTS: Final[tuple[Callable[[Given], list[str]], ...]] = (
     _kinds,
     _start,
     _gate,
+    _method,
 )
 """Every check; each returns its faults."""

@@ -42,7 +42,8 @@ class DataSection(Section):
     format: Annotated[DataFormat, Field(strict=False)] = DataFormat.PROMPT_COMPLETION
     """`prompt-completion`; `alpaca` (instruction, input, output); `chat` (messages of role and content) and
     `sharegpt` (conversations of from and value), where each answer is learnt once, with what was said before it;
-    `text` (whole .txt, .md and .html files, directories of them, or rows with the key text), where all is learnt."""
+    `text` (whole .txt, .md and .html files, directories of them, or rows with the key text), where all is learnt;
+    `preference` (prompt, chosen, rejected), `feedback` (prompt, completion, label); their prompt is text or turns."""
 
     alpaca_prompt: Annotated[str, AfterValidator(_with_question)] = ALPACA_PROMPT
     """Prompt of `alpaca` rows; `{question}` is the instruction and, on a line of its own, the input."""

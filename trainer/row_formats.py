@@ -22,6 +22,8 @@ class DataFormat(StrEnum):
     CHAT = "chat"
     SHAREGPT = "sharegpt"
     TEXT = "text"
+    PREFERENCE = "preference"
+    FEEDBACK = "feedback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,26 @@ class Row:
     """One example: the model is given `prompt` and learns `completion`; both are text, or both are turns.
 
     Plain text is a completion that nothing is given for.
+
+    Attributes:
+        prompt: What is given.
+        completion: What is learnt; of two answers the better one.
+        rejected: The worse answer, where two are compared.
+        is_good: Whether the answer is one to be given, where that is what is known.
     """
 
     prompt: str | tuple[Message, ...]
     completion: str | tuple[Message, ...]
+    rejected: str | tuple[Message, ...] | None = None
+    is_good: bool | None = None
 
     def document(self) -> dict[str, object]:
         """Returns the row as JSON, in the form that TRL reads too."""
-        return {"prompt": _plain(self.prompt), "completion": _plain(self.completion)}
+        prompt, completion = _plain(self.prompt), _plain(self.completion)
+        if self.rejected is not None:
+            return {"prompt": prompt, "chosen": completion, "rejected": _plain(self.rejected)}
+        label: dict[str, object] = {} if self.is_good is None else {"label": self.is_good}
+        return {"prompt": prompt, "completion": completion, **label}
 
 
 def _plain(part: str | tuple[Message, ...]) -> object:
@@ -72,7 +86,7 @@ def rows_of(value: object, shape: DataFormat, alpaca_prompt: str = ALPACA_PROMPT
     faults += [f"unknown key `{key}`; the keys are {named}" for key in value if key not in keys]
     rows, more = _READERS[shape](value, alpaca_prompt)
     faults += more
-    size = sum(_size(row.prompt) + _size(row.completion) for row in rows[-1:])
+    size = sum(_size(row.prompt) + _size(row.completion) + _size(row.rejected or "") for row in rows[-1:])
     if size > ROW_BYTES:
         faults.append(f"has {size:,} bytes; a row has at most {ROW_BYTES:,}")
     return ([], faults) if faults else (rows, [])
@@ -124,6 +138,37 @@ def _text(value: Mapping[str, object], _: str) -> Found:
     return [Row("", str(value.get("text", "")))], faults
 
 
+def _preference(value: Mapping[str, object], _: str) -> Found:
+    rows, faults = _answered(value, "chosen", "rejected")
+    if not faults and value.get("chosen") == value.get("rejected"):
+        faults.append("`chosen` and `rejected` are the same, so there is nothing to prefer")
+    return rows, faults
+
+
+def _feedback(value: Mapping[str, object], _: str) -> Found:
+    rows, faults = _answered(value, "completion")
+    label = value.get("label")
+    if "label" in value and not isinstance(label, bool):
+        faults.append(f"`label` is {type(label).__name__}, expected true (a good answer) or false")
+    return [Row(row.prompt, row.completion, is_good=label is True) for row in rows], faults
+
+
+def _answered(value: Mapping[str, object], *answers: str) -> Found:
+    """Reads a prompt of text or of turns, and the answers to it, which are text."""
+    faults = _texts(value, *answers)
+    faults += [f"`{key}` is empty" for key in answers if value.get(key) == ""]
+    prompt: str | tuple[Message, ...] = str(value.get("prompt", ""))
+    texts = [str(value.get(key, "")) for key in answers]
+    if isinstance(value.get("prompt"), list):
+        # An answer makes a conversation of the prompt, whose rules are known.
+        whole = [*value["prompt"], {"role": "assistant", "content": texts[0] or "?"}]  # type: ignore[misc]
+        turns, more = _conversation({"prompt": whole}, "prompt", "role", "content", _ROLES)
+        prompt = turns[-1].prompt if turns else ()
+        said = [(Message("assistant", text),) for text in texts]
+        return [Row(prompt, said[0], said[1] if len(said) > 1 else None)], faults + more
+    return [Row(prompt, texts[0], texts[1] if len(texts) > 1 else None)], faults + _texts(value, "prompt")
+
+
 def _conversation(
     value: Mapping[str, object], key: str, role_key: str, text_key: str, roles: Mapping[str, str]
 ) -> Found:
@@ -167,6 +212,8 @@ FORMAT_KEYS: Final[Mapping[DataFormat, tuple[str, ...]]] = {
     DataFormat.CHAT: ("messages",),
     DataFormat.SHAREGPT: ("conversations",),
     DataFormat.TEXT: ("text",),
+    DataFormat.PREFERENCE: ("prompt", "chosen", "rejected"),
+    DataFormat.FEEDBACK: ("prompt", "completion", "label"),
 }
 _READERS: Final[Mapping[DataFormat, Callable[[Mapping[str, object], str], Found]]] = {
     DataFormat.PROMPT_COMPLETION: _pair,
@@ -174,4 +221,6 @@ _READERS: Final[Mapping[DataFormat, Callable[[Mapping[str, object], str], Found]
     DataFormat.CHAT: _chat,
     DataFormat.SHAREGPT: _sharegpt,
     DataFormat.TEXT: _text,
+    DataFormat.PREFERENCE: _preference,
+    DataFormat.FEEDBACK: _feedback,
 }

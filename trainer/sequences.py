@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from switchyard.trainer.data import Split, TruncationReport, truncation_report
 from switchyard.trainer.packing import Packing, chunks, packing_report
-from switchyard.trainer.recipe import Recipe
+from switchyard.trainer.preference_rows import answers_report, prepared_rows
+from switchyard.trainer.recipe import Method, Recipe
 from switchyard.trainer.row_formats import DataFormat
 from switchyard.trainer.token_rows import TokenRow, encode
 
@@ -79,10 +80,12 @@ def rows_report(
     Args:
         recipe: What was to be done with them.
         split: The rows as they were given.
-        prepared: What TRL made of them, with columns `input_ids` and `labels`.
+        prepared: What TRL made of them.
         tokenizer: Makes tokens of rows.
     """
     length = recipe.train.max_length
+    if recipe.method.name is not Method.SFT:
+        return answers_report(prepared_rows(prepared), len(split.rows), length)[1]
     if recipe.packing is Packing.NONE:
         return truncation_report(len(split.rows), prepared, int(tokenizer.eos_token_id), length)
     given = [encode(row, tokenizer) for row in split.rows]

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: a recipe and a base model become a ready TRL trainer.
+"""A recipe and a base model become a ready TRL trainer.
 
 Owns the translation of recipe keys into TRL's and PEFT's, and three corrections to what they do by default:
 the adapter's type is the recipe's (TRL casts a quantised model's adapter to bfloat16, PEFT reloads it as
@@ -7,13 +7,14 @@ float32), an evaluation leaves the random state alone, and a non-finite loss is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback, ProgressCallback
-from trl import SFTConfig, SFTTrainer
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+from trl import DPOConfig, DPOTrainer, KTOConfig, SFTConfig, SFTTrainer
 
 from switchyard.trainer.adapter_shape import adapter_shape
 from switchyard.trainer.base_model import LoadedBase
@@ -22,13 +23,14 @@ from switchyard.trainer.data import Split
 from switchyard.trainer.events import Evaluated, RunListener
 from switchyard.trainer.initialisation import Factors, initialise
 from switchyard.trainer.optimizers import KINDS
-from switchyard.trainer.recipe import AdapterDType, DType, Recipe
+from switchyard.trainer.preference_losses import CountingKtoTrainer, OrpoTrainer
+from switchyard.trainer.recipe import AdapterDType, DType, Method, Recipe
 from switchyard.trainer.resumable import Keeping, ResumableTrainer
 from switchyard.trainer.sequences import held_out_dataset, training_dataset
 
 
-class AdapterTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer, with evaluations that do not change what comes after them.
+class AdapterTrainer(ResumableTrainer):
+    """Put before one of TRL's trainers: its evaluations do not change what comes after them.
 
     Attributes:
         first_factors: What is to be taken out of the trained adapter again, or None.
@@ -70,6 +72,30 @@ class AdapterTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
         return self._events.evaluated(split.name, step, len(rows), self.evaluate(rows))
 
 
+class SftAdapterTrainer(AdapterTrainer, SFTTrainer):  # type: ignore[misc]
+    """Learns the tokens of answers."""
+
+
+class DpoAdapterTrainer(AdapterTrainer, DPOTrainer):  # type: ignore[misc]
+    """Learns which of two answers is better, as the base without the adapter would not have it."""
+
+
+class OrpoAdapterTrainer(AdapterTrainer, OrpoTrainer):
+    """Learns the better of two answers, and that it is the better one."""
+
+
+class KtoAdapterTrainer(AdapterTrainer, CountingKtoTrainer):
+    """Learns from answers that are good or bad."""
+
+
+_TRAINERS: Final[Mapping[Method, type[AdapterTrainer]]] = {
+    Method.SFT: SftAdapterTrainer,
+    Method.DPO: DpoAdapterTrainer,
+    Method.ORPO: OrpoAdapterTrainer,
+    Method.KTO: KtoAdapterTrainer,
+}
+
+
 def make_trainer(
     recipe: Recipe,
     base: LoadedBase,
@@ -94,7 +120,7 @@ def make_trainer(
     Raises:
         TargetsUnknown: If `lora.targets` names modules that the base does not have.
     """
-    trainer = AdapterTrainer(
+    trainer = _TRAINERS[recipe.method.name](
         recipe=recipe,
         events=EventCallback(recipe.name, listeners),
         keeping=keeping,
@@ -123,11 +149,13 @@ def cast_adapter(model: torch.nn.Module, dtype: AdapterDType) -> None:
             parameter.data = parameter.data.to(getattr(torch, dtype))
 
 
-def _settings(recipe: Recipe, directory: Path) -> SFTConfig:
+def _settings(recipe: Recipe, directory: Path) -> TrainingArguments:
     train = recipe.train
     compute = recipe.quantization.compute_dtype
     evaluates = train.eval_steps is not None
-    return SFTConfig(
+    config, own = _of_method(recipe)
+    return config(
+        **own,
         output_dir=str(directory),
         num_train_epochs=train.epochs if train.epochs is not None else 1,
         max_steps=train.max_steps if train.max_steps is not None else -1,
@@ -143,10 +171,6 @@ def _settings(recipe: Recipe, directory: Path) -> SFTConfig:
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         max_length=train.max_length,
-        completion_only_loss=True,
-        packing=recipe.packing.is_trls,
-        packing_strategy=str(recipe.packing) if recipe.packing.is_trls else "bfd",
-        eval_packing=False,
         bf16=compute is DType.BFLOAT16,
         fp16=compute is DType.FLOAT16 and torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
@@ -169,3 +193,25 @@ def _schedule_name(recipe: Recipe) -> str:
     if recipe.train.schedule == "constant" and recipe.train.warmup_steps > 0:
         return "constant_with_warmup"
     return str(recipe.train.schedule)
+
+
+def _of_method(recipe: Recipe) -> tuple[type[TrainingArguments], dict[str, object]]:
+    """Returns TRL's configuration of a method, and the settings that it alone has."""
+    method, packing = recipe.method, recipe.packing
+    if method.name is Method.SFT:
+        return SFTConfig, {
+            "completion_only_loss": True,
+            "packing": packing.is_trls,
+            "packing_strategy": str(packing) if packing.is_trls else "bfd",
+            "eval_packing": False,
+        }
+    # TRL would switch the recipe's dropout off without a word.
+    shared: dict[str, object] = {"beta": method.beta, "disable_dropout": recipe.lora.dropout == 0}
+    if method.name is Method.KTO:
+        return KTOConfig, {
+            **shared,
+            "desirable_weight": method.desirable_weight,
+            "undesirable_weight": method.undesirable_weight,
+        }
+    loss = ["robust"] if method.label_smoothing > 0 else ["sigmoid"]
+    return DPOConfig, shared | {"loss_type": loss, "label_smoothing": method.label_smoothing}

@@ -65,6 +65,7 @@ class StepShape:
         adapter_dtype: torch's name of the adapter's type.
         is_quantized: Whether linear layers are dequantised where they are used.
         recomputes: Whether activations are computed again in the backward pass.
+        has_reference: Whether the base without its adapter is asked while the activations are kept.
     """
 
     batch: int
@@ -73,6 +74,7 @@ class StepShape:
     adapter_dtype: str
     is_quantized: bool
     recomputes: bool
+    has_reference: bool = False
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -255,6 +257,9 @@ def _step(adapted: torch.nn.Module, shape: StepShape) -> LiveBytes:
         with _FusedAttention(), live:
             with torch.autocast("cpu", compute, enabled=compute is not torch.float32):
                 loss = _loss(adapted, shape)
+                if shape.has_reference:
+                    with torch.no_grad(), adapted.disable_adapter():  # type: ignore[operator]
+                        _loss(adapted, shape)
             loss.backward()  # type: ignore[no-untyped-call]
     return live
 

@@ -51,6 +51,18 @@ def lora(**keys: Any) -> Kind:
     return Kind({"lora": {"r": 8, "alpha": 16, **keys}})
 
 
+_BETTER = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": "bcd"} for row in _PAIRS]
+_JUDGED = [
+    {"prompt": row["prompt"], "completion": "bcd" if place % 2 else row["completion"], "label": place % 2 == 0}
+    for place, row in enumerate(_PAIRS)
+]
+
+
+def preferring(method: str, rows: list[dict[str, Any]]) -> Kind:
+    shape = "feedback" if method == "kto" else "preference"
+    return Kind({"lora": {"r": 8, "alpha": 16}, "method": {"name": method}, "data": {"format": shape}}, rows)
+
+
 KINDS: dict[str, Kind] = {
     "lora": lora(),
     "dropout": lora(dropout=0.1),
@@ -81,6 +93,9 @@ KINDS: dict[str, Kind] = {
     "int8": Kind({"lora": {"r": 8, "alpha": 16}, "quantization": {"method": "int8"}}),
     "neftune": Kind({"lora": {"r": 8, "alpha": 16}, "train": {"neftune_alpha": 5}}),
     "adamw-8bit": Kind({"lora": {"r": 64, "alpha": 64}, "train": {"optimizer": "adamw_8bit"}}),
+    "dpo": preferring("dpo", _BETTER),
+    "orpo": preferring("orpo", _BETTER),
+    "kto": preferring("kto", _JUDGED),
     "bfloat16-adapter": Kind({"lora": {"r": 8}, "train": {"adapter_dtype": "bfloat16"}}),
 }
 """By name, which is also the adapter's."""

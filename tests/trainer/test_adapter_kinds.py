@@ -47,7 +47,7 @@ def test_what_peft_reads_answers_as_the_trained_model_did(
     trainer = make_trainer(recipe, base, train=read_data(recipe)["train"], dev=None, directory=tmp_path, listeners=[])
     assert explain(recipe).trainable_parameters == trainer.model.get_nb_trainable_parameters()[0]
     trainer.train()
-    files = adapter_files(trainer.model, base.spec, None, "card")
+    files = adapter_files(trainer.model, base.spec, None)
     write_directory(tmp_path / "adapter", files)
     fresh = load_base(recipe.base, recipe.quantization).model
     with torch.no_grad():

@@ -78,6 +78,25 @@ KINDS: dict[str, dict[str, dict[str, object]]] = {
 }
 
 
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_every_bit_of_a_preference_method_too(make_recipe: MakeRecipe, tmp_path: Path, method: str) -> None:
+    shape = {"dpo": "preference", "kto": "feedback"}[method]
+    recipe = make_recipe(
+        method={"name": method},
+        data={"format": shape, "dev": None, "test": None},
+        lora={"dropout": 0.2},
+        train={"max_steps": 6, "log_steps": 4},
+    )
+    answers = {"chosen": "abc", "rejected": "d"} if method == "dpo" else {"completion": "abc", "label": True}
+    lines = [json.dumps({"prompt": f"say {number}", **answers}) for number in range(24)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    whole = train(recipe, out_dir=tmp_path / "whole", threads=1)
+    stop_at(recipe, tmp_path / "parts", 2)
+    parts = train(recipe, out_dir=tmp_path / "parts", threads=1)
+    assert files(parts) == files(whole)
+    assert untimed(parts.output.metrics_log) == untimed(whole.output.metrics_log)
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 def test_every_bit_is_that_of_an_uninterrupted_run(
     make_recipe: MakeRecipe, tmp_path: Path, kind: dict[str, dict[str, object]]
