@@ -17,7 +17,7 @@ from switchyard.trainer.explain import Explanation, explain
 from switchyard.trainer.gate.run import make_gate
 from switchyard.trainer.memory import ADAPTER_BYTES
 from switchyard.trainer.publish import PublishTarget
-from switchyard.trainer.recipe import ExportSection, Recipe
+from switchyard.trainer.recipe import ExportSection, Recipe, TrackingSection
 from switchyard.trainer.recipe_gate import GateSection
 from switchyard.trainer.run import train
 from switchyard.trainer.server_check import ServerReport, check_server
@@ -139,7 +139,7 @@ def one_step(recipe: Recipe) -> Recipe:
     train_section = recipe.train.model_copy(update={"max_steps": 1, "epochs": None, "eval_steps": None})
     data = recipe.data.model_copy(update={"dev": None, "test": None})
     checkpoints = recipe.checkpoints.model_copy(update={"every_steps": None})
-    left_out = {"gate": GateSection(), "export": ExportSection()}
+    left_out = {"gate": GateSection(), "tracking": TrackingSection(), "export": ExportSection()}
     changes = {"train": train_section, "data": data, "checkpoints": checkpoints, **left_out}
     return recipe.model_copy(update=changes)
 

@@ -30,6 +30,7 @@ from switchyard.trainer.recipe import Method, Recipe
 from switchyard.trainer.sequences import pack
 from switchyard.trainer.servability import serving_warnings
 from switchyard.trainer.token_rows import TokenRow, encode
+from switchyard.trainer.trackers import check_trackers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -93,6 +94,7 @@ def explain(recipe: Recipe) -> Explanation:
     Raises:
         TrainerError: If the recipe, its data or its base cannot be used, as `train` would say it.
     """
+    check_trackers(recipe)
     splits = read_data(recipe)
     with quiet_libraries():
         return _explained(recipe, splits)

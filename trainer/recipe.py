@@ -37,6 +37,7 @@ from switchyard.trainer.recipe_quantization import DType, QuantizationMethod, Qu
 from switchyard.trainer.recipe_section import LATER, Section
 from switchyard.trainer.recipe_selection import DevMetric, Kept, SelectionSection
 from switchyard.trainer.recipe_start import StartSection
+from switchyard.trainer.recipe_tracking import Tracker, TrackingSection
 from switchyard.trainer.recipe_train import AdapterDType, Optimizer, Schedule, TrainSection
 from switchyard.trainer.row_formats import DataFormat
 
@@ -69,6 +70,8 @@ __all__ = (
     "Schedule",
     "SelectionSection",
     "StartSection",
+    "Tracker",
+    "TrackingSection",
     "TrainSection",
 )
 
@@ -90,6 +93,7 @@ class Recipe(Section):
     selection: SelectionSection = SelectionSection()
     checkpoints: CheckpointSection = CheckpointSection()
     gate: GateSection = GateSection()
+    tracking: TrackingSection = TrackingSection()
     export: ExportSection = ExportSection()
     publish: PublishSection = PublishSection()
 
@@ -107,7 +111,7 @@ class Recipe(Section):
 
     def document(self) -> dict[str, object]:
         """Returns the resolved recipe without its name and the places of things: what `digest` covers."""
-        elsewhere = {"name", "base", "data", "start", "checkpoints", "gate", "export", "publish"}
+        elsewhere = {"name", "base", "data", "start", "checkpoints", "tracking", "gate", "export", "publish"}
         found = {name: value for name, value in super().document().items() if name not in elsewhere}
         said = {} if self.packing is Packing.NONE else {"packing": str(self.packing)}
         found["train"] = {name: value for name, value in self.train.document().items() if name != "packing"} | said

@@ -14,6 +14,7 @@ Owns the layout of an output directory:
     ├── training_manifest.json        provenance; `switchyard push` reads the lineage from here
     ├── metrics.json                  the scores and the run's figures
     ├── metrics.jsonl                 the metrics log
+    ├── tensorboard/                 TensorBoard's files, if the recipe asks for them
     ├── curves.png                    loss and learning rate
     └── checkpoints/                  states to continue from (`switchyard.trainer.checkpoint`); gone at the end
 """

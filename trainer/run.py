@@ -53,6 +53,7 @@ from switchyard.trainer.recipe import Recipe
 from switchyard.trainer.result import OutputLayout, RunFigures, TrainResult
 from switchyard.trainer.servability import serving_warnings
 from switchyard.trainer.stopping import StopRequest
+from switchyard.trainer.trackers import check_trackers
 from switchyard.trainer.warm_start import WarmStart, begin_with, fetch_start
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def train(
     started_s = time.perf_counter()
     output, stop = OutputLayout(out_dir), stop or StopRequest()
     refuse_finished(output)
+    check_trackers(recipe)
     splits, gate = read_data(recipe), make_gate(recipe, parent)
     start = fetch_start(recipe.start)
     with claimed(output), quiet_libraries(), _torch_threads(threads):

@@ -27,6 +27,7 @@ from switchyard.trainer.preference_losses import CountingKtoTrainer, OrpoTrainer
 from switchyard.trainer.recipe import AdapterDType, DType, Method, Recipe
 from switchyard.trainer.resumable import Keeping, ResumableTrainer
 from switchyard.trainer.sequences import held_out_dataset, training_dataset
+from switchyard.trainer.trackers import tracker_callbacks
 
 
 class AdapterTrainer(ResumableTrainer):
@@ -131,6 +132,8 @@ def make_trainer(
         processing_class=base.tokenizer,
         peft_config=adapter_shape(recipe, base.spec, base.directory),
     )
+    for callback in tracker_callbacks(recipe, directory):
+        trainer.add_callback(callback)
     cast_adapter(trainer.model, recipe.train.adapter_dtype)
     trainer.first_factors = initialise(
         trainer.model,
@@ -181,6 +184,8 @@ def _settings(recipe: Recipe, directory: Path) -> TrainingArguments:
         logging_first_step=True,
         logging_nan_inf_filter=False,
         save_strategy="no",
+        run_name=recipe.name,
+        # Trackers are callbacks of ours to place.
         report_to=[],
         disable_tqdm=True,
         seed=train.seed,

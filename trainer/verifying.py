@@ -21,7 +21,7 @@ from switchyard.trainer.gate.report import REPORT_FILE
 from switchyard.trainer.lockfile import Lock, read_lock
 from switchyard.trainer.preflight import read_data
 from switchyard.trainer.provenance import environment
-from switchyard.trainer.recipe import ExportSection, Recipe
+from switchyard.trainer.recipe import ExportSection, Recipe, TrackingSection
 from switchyard.trainer.result import TrainResult
 from switchyard.trainer.run import train
 from switchyard.trainer.stopping import StopRequest
@@ -97,8 +97,8 @@ def verify(
     lock = read_lock(path)
     recipe = lock.recipe if base is None else lock.recipe.with_base(base)
     _require_same(lock, recipe, path)
-    # A merged copy proves nothing that the adapter does not.
-    recipe = recipe.model_copy(update={"export": ExportSection()})
+    # A merged copy proves nothing that the adapter does not, and trackers would show one run twice.
+    recipe = recipe.model_copy(update={"export": ExportSection(), "tracking": TrackingSection()})
     result = train(recipe, out_dir=out_dir, listeners=listeners, threads=threads or lock.threads, stop=stop)
     return compare(lock, result)
 
