@@ -16,6 +16,7 @@
     │   ├── OutputExists           the output directory already holds an adapter
     │   ├── DiskFull               the run's files would not fit where they go
     │   ├── OutputBusy             another process trains in the output directory
+    │   ├── BatchTooLarge          not even a small batch of the longest rows fits in memory
     │   ├── TrainingDiverged       the loss or the adapter became non-finite
     │   ├── StartUnusable          the version to begin with cannot be had or does not fit; lists every difference
     │   ├── MergeFailed            the adapter is written, the merged copy is not
@@ -168,6 +169,12 @@ class OutputExists(RunError):
     """The output directory already holds an adapter."""
 
     reason = "OUTPUT_EXISTS"
+
+
+class BatchTooLarge(RunError):
+    """Not even a small batch of the longest rows fits in memory."""
+
+    reason = "BATCH_TOO_LARGE"
 
 
 class TrainingDiverged(RunError):

@@ -140,3 +140,14 @@ def machine_warnings(recipe: Recipe, shapes: Sequence[tuple[int, ...]]) -> tuple
     import torch
 
     return tuple(optimizer_warnings(recipe.train.optimizer, has_gpu=torch.cuda.is_available(), shapes=shapes))
+
+
+def batch_warnings(recipe: Recipe, fitted: Recipe) -> tuple[str, ...]:
+    """Returns what became of the batch where the recipe's did not fit."""
+    asked, found = recipe.train, fitted.train
+    if asked.batch_size == found.batch_size:
+        return ()
+    return (
+        f"{asked.batch_size} rows at a time do not fit in memory: the run takes {found.batch_size}, "
+        f"{found.gradient_accumulation} times in each step, which are the same rows",
+    )

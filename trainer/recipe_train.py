@@ -61,6 +61,10 @@ class TrainSection(Section):
     gradient_accumulation: Annotated[int, Field(ge=1)] = 1
     """Forward passes per optimizer step."""
 
+    auto_batch: Annotated[bool, LATER] = False
+    """Try the longest rows before the first step, and while they do not fit in memory, halve `batch_size` and double
+    `gradient_accumulation`. What came out is told, and is in the lock."""
+
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     """Peak rate. LoRA wants about ten times the rate of full fine-tuning."""
 

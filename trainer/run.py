@@ -39,6 +39,7 @@ from switchyard.trainer.lockfile import lock_document
 from switchyard.trainer.merging import write_merged
 from switchyard.trainer.metrics_log import MetricsLog
 from switchyard.trainer.preflight import (
+    batch_warnings,
     check_borders,
     check_context,
     check_rows,
@@ -184,7 +185,6 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
     from switchyard.trainer.resumable import trained_shapes
     from switchyard.trainer.sequences import rows_report
-    from switchyard.trainer.sft import make_trainer
 
     recipe, splits = plan.recipe, plan.splits
     base = load_base(recipe.base, recipe.quantization)
@@ -193,28 +193,46 @@ def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
     check_borders(recipe, base.spec.name, base.directory)
     questions = _questions(plan, base)
     keeping = _keeping(plan, base)
-    train_split = splits["train"]
-    trainer = make_trainer(
-        recipe,
-        base,
-        train=train_split,
-        dev=splits.get("dev"),
-        directory=plan.output.directory,
-        listeners=listeners,
-        keeping=keeping,
-    )
+    base, trainer, tried = _fitting(plan, base, listeners, keeping)
     if plan.start is not None:
         begin_with(trainer.model, plan.start, base.spec)
-    rows = rows_report(recipe, train_split, trainer.train_dataset, base.tokenizer)
+    rows = rows_report(recipe, splits["train"], trainer.train_dataset, base.tokenizer)
     check_rows(recipe, rows)
     warnings = (
         *serving_warnings(recipe),
         *data_warnings(recipe, splits, rows),
         *machine_warnings(recipe, trained_shapes(trainer.model)),
+        *batch_warnings(recipe, tried),
         *continuation_warnings(plan.newest, keeping.identity),
     )
     parents = (plan.start.digest,) if plan.start is not None else ()
     return _Prepared(recipe, splits, base, trainer, rows, questions, warnings, parents)
+
+
+def _fitting(
+    plan: _Plan, base: LoadedBase, listeners: Sequence[RunListener], keeping: Keeping
+) -> tuple[LoadedBase, AdapterTrainer, Recipe]:
+    """Returns the trainer, and the recipe with the batch that fits where the recipe lets it be found."""
+    from switchyard.trainer.batch_fitting import fits_longest, halved
+    from switchyard.trainer.sft import make_trainer
+
+    tried = plan.recipe
+    while True:
+        trainer = make_trainer(
+            tried,
+            base,
+            train=plan.splits["train"],
+            dev=plan.splits.get("dev"),
+            directory=plan.output.directory,
+            listeners=listeners,
+            keeping=keeping,
+        )
+        if not tried.train.auto_batch or fits_longest(trainer, tried):
+            return base, trainer, tried
+        tried = halved(tried)
+        del trainer
+        # The adapter is in the model already, so the next trial begins with another one.
+        base = load_base(plan.recipe.base, plan.recipe.quantization)
 
 
 def _questions(plan: _Plan, base: LoadedBase) -> tuple[Question, ...]:

@@ -73,7 +73,7 @@ def margin(model: Any, tokenizer: Any) -> float:
 
 @pytest.mark.parametrize("name", ["dpo", "orpo", "kto"])
 def test_the_better_answer_becomes_the_likelier_one(make_method: Any, tmp_path: Path, name: str) -> None:
-    recipe = make_method(name, train={"eval_steps": 6})
+    recipe = make_method(name, train={"eval_steps": 6, "auto_batch": True})
     said = explain(recipe)
     result = train(recipe, out_dir=tmp_path / "out", threads=1)
     base = load_base(recipe.base, recipe.quantization)
