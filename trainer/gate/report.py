@@ -21,6 +21,7 @@ from switchyard.trainer.gate.verdict import Check
 REPORT_FILE: Final = "evaluation.json"
 SCHEMA: Final = 1
 _SHOWN_MISSES: Final = 100
+_SHOWN_CLASSES: Final = 100
 _SHOWN_CHARACTERS: Final = 500
 
 
@@ -71,7 +72,7 @@ class Report:
         return (*found, Metric("perplexity", adapter.perplexity, self.dataset_digest))
 
     def document(self) -> dict[str, object]:
-        """Returns the report as a JSON document, with the first misses."""
+        """Returns the report as a JSON document, with the first misses and the most frequent classes."""
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -85,7 +86,7 @@ class Report:
             "paired": None if self.paired is None else _paired_document(self.paired),
             "primary": self.primary,
             "misses": len(self.misses),
-            "classes": self.classes,
+            "classes": dict(list(self.classes.items())[:_SHOWN_CLASSES]),
             "first_misses": [_miss_document(miss) for miss in self.misses[:_SHOWN_MISSES]],
             "notes": list(self.notes),
         }
@@ -105,7 +106,9 @@ class Report:
         ]
         if self.paired is not None:
             lines += ["", _paired_sentence(self.paired)]
-        lines += ["", *(f"- {note}" for note in self.notes), *_miss_tables(self)]
+        if self.notes:
+            lines += ["", *(f"- {note}" for note in self.notes)]
+        lines += _miss_tables(self)
         return "\n".join(lines) + "\n"
 
 

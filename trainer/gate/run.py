@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from switchyard.trainer.data import Split
 from switchyard.trainer.durable import write_directory
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-_GOLDEN_TOKENS: Final = 64
-"""Longest answer of a golden prompt: the file is small, and a difference shows early."""
+_GOLDEN_TOKENS, _GOLDEN_PROMPT_TOKENS = 64, 512
+"""Longest answer and longest prompt that are golden: the file is one of a version's, and a difference shows early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +178,12 @@ def _golden(gate: Gate, questions: tuple[Question, ...], directory: Path) -> Gol
     from switchyard.trainer.gate.subject import Subject
 
     section, quantization = gate.recipe.gate, gate.recipe.quantization
-    if not section.golden:
+    short = [question for question in questions if len(question.prompt_ids) <= _GOLDEN_PROMPT_TOKENS]
+    chosen = short[: section.golden]
+    if not chosen:
         return None
     subject = Subject(gate.recipe.base, quantization, directory)
-    prompts = subject.golden(questions[: section.golden], max_new_tokens=min(section.max_new_tokens, _GOLDEN_TOKENS))
+    prompts = subject.golden(chosen, max_new_tokens=min(section.max_new_tokens, _GOLDEN_TOKENS))
     label, tolerance = quantization_spec(quantization).label(), tolerance_of(quantization.compute_dtype)
     return Golden(label, tolerance, prompts)
 

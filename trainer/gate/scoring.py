@@ -121,6 +121,8 @@ def _metric(name: str, gate: GateSection) -> RowMetric:
 
 def _schema_metric(path: Path) -> RowMetric:
     import jsonschema
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     try:
         schema = json.loads(path.read_bytes())
@@ -131,13 +133,18 @@ def _schema_metric(path: Path) -> RowMetric:
         raise _Unusable(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, jsonschema.SchemaError) as error:
         raise _Unusable(f"{path} is not a JSON Schema: {str(error).splitlines()[0]}") from error
-    validator = kind(schema)
+    # With a registry of its own it never fetches what a schema refers to.
+    validator = kind(schema, registry=Registry())
 
     def satisfies(_question: Question, answer: Answer) -> float:
         try:
             return float(validator.is_valid(metrics.parsed(answer.text)))
         except metrics.NotJson:
             return 0.0
+        except Unresolvable as error:
+            raise GateUnusable(
+                "the gate's schema refers to what is not in it:", [Fault(path.name, f"`{error.ref}` is not there")]
+            ) from error
 
     return satisfies
 

@@ -29,6 +29,13 @@ def test_a_schema_judges_json_and_nothing_else(tmp_path: Path) -> None:
     assert [metric(ROW, Answer(text)) for text in ('{"a": 1}', "{}", "[]", "{", "")] == [1, 0, 0, 0, 0]
 
 
+def test_a_schema_fetches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"$ref": "http://127.0.0.1:9/other.json"}')
+    metric = row_metrics(GateSection(json_schema=SchemaSection(path=tmp_path / "s.json")))["json_schema"]
+    with pytest.raises(GateUnusable, match=r"s\.json: .*other\.json"):
+        metric(ROW, Answer("{}"))
+
+
 @pytest.mark.parametrize("content", ['{"type": 7}', "{", "7"])
 def test_a_file_that_is_no_schema_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "s.json").write_text(content)
