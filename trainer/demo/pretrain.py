@@ -208,3 +208,7 @@ def _loss(model: LlamaForCausalLM, tokens: torch.Tensor, labels: torch.Tensor) -
     is_labelled = targets != batches.IGNORED
     logits = model.lm_head(hidden[is_labelled])
     return torch.nn.functional.cross_entropy(logits, targets[is_labelled])
+
+
+if __name__ == "__main__":
+    main()
