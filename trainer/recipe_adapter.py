@@ -63,7 +63,7 @@ class AdapterSection(Section):
         if kind not in set(AdapterKind):
             return []
         known = {key for keys in _KEYS.values() for key in keys}
-        foreign = sorted((known - set(_KEYS[AdapterKind(str(kind))])) & given.keys())
+        foreign = sorted((known - set(_KEYS[AdapterKind(str(kind))])) & cls.changed(given))
         found = [f"`kind: {kind}` has no {', '.join(f'`{key}`' for key in foreign)}"] if foreign else []
         if kind == AdapterKind.IA3 and (given.get("targets") is None) != (given.get("feedforward") is None):
             found.append("give `targets` and `feedforward` together, or none of them")

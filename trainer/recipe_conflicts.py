@@ -11,7 +11,7 @@ from typing import Final
 
 from switchyard.trainer.recipe_adapter import AdapterKind
 from switchyard.trainer.recipe_gate import METRICS
-from switchyard.trainer.recipe_lora import Bias, LoraInit
+from switchyard.trainer.recipe_lora import Bias, LoraInit, LoraSection
 from switchyard.trainer.recipe_method import ROWS_OF, Method
 from switchyard.trainer.recipe_outcome import MergeInto
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod
@@ -75,11 +75,19 @@ def _merged_copy(given: Given) -> list[str]:
 def _kinds(given: Given) -> list[str]:
     kind = value_at(given, "adapter", "kind") or AdapterKind.LORA
     found = []
-    if kind != AdapterKind.LORA and given.get("lora"):
+    if kind != AdapterKind.LORA and _is_changed(given.get("lora")):
         found.append(f"the section `lora` says nothing about `adapter.kind: {kind}`; leave it out")
     if kind in {AdapterKind.PROMPT, AdapterKind.P_TUNING} and _is_merged(given):
         found.append(f"`export.merged` needs weights to merge; `adapter.kind: {kind}` changes none")
     return found
+
+
+def _is_changed(lora: object) -> bool:
+    """Whether a section says anything; a lock spells out what was left at its default."""
+    if isinstance(lora, Mapping):
+        defaults = LoraSection().model_dump(mode="json")
+        return any(key not in defaults or value != defaults[key] for key, value in lora.items())
+    return lora is not None and lora != LoraSection()
 
 
 def _is_merged(given: Given) -> bool:

@@ -136,10 +136,7 @@ class GateSection(Section):
     def conflicts(cls, given: Mapping[str, object]) -> list[str]:
         """Settings without a metric would be ignored, and so would a comparison with nobody."""
         metrics = [name for name in METRICS if given.get(name) is not None]
-        is_set = any(
-            value != cls.model_fields[name].default for name, value in given.items() if name in cls.model_fields
-        )
-        if is_set and not metrics:
+        if cls.changed(given) and not metrics:
             return [f"names no metric; give at least one of {', '.join(METRICS)}"]
         if given.get("parent") is None:
             compared = [name for name in metrics if _is_set(given[name], ("under_parent", "over_parent"))]

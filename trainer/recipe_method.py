@@ -68,5 +68,5 @@ class MethodSection(Section):
         if name not in set(Method):
             return []
         known = frozenset().union(*_KEYS.values())
-        foreign = sorted((known - _KEYS[Method(name)]) & given.keys())
+        foreign = sorted((known - _KEYS[Method(name)]) & cls.changed(given))
         return [f"`name: {name}` has no {', '.join(f'`{key}`' for key in foreign)}"] if foreign else []

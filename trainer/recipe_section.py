@@ -37,6 +37,11 @@ class Section(BaseModel):
         """Returns what is wrong between keys, from the values as given."""
         return []
 
+    @classmethod
+    def changed(cls, given: Mapping[str, object]) -> set[str]:
+        """Returns the known keys that do not have their default: a lock spells out all others too."""
+        return {name for name, field in cls.model_fields.items() if name in given and given[name] != field.default}
+
     def document(self) -> dict[str, object]:
         """Returns the resolved keys as JSON values, without the later ones that have their default."""
         values = self.model_dump(mode="json")

@@ -194,3 +194,11 @@ def test_columns_are_of_the_format() -> None:
         True,
         True,
     ]
+
+
+@pytest.mark.parametrize("section", [{}, {"adapter": {"kind": "ia3"}}, {"gate": {"exact_match": {"at_least": 0.5}}}])
+def test_a_recipe_with_its_defaults_spelt_out_is_the_same(section: dict[object, object]) -> None:
+    data = {"train": "t", "test": "u"}
+    short: dict[object, object] = {"name": "x", "base": {"path": "b"}, "data": data, "train": {"max_steps": 1}}
+    recipe = parse_recipe(short | section)
+    assert parse_recipe(dict(recipe.model_dump(mode="json"))) == recipe

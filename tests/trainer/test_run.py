@@ -39,6 +39,7 @@ def test_a_run_lowers_the_loss_and_writes_everything(make_recipe: MakeRecipe, tm
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "adapter",
         "curves.png",
+        "lock.json",
         "metrics.json",
         "metrics.jsonl",
         "training_manifest.json",
