@@ -109,6 +109,9 @@ fuzz: setup     ## 200,000 changed files of each kind through the gate and the r
 churn: setup    ## 64 adapters through 4 slots for 100,000 tokens, and 10,000 callers that go
 	@$(BIN)/pytest tests/churn -q -s --churn-full --timeout 3600
 
+bench-knowledge: setup  ## new facts learnt from pages, and what is forgotten, with a picture
+	@PYTHONPATH=bench/knowledge $(BIN)/python bench/knowledge/run.py
+
 seeds: setup    ## every row of the four articles that asked for this, checked; a table and a count
 	@$(BIN)/pytest tests/seeds -q --no-header --no-summary --seeds
 

@@ -102,8 +102,6 @@ ROWS: Final[dict[str, str]] = {
 }
 
 REASONS: Final[dict[str, str]] = {
-    "1.28": "not trained yet: the server refuses prompt tuning by name and serves (IA)³",
-    "1.30": "misses by class belong to the report of the gate, which is not there yet",
     "2.12": "the image for jobs is not there yet",
     "2.17": "takes minutes: `make bench-knowledge` measures it",
     "2.19": "takes minutes: `make bench-knowledge` measures it",

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from seed_runs import SeedRuns
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from switchyard.trainer.gate.asked import Answer, Question
+from switchyard.trainer.gate.misses import classify
 from switchyard.trainer.memory import estimate_memory
 from switchyard.trainer.recipe import AdapterDType, QuantizationMethod, QuantizationSection
 from switchyard.trainer.recipe_train import TrainSection
@@ -242,12 +244,35 @@ def test_1_27_a_run_ends_when_dev_no_longer_gains(runs: SeedRuns, said: Said) ->
     said(done.line, "step 2 brought nothing, so the run ended and step 1 is kept")
 
 
+def test_1_28_gains_are_served_and_virtual_tokens_refused_by_name(runs: SeedRuns, said: Said) -> None:
+    plain = ("lora={}", "train.max_steps=1", "train.eval_steps=null", "selection.keep=last", "export.merged=none")
+    done, out = runs.train("seed1-address", "llama", "adapter.kind=ia3", *plain)
+    assert config_of(out)["peft_type"] == "IA3"
+    refused = runs.switchyard(
+        f"train {runs.root}/seed1-address.yaml --base {runs.base('llama')} --set adapter.kind=p-tuning --set lora={{}}"
+        f" --set export.merged=none --publish demo/virtual --registry {runs.root}/registry",
+        code=2,
+    )
+    assert "p-tuning" in refused.stderr
+    said(done.line, "gains are trained and served; p-tuning is refused by name before it is trained for a server")
+
+
 def test_1_29_recomputing_needs_less(runs: SeedRuns, said: Said) -> None:
     done, less = runs.explain("seed1-address", "llama")
     _, more = runs.explain("seed1-address", "llama", "train.gradient_checkpointing=false")
     sizes = [one["memory"]["activation_bytes"] for one in (less, more)]  # type: ignore[index]
     assert sizes[0] < sizes[1]
     said(done.line, f"activations {sizes[0]:,} bytes, without gradient checkpointing {sizes[1]:,}")
+
+
+def test_1_30_a_miss_has_a_class(said: Said) -> None:
+    pairs = {"新群3路": "新群三路", "后庄路": "後庄路"}
+    found = [
+        classify(Question("", json.dumps({"road": right})), Answer(json.dumps({"road": got})))
+        for right, got in pairs.items()
+    ]
+    assert found == ["road: digit form", "road: variant character"]
+    said("the report of the gate", "新群三路: digit form; 後庄路: variant character; each miss with expected and got")
 
 
 def test_1_31_what_is_published_says_its_data(runs: SeedRuns, said: Said) -> None:
