@@ -18,8 +18,8 @@ from switchyard.trainer.gate.intervals import wilson
 if TYPE_CHECKING:
     from run import Trained
 
-MARGIN = 0.05
-"""A task of the base counts as kept when its share of right answers falls by no more."""
+MARGIN_POINTS = 5
+"""A task of the base counts as kept when its share of right answers falls by no more percentage points."""
 COLOURS = ("#7b8794", "#d97706", "#2563eb")
 NAMES = {"base": "base", "pages": "pages alone", "pages-rehearsed": "pages and rehearsal"}
 Said = Mapping[str, Mapping[str, Sequence[str]]]
@@ -61,7 +61,7 @@ def lines(
         "The base (about 0.5 M parameters) has read of 180 made-up yards, three facts each, and was asked about 120 of them. The pages tell of 24 other yards,",
         "each in three paragraphs: continued pre-training in chunks of 128 tokens, 20 passes, batch 2, rank 32 on all linear layers of the NF4 base.",
         "*Rehearsal* adds 300 texts of the kind that the base was made of. Right is an answer that is exactly the expected text, asked greedily through the server's",
-        f"`Generate`; in brackets Wilson's 95 % interval. A task counts as kept when its share falls by at most {MARGIN * 100:.0f} points.",
+        f"`Generate`; in brackets Wilson's 95 % interval. A task counts as kept when its share falls by at most {MARGIN_POINTS} points.",
         "",
         "| task | questions | " + " | ".join(NAMES[who] for who in right) + " |",
         "|---|---|" + "---|" * len(right),
@@ -78,15 +78,14 @@ def lines(
 
 
 def verdict(name: str, right: Scores, counts: Mapping[str, int]) -> str:
-    """Says of one adapter what it kept."""
-    lost = {
-        task: (right["base"][task] - right[name][task]) / count
-        for task, count in counts.items()
-        if task != "new facts"
-    }
-    said = ", ".join(f"{task} {-change * 100:+.1f} points" for task, change in lost.items())
-    kept = "kept within the margin" if max(lost.values()) <= MARGIN else "not kept within the margin"
-    return f"- {NAMES[name]}: {said}: {kept}."
+    """Says of one adapter what it kept of each task of the base."""
+    found = []
+    for task, count in counts.items():
+        lost = right["base"][task] - right[name][task]
+        if task != "new facts":
+            kept = "kept" if lost <= MARGIN_POINTS * count / 100 else "not kept"
+            found.append(f"{task} {-100 * lost / count:+.1f} points, {kept}")
+    return f"- {NAMES[name]}: {'; '.join(found)}."
 
 
 def share(right: int, count: int) -> str:

@@ -248,9 +248,9 @@ def test_1_28_gains_are_served_and_virtual_tokens_refused_by_name(runs: SeedRuns
     plain = ("lora={}", "train.max_steps=1", "train.eval_steps=null", "selection.keep=last", "export.merged=none")
     done, out = runs.train("seed1-address", "llama", "adapter.kind=ia3", *plain)
     assert config_of(out)["peft_type"] == "IA3"
+    virtual = "--set adapter.kind=p-tuning --set lora={} --set export.merged=none --publish demo/virtual"
     refused = runs.switchyard(
-        f"train {runs.root}/seed1-address.yaml --base {runs.base('llama')} --set adapter.kind=p-tuning --set lora={{}}"
-        f" --set export.merged=none --publish demo/virtual --registry {runs.root}/registry",
+        f"train {runs.root}/seed1-address.yaml --base {runs.base('llama')} {virtual} --registry {runs.root}/registry",
         code=2,
     )
     assert "p-tuning" in refused.stderr
