@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 MARGIN_POINTS = 5
 """A task of the base counts as kept when its share of right answers falls by no more percentage points."""
-COLOURS = ("#7b8794", "#d97706", "#2563eb")
-NAMES = {"base": "base", "pages": "pages alone", "pages-rehearsed": "pages and rehearsal"}
+COLOURS = ("#7b8794", "#d97706", "#93c5fd", "#2563eb")
+NAMES = {
+    "base": "base",
+    "pages": "pages alone",
+    "pages-rehearsed": "pages, rehearsal",
+    "more-pages-rehearsed": "more of both, fewer passes",
+}
 Said = Mapping[str, Mapping[str, Sequence[str]]]
 Scores = dict[str, dict[str, int]]
 
@@ -60,7 +65,8 @@ def lines(
         "",
         "The base (about 0.5 M parameters) has read of 180 made-up yards, three facts each, and was asked about 120 of them. The pages tell of 24 other yards,",
         "each in three paragraphs: continued pre-training in chunks of 128 tokens, 20 passes, batch 2, rank 32 on all linear layers of the NF4 base.",
-        "*Rehearsal* adds 300 texts of the kind that the base was made of. Right is an answer that is exactly the expected text, asked greedily through the server's",
+        "*Rehearsal* adds 300 texts of the kind that the base was made of; the last run has ten paragraphs about each new yard, 800 such texts, and 6 passes.",
+        "Right is an answer that is exactly the expected text, asked greedily through the server's",
         f"`Generate`; in brackets Wilson's 95 % interval. A task counts as kept when its share falls by at most {MARGIN_POINTS} points.",
         "",
         "| task | questions | " + " | ".join(NAMES[who] for who in right) + " |",
@@ -116,20 +122,20 @@ def draw(path: Path, right: Scores, counts: Mapping[str, int]) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.2, 3.4), dpi=150)
+    figure, axes = plt.subplots(figsize=(8.4, 3.6), dpi=150)
     for place, (who, by_task) in enumerate(right.items()):
-        at = [index + (place - 1) * 0.27 for index in range(len(counts))]
+        at = [index + (place - 1.5) * 0.21 for index in range(len(counts))]
         shares = [by_task[task] / count for task, count in counts.items()]
         spans = [wilson(by_task[task], count) for task, count in counts.items()]
         below = [max(0.0, one - low) for one, (low, _) in zip(shares, spans, strict=True)]
         above = [max(0.0, high - one) for one, (_, high) in zip(shares, spans, strict=True)]
-        axes.bar(at, shares, 0.25, color=COLOURS[place], label=NAMES[who])
+        axes.bar(at, shares, 0.2, color=COLOURS[place], label=NAMES[who])
         axes.errorbar(at, shares, yerr=[below, above], fmt="none", ecolor="#1f2933", capsize=3, linewidth=1)
     axes.set_xticks(range(len(counts)), counts)
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("right answers")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.tight_layout()
     figure.savefig(path)

@@ -1,7 +1,7 @@
 """`python bench/knowledge/run.py`: new facts learnt from pages, and what that costs; writes knowledge.md, .json and .png.
 
-A base is made, or taken from `--place`. Two adapters are trained on the same pages: on them alone, and on them
-together with text of the kind that the base was made of. Base and adapters are asked through a server, greedily: about
+A base is made, or taken from `--place`. Adapters are trained on pages about the new yards: on them alone, and on
+them together with text of the kind that the base was made of. Base and adapters are asked through a server, greedily: about
 the new yards, about old yards that nobody ever asked about, and to write words backwards. An answer counts when it is
 the expected text.
 """
@@ -30,7 +30,7 @@ from switchyard.trainer.run import train
 
 RESULTS = Path(__file__).parents[1] / "results"
 PLAN = world_base.Plan()
-NEW_YARDS, TELLINGS, REHEARSED = 24, 3, 300
+NEW_YARDS = 24
 TASKS = {
     "new facts": "of the pages",
     "old facts": "read by the base, never asked",
@@ -41,9 +41,31 @@ name: {name}
 base: {{path: ../base}}
 data: {{train: pages, format: text}}
 lora: {{r: 32, alpha: 64}}
-train: {{epochs: 20, batch_size: 2, max_length: 128, learning_rate: {rate}, warmup_steps: 8}}
+train: {{epochs: {passes}, batch_size: 2, max_length: 128, learning_rate: 2e-3, warmup_steps: 8}}
 checkpoints: {{every_steps: null}}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How an adapter is trained.
+
+    Attributes:
+        tellings: paragraphs about each new yard.
+        rehearsed: texts of the kind that the base was made of.
+        passes: over all of it.
+    """
+
+    tellings: int
+    rehearsed: int
+    passes: int
+
+
+WAYS = {
+    "pages": Way(3, 0, 20),
+    "pages-rehearsed": Way(3, 300, 20),
+    "more-pages-rehearsed": Way(10, 800, 6),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +87,15 @@ class Trained:
     train_s: float
 
 
-def write_pages(directory: Path, rehearsed: int) -> None:
+def write_pages(directory: Path, way: Way) -> None:
     """Writes one page per telling of all new yards, and what is rehearsed with them."""
     directory.mkdir(parents=True, exist_ok=True)
     draw = random.Random(3)  # noqa: S311 - a made-up world
-    for number in range(TELLINGS):
+    for number in range(way.tellings):
         paragraphs = "".join(json.dumps({"text": world.told(yard, draw)}) + "\n" for yard in new_yards())
         (directory / f"page-{number}.jsonl").write_text(paragraphs)
-    if rehearsed:
-        lines = islice(world_base.texts(PLAN, 55), rehearsed)
+    if way.rehearsed:
+        lines = islice(world_base.texts(PLAN, 55), way.rehearsed)
         (directory / "rehearsed.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in lines))
 
 
@@ -93,11 +115,11 @@ def asked() -> dict[str, list[world.Asked]]:
     }
 
 
-def make_adapter(place: Path, name: str, rehearsed: int, rate: str) -> Trained:
+def make_adapter(place: Path, name: str, way: Way) -> Trained:
     """Trains on the pages and publishes."""
-    write_pages(place / name / "pages", rehearsed)
+    write_pages(place / name / "pages", way)
     recipe = place / name / "recipe.yaml"
-    recipe.write_text(RECIPE.format(name=name, rate=rate))
+    recipe.write_text(RECIPE.format(name=name, passes=way.passes))
     out = place / name / f"out-{time.time_ns()}"
     result = train(load_recipe(recipe), out_dir=out, threads=1)
     publish_run(result, PublishTarget(AdapterName.parse(name), "candidate", registry=place / "registry", server=None))
@@ -125,10 +147,7 @@ def main() -> None:
     place: Path = parser.parse_args().place
     if not (place / "base" / "model.safetensors").exists():
         world_base.pretrain(PLAN, place / "base")
-    runs = {
-        "pages": make_adapter(place, "pages", 0, "2e-3"),
-        "pages-rehearsed": make_adapter(place, "pages-rehearsed", REHEARSED, "2e-3"),
-    }
+    runs = {name: make_adapter(place, name, way) for name, way in WAYS.items()}
     tasks = asked()
     who = {"base": None, **{name: f"{name}@candidate" for name in runs}}
     with (
