@@ -45,6 +45,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port of gRPC; 0 takes a free one.")] = None,
     health_port: Annotated[int | None, typer.Option(help="Port of gRPC health checks.")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port of /metrics and /health, on loopback.")] = None,
+    openai_port: Annotated[int | None, typer.Option(help="Port of the OpenAI-compatible HTTP face.")] = None,
     access: AccessOption = None,
     tls_certificate: CertificateOption = None,
     tls_key: KeyOption = None,
@@ -149,9 +150,10 @@ def _serve(settings: ServerConfig, ready_file: Path | None) -> int:
     def announce(addresses: Addresses) -> None:
         if ready_file is not None:
             write_ready_file(ready_file, dataclasses.asdict(addresses))
-        typer.echo(
-            f"ready: gRPC on {addresses.grpc}, health on {addresses.health}, metrics on http://{addresses.http}/metrics"
-        )
+        scheme = "https" if settings.tls is not None else "http"
+        openai = f", OpenAI on {scheme}://{addresses.openai}/v1" if addresses.openai else ""
+        metrics = f"metrics on http://{addresses.http}/metrics"
+        typer.echo(f"ready: gRPC on {addresses.grpc}, health on {addresses.health}, {metrics}{openai}")
 
     return asyncio.run(run_server(settings, announce))
 

@@ -73,6 +73,7 @@ class ServerConfig(BaseModel):
         port: of gRPC; 0 takes a free one.
         health_port: of gRPC health checks; 0 takes a free one.
         http_port: of `/metrics` and `/health`, always on loopback; 0 takes a free one.
+        openai_port: of the OpenAI-compatible HTTP face, on `host`; 0 takes a free one, None has none.
         access: whether callers prove who they are.
         tls_certificate: PEM file of the server's certificate; None for no TLS.
         tls_key: PEM file of its key.
@@ -118,6 +119,7 @@ class ServerConfig(BaseModel):
     port: Port = 50051
     health_port: Port = 50052
     http_port: Port = 9464
+    openai_port: Port | None = None
     max_sequences: Count = 16
     max_context_tokens: Count | None = None
     prefill_chunk_tokens: Annotated[int, Field(ge=64, multiple_of=64)] = 256
@@ -164,11 +166,11 @@ class ServerConfig(BaseModel):
     @model_validator(mode="after")
     def _distinct_ports(self) -> ServerConfig:
         """Refuses one port for two listeners."""
-        fixed = [port for port in (self.port, self.health_port, self.http_port) if port]
+        names = ("port", "health_port", "http_port", "openai_port")
+        fixed = [port for name in names if (port := getattr(self, name))]
         if len(set(fixed)) != len(fixed):
-            raise ValueError(
-                f"port {self.port}, health_port {self.health_port} and http_port {self.http_port} must differ"
-            )
+            listed = ", ".join(f"{name} {getattr(self, name)}" for name in names)
+            raise ValueError(f"{listed} must differ")
         return self
 
     @property

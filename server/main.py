@@ -26,7 +26,7 @@ from switchyard.server.adapters.tiers import ResidencyLimits
 from switchyard.server.calls.admission import Admission, AdmissionPolicy
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import RegistryResolver, ServableCatalog
-from switchyard.server.calls.guard import guard_of
+from switchyard.server.calls.guard import Guard, guard_of
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.calls.residents import ResidentAdapters
 from switchyard.server.config import ServerConfig
@@ -34,6 +34,11 @@ from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.types import ErrorEvent, GenerateRequest
+from switchyard.server.errors import Draining
+from switchyard.server.http import endpoint
+from switchyard.server.http.app import OpenAiApp, OpenAiRooms
+from switchyard.server.http.completions import Completions
+from switchyard.server.http.models import Models
 from switchyard.server.http.observability import ObservabilityServer
 from switchyard.server.kv_budget import kv_limits
 from switchyard.server.lifecycle import StopSwitch, unless_stopped
@@ -81,12 +86,14 @@ class Addresses:
         grpc: the service.
         health: gRPC health checks.
         http: `/metrics` and `/health`.
+        openai: the OpenAI-compatible face; empty without one.
         pid: the process.
     """
 
     grpc: str
     health: str
     http: str
+    openai: str
     pid: int
 
 
@@ -197,15 +204,17 @@ class Faces:
 
     Attributes:
         services: the gRPC services that need a core.
+        openai: what answers over HTTP.
         follower: keeps the adapters in memory in step with the registry.
     """
 
     services: tuple[Service, ...]
+    openai: OpenAiRooms
     follower: RegistryFollower
 
 
 def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Faces:
-    """Puts the gRPC faces on a core."""
+    """Puts the faces on a core."""
     facts = _facts(around.config, core.base)
     around.metrics.describe_build(
         version=facts.version,
@@ -241,7 +250,11 @@ def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Face
         Service(INFERENCE, inference, inference_pb2_grpc.add_InferenceServiceServicer_to_server),
         Service(ADMIN, admin, admin_pb2_grpc.add_AdminServiceServicer_to_server),
     )
-    return Faces(services, RegistryFollower(around.registry, around.registry_pool, tail, admission, memory))
+    openai = OpenAiRooms(
+        Completions(answering, facts.base_name, core.base.tokenizer.text_of),
+        Models(catalog, admission, facts.base_name, facts.base_digest),
+    )
+    return Faces(services, openai, RegistryFollower(around.registry, around.registry_pool, tail, admission, memory))
 
 
 async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> int:
@@ -278,19 +291,16 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
             tokenizer_pool=stack.enter_context(ThreadPoolExecutor(_TOKENIZER_THREADS, "tokenizer")),
         )
         around.registry.reserve.fill()
-        app = GrpcApp(
-            [INFERENCE, ADMIN, *REGISTRY_SERVICES],
-            live,
-            readiness,
-            observer=metrics,
-            guard=stack.enter_context(guard_of(around.registry, config.access)),
-            credentials=server_credentials(config.tls) if config.tls is not None else None,
-        )
+        guard = stack.enter_context(guard_of(around.registry, config.access))
+        app = _grpc_app(around, readiness, guard)
+        openai = OpenAiApp(readiness, endpoint.Surroundings(live, metrics, guard, config.write_stall_s), config.tls)
         tail = stack.enter_context(FeedTail(around.registry.feed))
         registry = stack.enter_context(registry_services(around.registry, tail, live))
         http = ObservabilityServer(config.http_host, config.http_port, metrics.exposition, readiness)
         stack.callback(http.stop)
         stack.push_async_callback(app.stop)
+        stack.push_async_callback(openai.stop)
+        openai_address = openai.bind(config.host, config.openai_port) if config.openai_port is not None else ""
         grpc_address, health_address = await app.bind(config.address(config.port), config.address(config.health_port))
         http.start()
         core = await unless_stopped(switch, lambda: build_core(around))
@@ -302,15 +312,33 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         await _warm_up(core)
         faces = build_faces(around, core, tail)
         await stack.enter_async_context(faces.follower.following())
+        if openai_address:
+            openai.serve(faces.openai)
         await app.serve([*faces.services, *registry], reflect=config.reflection)
-        on_ready(Addresses(grpc_address, health_address, http.address, os.getpid()))
-        await _run_until_stopped(app, switch, core.engine)
+        on_ready(Addresses(grpc_address, health_address, http.address, openai_address, os.getpid()))
+        await _run_until_stopped(app, openai, switch, core.engine)
     return 1 if switch.failed else 0
 
 
-async def _run_until_stopped(app: GrpcApp, switch: StopSwitch, engine: Engine) -> None:
+def _grpc_app(around: Surroundings, readiness: Readiness, guard: Guard | None) -> GrpcApp:
+    tls = around.config.tls
+    return GrpcApp(
+        [INFERENCE, ADMIN, *REGISTRY_SERVICES],
+        around.live,
+        readiness,
+        observer=around.metrics,
+        guard=guard,
+        credentials=server_credentials(tls) if tls is not None else None,
+    )
+
+
+async def _run_until_stopped(app: GrpcApp, openai: OpenAiApp, switch: StopSwitch, engine: Engine) -> None:
+    def refuse_everywhere(stopping: Draining) -> None:
+        openai.refuse_new(stopping)
+        engine.begin_drain()
+
     grace_s = await switch.pressed()
-    draining = asyncio.create_task(app.drain(grace_s, engine.begin_drain))
+    draining = asyncio.create_task(app.drain(grace_s, refuse_everywhere))
     hurried = asyncio.create_task(switch.hurried())
     await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
     if not draining.done():

@@ -234,10 +234,23 @@ class Admission:
                 )
         return self._fitting(composition.composed(parts, _recipe(target)))
 
-    async def _part(self, weighted: WeightedRef, session_key: str) -> AdapterPart:
-        resolved = await self._resolver.resolve(AdapterRef.parse(weighted.ref), session_key)
+    async def resolve(self, ref: str, session_key: str = "") -> ResolvedAdapter:
+        """The version that a ref names now, if this base can answer for it.
+
+        Args:
+            ref: as the caller wrote it.
+            session_key: see `select`.
+
+        Raises:
+            AdapterError: it cannot answer on this server.
+            RegistryError: the ref names nothing, or the registry failed.
+        """
+        resolved = await self._resolver.resolve(AdapterRef.parse(ref), session_key)
         self._check_version(resolved.version)
-        return _part_of(resolved, weighted.weight)
+        return resolved
+
+    async def _part(self, weighted: WeightedRef, session_key: str) -> AdapterPart:
+        return _part_of(await self.resolve(weighted.ref, session_key), weighted.weight)
 
     def _check_version(self, version: VersionRecord) -> None:
         name = f"{version.name}:{version.version}"

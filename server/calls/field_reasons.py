@@ -23,6 +23,7 @@ class FieldReason(StrEnum):
     REQUEST_ID = "REQUEST_ID"
     SESSION_KEY = "SESSION_KEY"
     ENCODING = "ENCODING"
+    UNSUPPORTED = "UNSUPPORTED"
 
 
 FIELD_MEANINGS = {
@@ -39,7 +40,8 @@ FIELD_MEANINGS = {
     FieldReason.LIMIT: "a count out of range: tokens, answers, stop strings, logprobs, priority, page size, grace",
     FieldReason.REQUEST_ID: "an id with other characters or too long",
     FieldReason.SESSION_KEY: "a session key that is too long or not printable",
-    FieldReason.ENCODING: "bytes that are not the message, or text that is not UTF-8",
+    FieldReason.ENCODING: "bytes that are not the message, a value of another type, or text that is not UTF-8",
+    FieldReason.UNSUPPORTED: "over HTTP: a field of the body that this server does not serve",
 }
 """One line per reason, for the documentation."""
 

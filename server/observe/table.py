@@ -190,7 +190,7 @@ RPCS = MetricSpec(
     Kind.COUNTER,
     "",
     ("method", "code"),
-    "gRPC calls that ended, by method and status.",
+    "Calls that ended, by gRPC method or HTTP path, and code.",
 )
 RSS = MetricSpec(
     "switchyard_process_resident_bytes", Kind.GAUGE, "bytes", (), "Resident memory of the server process."

@@ -145,19 +145,20 @@ class GrpcApp:
         self.readiness.advance(Phase.SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
-    async def drain(self, grace_s: float, before_waiting: Callable[[], None] = lambda: None) -> None:
+    async def drain(self, grace_s: float, refuse_elsewhere: Callable[[Draining], None] = lambda _: None) -> None:
         """Ends in order: say so, refuse new calls, end watches, wait for the other calls, end the rest, stop.
 
         Args:
             grace_s: seconds that calls under way may take.
-            before_waiting: called once new calls are refused here; lets other rooms refuse them too.
+            refuse_elsewhere: called once new calls are refused here, with what they are told; other faces and
+                rooms refuse theirs.
         """
         self.readiness.advance(Phase.DRAINING)
         await self._health.enter_graceful_shutdown()
         stopping = Draining("the server is stopping; send the request to another one")
         self._interceptor.refuse_new(stopping)
         self._live.end_watches(stopping)
-        before_waiting()
+        refuse_elsewhere(stopping)
         _log.info("draining", extra={"calls": self._live.count, "grace_s": grace_s})
         if not await self._live.wait_idle(grace_s):
             ended = self._live.end_all(Draining("the server stopped before the answer was complete; try again"))

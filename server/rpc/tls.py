@@ -9,14 +9,13 @@ server down.
 from __future__ import annotations
 
 import logging
-import ssl
 from typing import Final
 
 import grpc
 
+from switchyard.server.calls.certificates import checked_context, stamp_of
 from switchyard.server.protection import TlsFiles
 
-_Stamp = tuple[tuple[int, int, int], ...]
 _log: Final = logging.getLogger(__name__)
 
 
@@ -39,13 +38,13 @@ class _Source:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
-        self._stamp = _stamp(files)
+        self._stamp = stamp_of(files)
         self.first = _configuration(files)
 
     def newest(self) -> grpc.ServerCertificateConfiguration | None:
         """What a handshake asks for; None keeps what is in use."""
         try:
-            stamp = _stamp(self._files)
+            stamp = stamp_of(self._files)
             if stamp == self._stamp:
                 return None
             configuration = _configuration(self._files)
@@ -57,24 +56,9 @@ class _Source:
         return configuration
 
 
-def _stamp(files: TlsFiles) -> _Stamp:
-    paths = [files.certificate, files.key, *([files.client_ca] if files.client_ca is not None else [])]
-    facts = [path.stat() for path in paths]
-    return tuple((fact.st_mtime_ns, fact.st_size, fact.st_ino) for fact in facts)
-
-
 def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
     # gRPC would find out only in a handshake, and then tell nobody.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(files.certificate, files.key, password=lambda: "")
-        if files.client_ca is not None:
-            context.load_verify_locations(files.client_ca)
-    except ssl.SSLError as error:
-        raise OSError(
-            f"{files.certificate}, {files.key} and {files.client_ca or 'no client CA'} cannot be used for TLS: "
-            f"{error.reason or error}; expected a PEM certificate, its key without a password, and PEM authorities"
-        ) from error
+    checked_context(files)
     chain = [(files.key.read_bytes(), files.certificate.read_bytes())]
     return grpc.ssl_server_certificate_configuration(
         chain, files.client_ca.read_bytes() if files.client_ca is not None else None

@@ -17,9 +17,10 @@ from switchyard.server.rpc.document import errors_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 SERVING = (DOCS / "serving.md").read_text(encoding="utf-8")
+OPENAI = (DOCS / "openai.md").read_text(encoding="utf-8")
 COMMANDS = [
     line.removeprefix("$ switchyard ")
-    for block in re.findall(r"```console\n(.*?)```", SERVING, re.DOTALL)
+    for block in re.findall(r"```console\n(.*?)```", SERVING + OPENAI, re.DOTALL)
     for line in block.splitlines()
     if line.startswith("$ switchyard ")
 ]

@@ -13,6 +13,7 @@ from rpc_harness import INFERENCE, Harness, refusal_of, running
 from switchyard.proto.admin.v1 import admin_pb2
 from switchyard.proto.inference.v1 import inference_pb2 as pb
 from switchyard.server.engine.types import TokenEvent
+from switchyard.server.errors import Draining
 from switchyard.server.observe.readiness import Phase
 
 pytestmark = pytest.mark.asyncio
@@ -29,7 +30,7 @@ async def drained(harness: Harness, grace_s: float) -> asyncio.Task[None]:
     """Starts to drain and waits until new calls are refused."""
     refusing = asyncio.Event()
 
-    def begin() -> None:
+    def begin(_stopping: Draining) -> None:
         harness.engine.begin_drain()
         refusing.set()
 
