@@ -64,7 +64,9 @@ def lock_document(recipe: Recipe, manifest: Mapping[str, object], directory: Pat
     placed = _exact(recipe, lineage["parents"]).with_paths(lambda path: Path(os.path.relpath(path.resolve(), here)))
     return {
         "schema": SCHEMA,
-        "recipe": placed.model_dump(mode="json"),
+        # What is read again; some sections take their keys only beside others, so defaults stay out.
+        "recipe": placed.model_dump(mode="json", exclude_defaults=True),
+        "resolved": placed.model_dump(mode="json"),
         "recipe_digest": recipe.digest,
         "base_digest": manifest["base_digest"],
         "data": manifest["data"],

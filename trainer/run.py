@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from switchyard.registry.digest import sha256_digest
-from switchyard.trainer.allocator import keep_freed_memory
+from switchyard.trainer.allocator import give_back_freed_memory, keep_freed_memory
 from switchyard.trainer.base_model import LoadedBase, load_base
 from switchyard.trainer.card import model_card
 from switchyard.trainer.checkpoint import Checkpoint, CheckpointStore, Newest
@@ -127,7 +127,7 @@ def train(
     splits, gate = read_data(recipe), make_gate(recipe, parent)
     start = fetch_start(recipe.start)
     with claimed(output), quiet_libraries(), _torch_threads(threads):
-        keep_freed_memory()
+        give_back_freed_memory()
         store = CheckpointStore(output.checkpoints, recipe.checkpoints.keep)
         newest = find_checkpoint(store, learnt_identity(recipe, splits, start.digest if start else None))
         curve, log = _measured(newest.checkpoint, output)
@@ -135,6 +135,7 @@ def train(
             end_if_asked(stop, store)
             plan = _Plan(recipe, splits, output, store, newest, curve, stop, start, gate)
             prepared = _prepare(plan, [*listeners, log, curve])
+            keep_freed_memory()
             end_if_asked(stop, store)
             adapter_step = _run(prepared, newest.checkpoint, curve, plan)
             figures = _figures(prepared, curve, adapter_step, time.perf_counter() - started_s)

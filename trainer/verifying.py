@@ -107,7 +107,8 @@ def _require_same(lock: Lock, recipe: Recipe, path: Path) -> None:
     splits = read_data(recipe)
     faults = []
     if recipe.digest != lock.recipe_digest:
-        faults.append(Fault("recipe", f"was edited: it has {recipe.digest}, the lock names {lock.recipe_digest}"))
+        said = f"was edited, or this release reads it otherwise: it has {recipe.digest}"
+        faults.append(Fault("recipe", f"{said}, the lock names {lock.recipe_digest}"))
     found = {name: split.digest for name, split in splits.items()}
     for name in {**lock.data, **found}:
         if found.get(name) != lock.data.get(name):

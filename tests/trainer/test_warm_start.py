@@ -52,7 +52,6 @@ def test_training_begins_with_the_versions_weights_and_names_it_as_parent(
     assert lock["recipe"]["start"] == {
         "version": f"team/words@{first}",
         "registry": "../registry",
-        "server": None,
     }
 
 
