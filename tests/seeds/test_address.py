@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -72,6 +73,7 @@ def test_1_4_the_shape_is_the_recipe_s(runs: SeedRuns, said: Said) -> None:
     said("adapter_config.json", "r 8, alpha 32, dropout 0.1, q_proj and v_proj")
 
 
+@pytest.mark.slow
 def test_1_5_parameters_are_counted_exactly(tmp_path: Path, said: Said) -> None:
     step = step_of(tmp_path, LlamaConfig(), quantized=False)
     total = step.base_parameters + step.trainable_parameters
@@ -186,6 +188,7 @@ def test_1_17_quantisation_is_said_by_a_section(runs: SeedRuns, said: Said) -> N
     said("train --set quantization.method=…", "nf4, fp4 and none train; load_in_4bit is refused by name")
 
 
+@pytest.mark.slow
 def test_1_18_whether_it_fits_is_known_from_shapes(tmp_path: Path, said: Said) -> None:
     config = LlamaConfig(hidden_size=6656, intermediate_size=17920, num_hidden_layers=60, num_attention_heads=52)
     step = step_of(tmp_path, config, quantized=True)

@@ -14,7 +14,7 @@ from trl import SFTTrainer
 from switchyard.trainer.base_model import load_base
 from switchyard.trainer.recipe import BaseSection, QuantizationSection
 from switchyard.trainer.recipe_file import load_recipe
-from switchyard.trainer.sft import AdapterTrainer
+from switchyard.trainer.sft import SftAdapterTrainer
 from tests.seeds.conftest import Said, document
 
 TOKENS = torch.tensor([[1, 50, 120, 7, 250, 33, 96, 4]])
@@ -106,8 +106,8 @@ def test_4_11_all_linear_is_every_layer_but_the_head(runs: SeedRuns, said: Said)
 
 
 def test_4_13_trl_s_trainer_does_it(said: Said) -> None:
-    assert issubclass(AdapterTrainer, SFTTrainer)
-    said("AdapterTrainer(SFTTrainer)", "processing_class and peft_config; TRL's own collator")
+    assert issubclass(SftAdapterTrainer, SFTTrainer)
+    said("SftAdapterTrainer(AdapterTrainer, SFTTrainer)", "processing_class and peft_config; TRL's own collator")
 
 
 def test_4_14_the_run_says_its_figures(runs: SeedRuns, said: Said) -> None:
