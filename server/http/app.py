@@ -30,6 +30,9 @@ CONNECTIONS: Final = 1024
 
 _BACKLOG: Final = 128
 _HEADER_BYTES: Final = 16 << 10
+_UNREAD_MS: Final = 60_000
+"""Milliseconds that written bytes may go unread before the connection is dropped."""
+
 _LAST_BYTES_S: Final = 1
 """Seconds that connections get at the end for what is on its way."""
 
@@ -86,6 +89,9 @@ class OpenAiApp:
             self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         except OSError as error:
             raise OSError(f"cannot listen on {host}:{port}: {error}; is another server running there?") from error
+        # Connections have it from their listener. Without it one whose reader takes nothing would stay for ever:
+        # it is closed by us, but closed only once what was written has been taken.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
         bound = self._socket.getsockname()[1]
         return f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
 

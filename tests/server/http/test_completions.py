@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 from typing import Any
 
 import httpx2
@@ -211,6 +213,26 @@ async def test_who_hangs_up_ends_the_request(stream: bool) -> None:
         assert await harness.engine.aborted_one() == request.request_id
         await harness.live.wait_idle(5)
     assert harness.live.count == 0
+
+
+async def test_a_reader_that_takes_nothing_is_let_go() -> None:
+    body = json.dumps({"model": "tiny", "prompt": "hi", "stream": True}).encode()
+    lines = (
+        "POST /v1/completions HTTP/1.1",
+        "host: x",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+    )
+    async with serving(FakeEngine(script=None), write_stall_s=0.1) as harness:
+        host, _, port = harness.address.rpartition(":")
+        with socket.create_connection((host, int(port))) as caller:
+            caller.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+            request = await harness.engine.arrival()
+            # More than the buffers of both ends hold; two indices, so that they are two events.
+            for index in range(2):
+                harness.engine.emit(request.request_id, TokenEvent("x" * (16 << 20), (1,), index=index))
+            assert await harness.engine.aborted_one() == request.request_id
+            assert await harness.live.wait_idle(5)
 
 
 async def test_a_deadline_is_the_requests() -> None:
