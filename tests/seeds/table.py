@@ -105,7 +105,6 @@ REASONS: Final[dict[str, str]] = {
     "2.12": "the image for jobs is not there yet",
     "2.17": "takes minutes: `make bench-knowledge` measures it; bench/results/knowledge.md",
     "2.19": "takes minutes: `make bench-knowledge` measures it; bench/results/knowledge.md",
-    "4.12": "not there yet: a batch that does not fit is said by --explain",
     "1.24": "takes minutes: `make headline` measures it on 2,000 rows and three seeds",
     "1.25": "the trainer makes adapters; full tuning has none to publish",
     "1.32": "a drawing of shapes; 3.17 checks the batch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import bitsandbytes.functional as bnb
+import pytest
 import torch
 from peft import PeftModel
 from seed_runs import SeedRuns
@@ -68,6 +69,30 @@ def test_4_6_no_cache_while_training(runs: SeedRuns, said: Said) -> None:
     assert model.config.use_cache is False
     assert {str(one.device) for one in model.parameters()} <= {"cpu", "cuda:0"}
     said("load", "one device, use_cache off")
+
+
+def test_4_12_a_batch_that_does_not_fit_is_halved(
+    runs: SeedRuns, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine on which two rows fit, and four do not."""
+    real = SftAdapterTrainer.compute_loss
+
+    def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **named: Any) -> Any:
+        if model.training and len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return real(self, model, inputs, *args, **named)
+
+    monkeypatch.setattr(SftAdapterTrainer, "compute_loss", compute_loss)
+    asked = (
+        "lora.targets=all-linear",
+        "train.batch_size=4",
+        "train.gradient_accumulation=1",
+        "train.auto_batch=true",
+    )
+    done, out = runs.train("seed4-prompts", "mistral", *asked)
+    found = document(out / "metrics.json")
+    assert (found["batch_size"], found["gradient_accumulation"]) == (2, 2)
+    said(done.line, "4 rows at a time do not fit: 2 at a time, twice a step")
 
 
 def test_4_7_a_base_that_was_tried_trains_the_same(runs: SeedRuns, said: Said) -> None:
