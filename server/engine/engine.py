@@ -202,6 +202,7 @@ class Engine:
 
     def step(self) -> StepPlan:
         """One step of the loop; returns the plan that ran, which may be empty."""
+        began_s = self.clock.now()
         self._drain(timeout_s=0)
         self._admit()
         plan = self._plan = self._scheduler.plan()
@@ -209,6 +210,9 @@ class Engine:
         if plan.slices:
             self._commit(plan, self._run(plan))
         self._emit()
+        if plan.slices:
+            # All of it: what callers and bookkeeping take is time in which the model computes nothing.
+            self._forecast.step(self.clock.now() - began_s, plan.tokens)
         return plan
 
     def check_integrity(self) -> None:
@@ -254,9 +258,7 @@ class Engine:
     def _run(self, plan: StepPlan) -> StepOutput:
         began_s = self.clock.now()
         output = self._runner.execute(plan)
-        duration_s, tokens = self.clock.now() - began_s, sum(len(piece.tokens) for piece in plan.slices)
-        self._observer.step(duration_s, len(plan.slices), tokens)
-        self._forecast.step(duration_s, tokens)
+        self._observer.step(self.clock.now() - began_s, len(plan.slices), plan.tokens)
         return output
 
     def _commit(self, plan: StepPlan, output: StepOutput) -> None:

@@ -293,6 +293,11 @@ class StepPlan:
     slices: tuple[SequenceSlice, ...]
     waiting: dict[str, WaitReason] = field(default_factory=dict)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that the step computes."""
+        return sum(len(piece.tokens) for piece in self.slices)
+
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:

@@ -48,6 +48,19 @@ def test_an_aggressor_costs_his_neighbour_nothing() -> None:
     assert together.gap_p99_s <= 1.3 * alone.gap_p99_s
 
 
+def test_what_a_step_takes_besides_the_model_counts_too() -> None:
+    """Callers' threads, bookkeeping and messages: a forecast without them lets in what is then shed."""
+    slow = bench()
+
+    def step(duration_s: float, sequences: int, tokens: int) -> None:
+        slow.clock.time_s += 2 * duration_s
+
+    slow.observer.step = step  # type: ignore[method-assign]
+    outcome = open_loop(slow, {"": 10 * CAPACITY_RPS}, 25.0)[""]
+    in_vain = slow.observer.counts["shed"] + outcome.ends["DEADLINE_EXCEEDED"]
+    assert in_vain <= 0.25 * outcome.ends["length"], (in_vain, outcome.ends)
+
+
 def busy_bench() -> Bench:
     """One row, a queue, and a forecast: steps of one second."""
     one = Bench(sequences=1, queue=20)
