@@ -19,11 +19,12 @@ from switchyard.server.calls.draft import AdapterTarget, BaseTarget, RequestDraf
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.types import ErrorEvent, Event, GenerateRequest, TokenEvent
+from switchyard.server.faces import admission_of
 from switchyard.server.lifecycle import StopSwitch
-from switchyard.server.main import MonotonicClock, ServingCore, Surroundings, admission_of, build_core
 from switchyard.server.measure.spent import Spent
 from switchyard.server.measure.workloads import Ask
 from switchyard.server.observe.metrics import Metrics
+from switchyard.server.resident import MonotonicClock, ServingCore, Surroundings, build_core
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from tiny_base import make_tiny_llama
 
 from switchyard.server import main
 from switchyard.server.config import ServerConfig
-from switchyard.server.main import Addresses, ServingCore, Surroundings, serve
+from switchyard.server.main import Addresses, serve
+from switchyard.server.resident import ServingCore, Surroundings
 
 REFS = [f"n{index}@prod" for index in range(NAMES)]
 

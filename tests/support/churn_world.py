@@ -30,12 +30,13 @@ from switchyard.server.calls.live import LiveWork
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, GenerateRequest, TokenEvent
 from switchyard.server.errors import AdapterInUse, Cancelled
+from switchyard.server.faces import admission_of
 from switchyard.server.lifecycle import StopSwitch
-from switchyard.server.main import MonotonicClock, ServingCore, Surroundings, admission_of, build_core
 from switchyard.server.measure.material import make_adapters
 from switchyard.server.model.fast_model import FastModel
 from switchyard.server.model.runner import ModelRunner
 from switchyard.server.observe.metrics import Metrics
+from switchyard.server.resident import MonotonicClock, ServingCore, Surroundings, build_core
 
 NAMES = 8
 VERSIONS = 8
