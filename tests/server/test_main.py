@@ -21,7 +21,7 @@ from tiny_base import make_tiny_llama
 from switchyard.proto.admin.v1 import admin_pb2, admin_pb2_grpc
 from switchyard.proto.inference.v1 import inference_pb2 as pb
 from switchyard.proto.inference.v1 import inference_pb2_grpc
-from switchyard.server import main
+from switchyard.server import main, resident
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.types import StepOutput, StepPlan
 from switchyard.server.errors import BaseUnreadable
@@ -150,7 +150,7 @@ async def test_health_and_schema_can_be_asked_for(base: Path, tmp_path: Path) ->
 async def test_a_taken_port_is_found_before_the_base_is_loaded(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "load_base", lambda *_: pytest.fail("the base was loaded"))
+    monkeypatch.setattr(resident, "load_base", lambda *_: pytest.fail("the base was loaded"))
     listener = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     async with listener:
@@ -166,7 +166,7 @@ async def test_a_stop_does_not_wait_for_the_base(base: Path, tmp_path: Path, mon
         loading.set()
         release.wait()
 
-    monkeypatch.setattr(main, "load_base", load)
+    monkeypatch.setattr(resident, "load_base", load)
     listener = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     health_port = listener.sockets[0].getsockname()[1]
     listener.close()
