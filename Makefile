@@ -115,8 +115,8 @@ bench-knowledge: setup  ## new facts learnt from pages, and what is forgotten, w
 seeds: setup    ## every row of the four articles that asked for this, checked; a table and a count
 	@$(BIN)/pytest tests/seeds -q --no-header --no-summary --seeds
 
-resume-storm: setup  ## kill -9 at ten drawn points of a training run; each goes on and ends with the same bytes
-	@$(BIN)/pytest tests/trainer/test_resume_storm.py -q -s --resume-storm
+resume-storm: setup  ## kill -9 at ten drawn points of a run and at every named point of a job; each goes on to the same bytes
+	@$(BIN)/pytest tests/trainer/test_resume_storm.py tests/trainer/job/test_job_storm.py -q -s --resume-storm
 
 crash: setup    ## kill -9, power cuts and failing disks at every point, broken registries, a storm; ends with a summary
 	@start=$$(date +%s); $(BIN)/pytest tests/crash --ignore tests/crash/test_state_machine.py -q --crash-full --timeout 3600; echo "crash tests took $$(( $$(date +%s) - start )) s"

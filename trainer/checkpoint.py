@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final, Protocol, TypedDict
 
 from switchyard.registry.digest import canonical_json, file_digest, sha256_digest
 from switchyard.trainer.durable import sync_directory, sync_file, write_file
@@ -62,17 +62,26 @@ class Newest:
     refused: tuple[str, ...]
 
 
+class CheckpointCopies(Protocol):
+    """Where else checkpoints are kept, for a machine that may be gone tomorrow."""
+
+    def add(self, checkpoint: Checkpoint) -> None:
+        """Copies a checkpoint that was written just now."""
+
+
 class CheckpointStore:
     """The checkpoints of one run. One process at a time uses it.
 
     Args:
         directory: Made when the first checkpoint is written.
         keep: Sound checkpoints that stay.
+        copies: Is given every checkpoint that is written.
     """
 
-    def __init__(self, directory: Path, keep: int) -> None:
+    def __init__(self, directory: Path, keep: int, copies: CheckpointCopies | None = None) -> None:
         self.directory = directory
         self._keep = keep
+        self._copies = copies
 
     def steps(self) -> list[int]:
         """Returns the steps of which there is a checkpoint, rising, without a look inside."""
@@ -110,7 +119,10 @@ class CheckpointStore:
             ) from error
         for old in self.steps()[: -self._keep]:
             shutil.rmtree(self._path(old), ignore_errors=True)
-        return Checkpoint(target, step, identity)
+        written = Checkpoint(target, step, identity)
+        if self._copies is not None:
+            self._copies.add(written)
+        return written
 
     def newest(self) -> Newest:
         """Finds the newest sound checkpoint; damaged ones before it are set aside under another name."""

@@ -9,7 +9,6 @@ functions, so that `switchyard --help` stays fast.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import shlex
 import time
@@ -23,7 +22,6 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from switchyard.trainer.errors import TrainerError
     from switchyard.trainer.gate.run import Parent
     from switchyard.trainer.publish import Published, PublishTarget
     from switchyard.trainer.recipe import Recipe
@@ -153,7 +151,7 @@ def _verify(
 
     _refuse_with_verify(context)
     out = out or _RUNS / f"verify-{time.strftime('%Y%m%d-%H%M%S')}"
-    with _expected_failures(context, console, as_json=as_json), _stoppable() as stop, progress_for(console) as bar:
+    with _expected_failures(context, console, as_json=as_json), stoppable() as stop, progress_for(console) as bar:
         from switchyard.trainer.verifying import Verdict, verify
 
         found = verify(lock, out_dir=out, base=base, threads=threads, listeners=[bar], stop=stop)
@@ -182,7 +180,8 @@ def _refuse_with_verify(context: typer.Context) -> None:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[StopRequest]:
+def stoppable() -> Iterator[StopRequest]:
+    """Lets SIGTERM and Ctrl-C ask the run in the block to stop, and says so."""
     from switchyard.trainer.stopping import stop_on_signals
 
     def notice(signal: str) -> None:
@@ -202,6 +201,7 @@ def _warn(recipe: Recipe, target: PublishTarget | None, console: Console) -> Non
 
 @contextlib.contextmanager
 def _expected_failures(context: typer.Context, console: Console, *, as_json: bool) -> Iterator[None]:
+    from switchyard.trainer.error_page import exit_with
     from switchyard.trainer.errors import (
         GateRefused,
         PublishFailed,
@@ -213,17 +213,17 @@ def _expected_failures(context: typer.Context, console: Console, *, as_json: boo
     try:
         yield
     except PublishTargetInvalid as error:
-        raise _exit_with(error, _USAGE, console, as_json=as_json) from error
+        raise exit_with(error, _USAGE, console, as_json=as_json) from error
     except (GateRefused, PublishFailed) as error:
         # What was trained was reported where it was judged and published.
         raise typer.Exit(_FAILED) from error
     except RunStopped as error:
-        ended = _exit_with(error, _STOPPED, console, as_json=as_json)
+        ended = exit_with(error, _STOPPED, console, as_json=as_json)
         again = _same_command(context, error.directory)
         console.print(f"to go on:\n  {again}", markup=False, highlight=False, soft_wrap=True)
         raise ended from error
     except TrainerError as error:
-        raise _exit_with(error, _FAILED, console, as_json=as_json) from error
+        raise exit_with(error, _FAILED, console, as_json=as_json) from error
     except KeyboardInterrupt as error:
         console.print("interrupted; no adapter was written")
         raise typer.Exit(_INTERRUPTED) from error
@@ -315,7 +315,7 @@ def _same_command(context: typer.Context, out: Path) -> str:
 def _train(recipe: Recipe, out: Path, threads: int | None, console: Console, parent: Parent | None) -> TrainResult:
     from switchyard.trainer.progress import progress_for
 
-    with _stoppable() as stop, progress_for(console) as progress:
+    with stoppable() as stop, progress_for(console) as progress:
         # Imported under the bar, because torch and its friends take seconds to load.
         from switchyard.trainer.run import train as run
 
@@ -325,6 +325,7 @@ def _train(recipe: Recipe, out: Path, threads: int | None, console: Console, par
 def _publish(
     result: TrainResult, recipe: Recipe, target: PublishTarget | None, console: Console, *, as_json: bool
 ) -> Published | None:
+    from switchyard.trainer.error_page import error_document, print_error
     from switchyard.trainer.errors import GateRefused, PublishFailed
     from switchyard.trainer.gate.consequence import target_after
     from switchyard.trainer.publish import publish_run
@@ -335,28 +336,9 @@ def _publish(
         return None if target is None else publish_run(result, target)
     except (GateRefused, PublishFailed) as error:
         if as_json:
-            document = result.document() | {"published": None, "error": _error_document(error)}
+            document = result.document() | {"published": None, "error": error_document(error)}
             typer.echo(json.dumps(document, ensure_ascii=False))
         else:
             print_result(result, None, as_json=False)
-            _print_error(error, console)
+            print_error(error, console)
         raise
-
-
-def _exit_with(error: TrainerError, code: int, console: Console, *, as_json: bool) -> typer.Exit:
-    if as_json:
-        typer.echo(json.dumps({"error": _error_document(error)}, ensure_ascii=False))
-    else:
-        _print_error(error, console)
-    return typer.Exit(code)
-
-
-def _print_error(error: TrainerError, console: Console) -> None:
-    console.print(f"error {error.reason}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-
-
-def _error_document(error: TrainerError) -> dict[str, object]:
-    from switchyard.trainer.errors import FaultyInput
-
-    faults = [dataclasses.asdict(fault) for fault in error.faults] if isinstance(error, FaultyInput) else []
-    return {"reason": error.reason, "message": str(error), "faults": faults}

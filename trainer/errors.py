@@ -27,6 +27,9 @@
     │   ├── CheckpointFailed       a checkpoint could not be written; the one before it is whole
     │   ├── CheckpointDamaged      checkpoints are there, and none is what was written
     │   └── CheckpointMismatch     the checkpoint is of another recipe, other data or another base
+    ├── ObjectsError
+    │   ├── ObjectsRefused         an object is missing or damaged, or its store refuses
+    │   └── ObjectsUnavailable     the object store does not answer now
     ├── GateError
     │   ├── GateUnusable           what the gate measures with cannot be used: a schema, a function, the parent
     │   └── GateRefused            the adapter does not pass; it is kept, and not published
@@ -35,10 +38,11 @@
         ├── PlaceUnreachable       before training: the registry or server does not answer
         ├── ServerUnfit            before training: the server would not answer with the adapter; lists every reason
         ├── PublishTargetInvalid   the ref, registry or server is not usable as written
-        └── PublishFailed          the registry refused or could not be reached
+        ├── PublishFailed          the registry refused or could not be reached
+        └── PublishDelayed         of a job: the registry does not answer now; the same job publishes it
 
 Each class has a stable `reason`. `switchyard.trainer.commands` prints the message and exits with 1,
-with 75 after `RunStopped`.
+with 75 after `RunStopped`; `switchyard.trainer.job.commands` also after `ObjectsUnavailable` and `PublishDelayed`.
 """
 
 from __future__ import annotations
@@ -257,6 +261,24 @@ class CheckpointMismatch(FaultyInput, RunError):
     reason = "CHECKPOINT_MISMATCH"
 
 
+class ObjectsError(TrainerError):
+    """An object store does not give or take what a run needs."""
+
+    reason = "OBJECTS_ERROR"
+
+
+class ObjectsRefused(ObjectsError):
+    """An object is missing or damaged, or its store refuses."""
+
+    reason = "OBJECTS_REFUSED"
+
+
+class ObjectsUnavailable(ObjectsError):
+    """The object store does not answer now; the same command may succeed later."""
+
+    reason = "OBJECTS_UNAVAILABLE"
+
+
 class GateError(TrainerError):
     """The adapter cannot be judged, or does not pass."""
 
@@ -309,3 +331,9 @@ class PublishFailed(PublishError):
     """The registry refused the adapter or could not be reached."""
 
     reason = "PUBLISH_FAILED"
+
+
+class PublishDelayed(PublishError):
+    """The registry of a job does not answer now; the results are kept, and the same job publishes them."""
+
+    reason = "PUBLISH_DELAYED"

@@ -18,7 +18,7 @@ from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.trainer.errors import PublishFailed, PublishTargetInvalid
 from switchyard.trainer.gate.golden import GOLDEN_FILE, Golden, golden_from
 from switchyard.trainer.recipe import Recipe
-from switchyard.trainer.result import Staged, TrainResult
+from switchyard.trainer.result import OutputLayout, Staged, TrainResult
 from switchyard.trainer.servability import require_servable
 
 if TYPE_CHECKING:
@@ -174,11 +174,20 @@ def publish_run(result: TrainResult, target: PublishTarget) -> Published:
     return _deliver(Staged(result.output, result.base, result.lineage), target)
 
 
+def deliver(result: Staged, target: PublishTarget) -> Published:
+    """Publishes an adapter whose directory its caller answers for.
+
+    Raises:
+        PublishFailed: If the registry refuses or cannot be reached; its cause is the registry's own error.
+    """
+    if target.registry is not None:
+        return _to_registry(result, target, target.registry)
+    return deliver_to_server(result.output, target)
+
+
 def _deliver(result: Staged, target: PublishTarget) -> Published:
     try:
-        if target.registry is not None:
-            return _to_registry(result, target, target.registry)
-        return _to_server(result, target, str(target.server))
+        return deliver(result, target)
     except PublishFailed as error:
         raise PublishFailed(
             f"training is done, but {target.place} did not take the adapter: {error}\n"
@@ -209,17 +218,23 @@ def _to_registry(result: Staged, target: PublishTarget, root: Path) -> Published
     return Published(f"{target.name}:{version.version}", version.digest, target.alias, version.warnings)
 
 
-def _to_server(result: Staged, target: PublishTarget, address: str) -> Published:
+def deliver_to_server(output: OutputLayout, target: PublishTarget) -> Published:
+    """Pushes an output directory to the target's server, which knows its base itself.
+
+    Raises:
+        PublishFailed: As `deliver` raises it.
+    """
     from switchyard.clients.errors import ClientError
     from switchyard.clients.registry import RegistryClient
 
+    address = str(target.server)
     try:
         with RegistryClient(address) as client:
-            golden = result.output.adapter / GOLDEN_FILE
+            golden = output.adapter / GOLDEN_FILE
             if target.alias is None or not golden.exists():
-                version = client.push(result.output.directory, str(target.name), alias=target.alias)
+                version = client.push(output.directory, str(target.name), alias=target.alias)
             else:
-                version = client.push(result.output.directory, str(target.name))
+                version = client.push(output.directory, str(target.name))
                 _hold_to(golden_from(golden.read_bytes()), f"{target.name}@{version.digest}", address)
                 client.promote(
                     str(target.name), target.alias, version.version, reason="the server says what PEFT said"

@@ -54,6 +54,19 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         RecipeUnreadable: If the file is missing, not UTF-8, not YAML, or names a key twice.
         RecipeInvalid: If keys or values are wrong; lists all of them.
     """
+    return resolved(written_recipe(path, changes), path.resolve().parent)
+
+
+def written_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe file, its paths as they are written.
+
+    Args:
+        path: As for `load_recipe`.
+        changes: As for `load_recipe`.
+
+    Raises:
+        RecipeUnreadable, RecipeInvalid: As `load_recipe` raises them.
+    """
     try:
         document = _RecipeLoader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
@@ -68,7 +81,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         )
     for change in changes:
         _change(document, change)
-    return resolved(parse_recipe(document, source=str(path)), path.resolve().parent)
+    return parse_recipe(document, source=str(path))
 
 
 def _change(document: dict[object, object], change: str) -> None:

@@ -18,7 +18,7 @@ from switchyard.registry.digest import sha256_digest
 from switchyard.trainer.allocator import give_back_freed_memory, keep_freed_memory
 from switchyard.trainer.base_model import LoadedBase, load_base
 from switchyard.trainer.card import model_card
-from switchyard.trainer.checkpoint import Checkpoint, CheckpointStore, Newest
+from switchyard.trainer.checkpoint import Checkpoint, CheckpointCopies, CheckpointStore, Newest
 from switchyard.trainer.continuing import (
     claimed,
     continuation_warnings,
@@ -99,6 +99,7 @@ def train(
     threads: int | None = None,
     stop: StopRequest | None = None,
     parent: Parent | None = None,
+    copies: CheckpointCopies | None = None,
 ) -> TrainResult:
     """Trains an adapter and writes it with its provenance, or goes on with a run that was cut off.
 
@@ -111,6 +112,7 @@ def train(
             threads may give other bits.
         stop: Lets others ask the run to save its state and end.
         parent: The version that the recipe's gate compares the adapter with, where there is one.
+        copies: Where else checkpoints are kept.
 
     Returns:
         What was made and measured.
@@ -128,7 +130,7 @@ def train(
     start = fetch_start(recipe.start)
     with claimed(output), quiet_libraries(), _torch_threads(threads):
         give_back_freed_memory()
-        store = CheckpointStore(output.checkpoints, recipe.checkpoints.keep)
+        store = CheckpointStore(output.checkpoints, recipe.checkpoints.keep, copies)
         newest = find_checkpoint(store, learnt_identity(recipe, splits, start.digest if start else None))
         curve, log = _measured(newest.checkpoint, output)
         with log:

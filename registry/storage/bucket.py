@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 SINGLE_PUT_BYTES = 64 << 20
 _PIECE_BYTES = 16 << 20
 _PIECES_AT_ONCE = 4
-_SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "az": "az", "azure": "az", "memory": "memory"}
+_SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "az": "az", "azure": "az", "memory": "memory", "file": "file"}
 # A store on the same machine may do without TLS, if its variable says so.
-_VENDORS = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE", "memory": "MEMORY"}
+_VENDORS = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE", "memory": "MEMORY", "file": "FILE"}
 # The store's own checksum of what arrived; doctor tells whether the store compares it.
 _CHECKSUM = "SHA256"
 _RETRIES = 4
@@ -66,9 +66,10 @@ class Bucket:
 
     @classmethod
     def open(cls, url: str) -> Bucket:
-        """Opens `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or `memory:///`.
+        """Opens `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///` or `memory:///`.
 
-        Nothing is sent yet.
+        Nothing is sent yet. A registry keeps the blobs of a `file://` address itself, durably; here it is a mounted
+        disk that is used as a bucket.
 
         Raises:
             ArgumentInvalid: no such kind of store, or the store's settings are wrong.
@@ -87,7 +88,7 @@ class Bucket:
         }
         retry: RetryConfig = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_S)}
         try:
-            if kind == "memory":
+            if kind in {"memory", "file"}:
                 return cls(from_url(url))
             if kind == "s3":
                 return cls(from_url(url, checksum_algorithm=_CHECKSUM, client_options=client, retry_config=retry))
@@ -133,6 +134,30 @@ class Bucket:
             except obstore.exceptions.AlreadyExistsError:
                 return False
         return True
+
+    def replace(self, key: str, source: Path | bytes) -> None:
+        """Writes an object over one of the same name; readers see the old one or the new one, whole.
+
+        Args:
+            key: its name.
+            source: its bytes, or the file that has them.
+
+        Raises:
+            FileNotFoundError: `source` is not there.
+            StoreUnavailable, StorageFailed: the old one is still there.
+        """
+        import obstore
+
+        size_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
+        with _mapped_errors(f"writing object {key}", passing=FileNotFoundError):
+            obstore.put(
+                self._store,
+                key,
+                source,
+                use_multipart=size_bytes > SINGLE_PUT_BYTES,
+                chunk_size=_PIECE_BYTES,
+                max_concurrency=_PIECES_AT_ONCE,
+            )
 
     def size_bytes(self, key: str) -> int | None:
         """Bytes of an object, or None when there is none; asked of the object itself, never of a listing."""

@@ -102,7 +102,6 @@ ROWS: Final[dict[str, str]] = {
 }
 
 REASONS: Final[dict[str, str]] = {
-    "2.12": "the image for jobs is not there yet",
     "2.17": "takes minutes: `make bench-knowledge` measures it; bench/results/knowledge.md",
     "2.19": "takes minutes: `make bench-knowledge` measures it; bench/results/knowledge.md",
     "1.24": "takes minutes: `make headline` measures it on 2,000 rows and three seeds",

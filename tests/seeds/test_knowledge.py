@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from pathlib import Path
 
 import pytest
-from seed_runs import SeedRuns
+import yaml
+from seed_runs import SHORT, SeedRuns
 
 from switchyard.trainer.base_model import load_tokenizer, locate_base
 from switchyard.trainer.columns import Cleaning
@@ -99,6 +102,28 @@ def test_2_11_a_saved_data_set_has_the_digest_of_its_rows(runs: SeedRuns, said: 
     digest = document(runs.alpaca[1] / "training_manifest.json")["data"]["train"]["digest"]
     assert digest.startswith("sha256:")
     said("data.train: a directory of save_to_disk", f"{digest[:19]}…, whatever the kind of file")
+
+
+def test_2_12_a_job_from_store_to_store(runs: SeedRuns, said: Said) -> None:
+    """The image's command with the variables of the manifest, a directory in the place of the bucket."""
+    deploy = Path(__file__).parents[2] / "deploy"
+    entry = re.search(r"^ENTRYPOINT (.*)$", (deploy / "trainer.Dockerfile").read_text(), re.MULTILINE)
+    assert entry is not None
+    assert json.loads(entry[1]) == ["switchyard", "job"]
+    (container,) = yaml.safe_load((deploy / "trainer-job.yaml").read_text())["spec"]["template"]["spec"]["containers"]
+    bucket = {"s3://BUCKET/words/recipe.yaml": f"file://{runs.root}/seed2-knowledge.yaml"} | {
+        "s3://BUCKET/words/runs/1": f"file://{runs.root}/jobs/1",
+        "switchyard:50051": f"unix:{runs.root}/nobody.sock",
+    }
+    variables = {one["name"]: bucket.get(one["value"], one["value"]) for one in container["env"]}
+    sets = " ".join(f"--set {one}" for one in SHORT)
+    line = f"job --base file://{runs.base('llama')} {sets} --threads 1"
+    # Nobody serves here, so the results stay in the store, and the next machine publishes them.
+    assert "PUBLISH_DELAYED" in runs.switchyard(line, code=75, variables=variables).stderr
+    del variables["SWITCHYARD_JOB_SERVER"]
+    again = runs.switchyard(f"{line} --registry {runs.root}/jobs/registry", variables=variables)
+    assert "an earlier machine had trained it" in again.stdout
+    said("switchyard job", f"{again.stdout.split('published ')[1].splitlines()[0]} from a store, on a second machine")
 
 
 def test_2_13_twenty_passes_over_chunks(runs: SeedRuns, tmp_path: Path, said: Said) -> None:

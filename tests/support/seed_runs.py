@@ -6,6 +6,7 @@ import json
 import random
 import shlex
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,9 +50,9 @@ class SeedRuns:
         place = self.root / f"base-{architecture}"
         return place if place.exists() else make_tiny_llama(place, architecture=architecture)
 
-    def switchyard(self, line: str, *, code: int = 0) -> Done:
-        """Runs a command line of `switchyard` in this process."""
-        done = CliRunner().invoke(app, shlex.split(line))
+    def switchyard(self, line: str, *, code: int = 0, variables: Mapping[str, str] | None = None) -> Done:
+        """Runs a command line of `switchyard` in this process, with more variables in its environment."""
+        done = CliRunner().invoke(app, shlex.split(line), env=variables)
         if done.exit_code != code:
             if done.exception is not None and not isinstance(done.exception, SystemExit):
                 raise done.exception

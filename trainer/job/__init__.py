@@ -1,0 +1,1 @@
+"""Jobs: runs from object store to object store, on machines that may be gone at any time."""
