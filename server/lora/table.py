@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from switchyard.server.lora.factors import GroupAdapter
+
+
+class SlotMirror(Protocol):
+    """The same slots elsewhere, as another processor reads them."""
+
+    def put(self, slot: int, adapter: GroupAdapter) -> None:
+        """Fills an empty slot."""
+        ...
+
+    def remove(self, slot: int) -> None:
+        """Empties a slot; an empty one stays so."""
+        ...
 
 
 class GroupTable(Mapping[int, GroupAdapter]):
@@ -18,6 +31,7 @@ class GroupTable(Mapping[int, GroupAdapter]):
         address: of an array of `slot_count` pointers to `GroupRecord`, null for slots without an entry.
         gained: slots whose adapter has an input gain.
         replaced: slots whose adapter has a weight of its own.
+        mirror: follows what is put and removed; None where the processor of the tables computes.
     """
 
     def __init__(self, slot_count: int) -> None:
@@ -26,6 +40,7 @@ class GroupTable(Mapping[int, GroupAdapter]):
         self.address = ctypes.addressof(self._pointers)
         self.gained: set[int] = set()
         self.replaced: set[int] = set()
+        self.mirror: SlotMirror | None = None
         self._adapters: dict[int, GroupAdapter] = {}
 
     @classmethod
@@ -38,6 +53,8 @@ class GroupTable(Mapping[int, GroupAdapter]):
 
     def put(self, slot: int, adapter: GroupAdapter) -> None:
         """Fills an empty slot."""
+        if self.mirror is not None:
+            self.mirror.put(slot, adapter)
         self._adapters[slot] = adapter
         self._pointers[slot] = ctypes.addressof(adapter.record)
         if adapter.input_gain is not None:
@@ -51,6 +68,8 @@ class GroupTable(Mapping[int, GroupAdapter]):
             self._pointers[slot] = None
             self.gained.discard(slot)
             self.replaced.discard(slot)
+            if self.mirror is not None:
+                self.mirror.remove(slot)
 
     def check_integrity(self) -> None:
         """Verifies that torch and the kernel see the same adapters.

@@ -37,7 +37,20 @@ def test_the_tree_is_the_architecture() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     folders = {line.split("/")[0] for line in tracked.splitlines() if "/" in line and not line.startswith(".")}
     assert folders <= {"proto", "registry", "trainer", "server", "clients", "tests", "bench", "deploy", "docs"}
-    rooms = {"engine", "adapters", "lora", "model", "native", "calls", "rpc", "http", "measure", "observe", "offline"}
+    rooms = {
+        "engine",
+        "adapters",
+        "gpu",
+        "lora",
+        "model",
+        "native",
+        "calls",
+        "rpc",
+        "http",
+        "measure",
+        "observe",
+        "offline",
+    }
     assert {path.parent.name for path in (ROOT / "server").glob("*/__init__.py")} == rooms
 
 

@@ -1,0 +1,1 @@
+"""The Triton source: one module per operation."""
