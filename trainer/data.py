@@ -8,7 +8,7 @@ token, masks and truncation belong to TRL; `truncation_report` says what that di
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -61,6 +61,7 @@ class Split:
 def read_split(
     name: str,
     path: Path,
+    more: Sequence[Path] = (),
     *,
     shape: DataFormat = DataFormat.PROMPT_COMPLETION,
     alpaca_prompt: str = ALPACA_PROMPT,
@@ -74,6 +75,7 @@ def read_split(
         name: What the split is called in messages and manifests.
         path: JSON lines, .json, .csv, .parquet, or a directory of `datasets`; text is UTF-8. Plain text is also .txt,
             .md, .html, or a directory of such files.
+        more: Files of the same split that come after it.
         shape: What a record looks like.
         alpaca_prompt: Prompt of alpaca rows, with `{question}` where instruction and input go.
         skip_bad: Leave bad records out and count them.
@@ -87,7 +89,8 @@ def read_split(
     rows: list[Row] = []
     faults: list[Fault] = []
     bad = 0
-    for record in read_documents(path) if shape is DataFormat.TEXT else read_records(path):
+    read = read_documents if shape is DataFormat.TEXT else read_records
+    for record in (record for one in (path, *more) for record in read(one)):
         found, wrong = _rows(record, columns or Columns(), shape, alpaca_prompt)
         rows.extend(found)
         faults.extend(Fault(record.place, message) for message in wrong)

@@ -56,7 +56,7 @@ def _write(task: Task, directory: Path, seed: int, train_rows: int) -> Path:
 
 def _require_places(path: Path) -> None:
     recipe = load_recipe(path)
-    places = [recipe.base.path, recipe.data.train, recipe.data.dev, recipe.data.test]
-    missing = [str(place) for place in places if place is not None and not place.exists()]
+    places = [recipe.base.path, *recipe.data.places.values()]
+    missing = [str(place) for place in places if isinstance(place, Path) and not place.exists()]
     if missing or recipe.base.path is None:
         raise RecipeInvalid(f"the demo recipe {path.name} points at {', '.join(missing) or 'no base'}", [])

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from switchyard.trainer.base_model import takes_positions
 from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows
+from switchyard.trainer.data_places import brought
 from switchyard.trainer.errors import ChatTemplateMissing, DataInvalid, Fault, NothingToLearn, RecipeInvalid
 from switchyard.trainer.optimizers import optimizer_warnings
-from switchyard.trainer.recipe import Leaks, Recipe
+from switchyard.trainer.recipe import DataSection, Leaks, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,27 +25,29 @@ def read_data(recipe: Recipe) -> dict[str, Split]:
 
     Raises:
         DataError: If a file cannot be read or has bad rows.
+        ObjectsError: If an object store does not give what lies there.
     """
     data = recipe.data
-    places = {"train": data.train, "dev": data.dev, "test": data.test}
-    splits = {
-        name: read_split(
+    splits = {name: _read(data, name, place) for name, place in data.places.items()}
+    leaked = _leaks(splits)
+    if leaked and data.leaks is Leaks.ERROR:
+        faults = [Fault(f"data.{name}", f"{count} rows occur in data.train") for name, count in leaked.items()]
+        raise DataInvalid("the splits share rows, and data.leaks is `error`:", faults)
+    return splits
+
+
+def _read(data: DataSection, name: str, place: Path | str) -> Split:
+    with brought(place, name) as (first, *more):
+        return read_split(
             name,
-            path,
+            first,
+            more,
             shape=data.format,
             alpaca_prompt=data.alpaca_prompt,
             skip_bad=data.skip_bad,
             columns=data.reading(),
             limit=data.limit if name == "train" else None,
         )
-        for name, path in places.items()
-        if path is not None
-    }
-    leaked = _leaks(splits)
-    if leaked and data.leaks is Leaks.ERROR:
-        faults = [Fault(f"data.{name}", f"{count} rows occur in data.train") for name, count in leaked.items()]
-        raise DataInvalid("the splits share rows, and data.leaks is `error`:", faults)
-    return splits
 
 
 def _leaks(splits: Mapping[str, Split]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from switchyard.trainer.columns import Cleaning, Columns
+from switchyard.trainer.data_places import DataPlace, pinned
 from switchyard.trainer.recipe_section import LATER, Section
 from switchyard.trainer.row_formats import ALPACA_PROMPT, FORMAT_KEYS, DataFormat
 
@@ -30,13 +31,14 @@ def _with_question(template: str) -> str:
 class DataSection(Section):
     """Files of rows, relative to the recipe file: JSON lines, .json, .csv, .parquet, or directories of `datasets`."""
 
-    train: Annotated[Path, Field(strict=False)]
-    """What the adapter learns."""
+    train: DataPlace
+    """What the adapter learns: a file or directory; `hf://datasets/owner/name@revision/file` of the Hub, where
+    without a file the data set's split is meant; or an object such as `s3://bucket/rows.jsonl`."""
 
-    dev: Annotated[Path | None, Field(strict=False)] = None
+    dev: DataPlace | None = None
     """Evaluated during training (`train.eval_steps`) and at its end."""
 
-    test: Annotated[Path | None, Field(strict=False)] = None
+    test: DataPlace | None = None
     """Evaluated once, after training."""
 
     format: Annotated[DataFormat, Field(strict=False)] = DataFormat.PROMPT_COMPLETION
@@ -80,6 +82,20 @@ class DataSection(Section):
         if given.get("clean") and shape in {DataFormat.CHAT, DataFormat.SHAREGPT}:
             found.append(f"`clean` cleans columns of text, and the turns of `{shape}` are none; clean the file")
         return found
+
+    @property
+    def places(self) -> dict[str, Path | str]:
+        """Where the splits are, by name."""
+        named = {"train": self.train, "dev": self.dev, "test": self.test}
+        return {name: place for name, place in named.items() if place is not None}
+
+    def pinned(self) -> DataSection:
+        """Returns the section with the commits of data sets of the Hub in place of branches and tags.
+
+        Raises:
+            DataUnreadable: If the Hub does not give one.
+        """
+        return self.model_copy(update={name: pinned(place) for name, place in self.places.items()})
 
     def reading(self) -> Columns:
         """Returns what is done with the columns of a row before its format reads it."""

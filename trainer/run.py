@@ -126,6 +126,7 @@ def train(
     output, stop = OutputLayout(out_dir), stop or StopRequest()
     refuse_finished(output)
     check_trackers(recipe)
+    recipe = recipe.model_copy(update={"data": recipe.data.pinned()})
     splits, gate = read_data(recipe), make_gate(recipe, parent)
     start = fetch_start(recipe.start)
     with claimed(output), quiet_libraries(), _torch_threads(threads):
