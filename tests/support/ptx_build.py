@@ -15,7 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from switchyard.server.gpu.kernels import lora
+from switchyard.server.gpu.kernels import lora, nf4
 
 HOPPER = GPUTarget("cuda", 90, 32)
 
@@ -51,6 +51,27 @@ def lora_cases() -> list[Case]:
     return cases
 
 
+def nf4_cases() -> list[Case]:
+    pointers = {"tiles": "*i32", "parts": "*i64", "codes": "*fp32", "shares": "*fp32", "bias": "*fp32"}
+    kind = {"BLOCK": 64, "NESTED": True, "ALIGNED": True, "PAIRED": True, "WIDE": False}
+    cases = [
+        Case(
+            f"nf4 {element} {rows}",
+            nf4.product,
+            {"x": f"*{element}", **pointers},
+            {**kind, "BLOCK_ROWS": rows, "BLOCK_OUT": 64},
+        )
+        for element, rows in (("bf16", 16), ("bf16", 128), ("fp32", 16))
+    ]
+    odd = {**kind, "ALIGNED": False, "PAIRED": False, "BLOCK_ROWS": 16, "BLOCK_OUT": 64}
+    sums = {"BIASED": True, "SPLITS": 4, "BLOCK_OUT": 256}
+    return [
+        *cases,
+        Case("nf4 of an odd width", nf4.product, {"x": "*bf16", **pointers}, odd),
+        Case("add_shares", nf4.add_shares, {"y": "*bf16", **pointers}, sums),
+    ]
+
+
 def shared_bytes(case: Case) -> int:
     """Compiles down to machine code."""
     names = case.kernel.arg_names
@@ -63,7 +84,7 @@ def shared_bytes(case: Case) -> int:
 
 
 def main() -> None:
-    cases = {case.name: shared_bytes(case) for case in chain(lora_cases())}
+    cases = {case.name: shared_bytes(case) for case in chain(lora_cases(), nf4_cases())}
     json.dump(cases, sys.stdout)
 
 
