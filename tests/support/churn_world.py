@@ -22,7 +22,7 @@ from switchyard.registry.base_model import describe_base
 from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
-from switchyard.server import main
+from switchyard.server import resident
 from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.calls.admission import Admission
 from switchyard.server.calls.draft import AdapterTarget, BaseTarget, RequestDraft, SamplingDraft, StoppingDraft
@@ -111,7 +111,7 @@ class World:
         self.pool = ThreadPoolExecutor(1)
         self.registry = Registry.open(config.registry)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(main, "AdapterSlots", partial(AdapterSlots, poison=True))
+            patch.setattr(resident, "AdapterSlots", partial(AdapterSlots, poison=True))
             self.core, self.admission = self.loop.run_until_complete(self._built(config))
         self._poison_rows()
         self.questions = questions(self.core.base.tokenizer.vocab_size)
