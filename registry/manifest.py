@@ -15,6 +15,7 @@ from functools import cached_property
 
 from switchyard.registry.digest import canonical_json, sha256_digest
 from switchyard.registry.lineage import Lineage, Metric, QuantizationSpec
+from switchyard.registry.serving_contract import CONTRACT_FILE
 from switchyard.registry.strict_json import Json
 
 __all__ = ["FileEntry", "Lineage", "Manifest", "Metric", "QuantizationSpec"]
@@ -42,6 +43,7 @@ FILE_TYPES = {
     "metrics.json": _DOCUMENT_TYPE,
     "evaluation.json": _DOCUMENT_TYPE,
     "golden.json": _DOCUMENT_TYPE,
+    CONTRACT_FILE: _DOCUMENT_TYPE,
 }
 
 

@@ -9,6 +9,8 @@
     │   ├── ContextLength             prompt and answer do not fit the context
     │   ├── CompositionInvalid        the recipe of several adapters is not usable
     │   ├── StructureInvalid          the schema, expression or grammar is not usable
+    │   ├── TurnsRefused              the chat template does not take such a conversation
+    │   ├── ChatTemplateMissing       neither the adapter nor the base makes prompts of conversations
     │   └── StructureTooCostly        compiling it goes beyond the bounds of size, depth or time
     ├── AdapterError              the adapter cannot answer
     │   ├── BaseMismatch              made for another base model
@@ -16,12 +18,14 @@
     │   ├── RankTooLarge              larger than the server's slots
     │   ├── AdapterTooLarge           more bytes than all slots may hold
     │   ├── AdapterUnpackable         the file does not fit the resident base
+    │   ├── ChatTemplateFailed        its chat template is wrong, or takes too much time or memory
     │   ├── AdapterUnavailable        could not be loaded; says when to try again
     │   └── AdapterInUse              cannot be unloaded while sequences use it
     ├── Overloaded                refused early, try again later
     │   ├── QueueFull                 the waiting queue is at its limit
     │   ├── DeadlineUnreachable       the answer would come after its deadline
     │   ├── CompilersBusy             as many structures wait to be compiled as may
+    │   ├── RenderersBusy             as many conversations wait for their template as may
     │   ├── TooManyWatches            as many callers watch the registry as may
     │   └── Draining                  the server is stopping
     ├── BaseModelError            the base model cannot be served; raised at start-up
@@ -134,6 +138,18 @@ class StructureTooCostly(RequestError):
     reason = "STRUCTURE_TOO_COSTLY"
 
 
+class TurnsRefused(RequestError):
+    """The chat template does not take such a conversation; says why in the template's words."""
+
+    reason = "TURNS_REFUSED"
+
+
+class ChatTemplateMissing(RequestError):
+    """Neither the adapter nor the base makes prompts of conversations."""
+
+    reason = "CHAT_TEMPLATE_MISSING"
+
+
 class AdapterError(ServerError):
     """The adapter cannot answer."""
 
@@ -168,6 +184,12 @@ class AdapterUnpackable(AdapterError):
     """The file does not fit the resident base; publishing should have refused it."""
 
     reason = "ADAPTER_UNPACKABLE"
+
+
+class ChatTemplateFailed(AdapterError):
+    """The chat template of the adapter, or of the base, is wrong, or takes too much time or memory."""
+
+    reason = "CHAT_TEMPLATE_FAILED"
 
 
 class AdapterUnavailable(AdapterError):
@@ -225,6 +247,12 @@ class CompilersBusy(Overloaded):
     """As many structures wait to be compiled as may."""
 
     reason = "COMPILERS_BUSY"
+
+
+class RenderersBusy(Overloaded):
+    """As many conversations wait for their template as may."""
+
+    reason = "RENDERERS_BUSY"
 
 
 class TooManyWatches(Overloaded):

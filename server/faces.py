@@ -11,9 +11,13 @@ from switchyard.proto.inference.v1 import inference_pb2_grpc
 from switchyard.server.calls.admission import Admission, AdmissionPolicy
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import RegistryResolver, ServableCatalog
+from switchyard.server.calls.contracts import Contracts
+from switchyard.server.calls.prompts import Prompts
 from switchyard.server.calls.residents import ResidentAdapters
+from switchyard.server.chat.renderer import TemplateRenderer
 from switchyard.server.config import ServerConfig
 from switchyard.server.http.app import OpenAiRooms
+from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
 from switchyard.server.http.models import Models
 from switchyard.server.model.loading import LoadedBase
@@ -37,11 +41,13 @@ class Faces:
         services: the gRPC services that need a core.
         openai: what answers over HTTP.
         follower: keeps the adapters in memory in step with the registry.
+        renderer: runs chat templates; to be closed at the end.
     """
 
     services: tuple[Service, ...]
     openai: OpenAiRooms
     follower: RegistryFollower
+    renderer: TemplateRenderer
 
 
 def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Faces:
@@ -56,7 +62,8 @@ def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Face
     around.metrics.describe_memory(base_bytes=core.base.nbytes, adapter_slots=facts.adapter_slots)
     around.metrics.watch_load(core.engine.load)
     memory = ResidentAdapters(core.engine, core.host, around.clock)
-    admission = admission_of(around, core)
+    renderer = renderer_of(around, core)
+    admission = admission_of(around, core, renderer)
     catalog = ServableCatalog(
         around.registry,
         memory,
@@ -83,12 +90,19 @@ def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Face
     )
     openai = OpenAiRooms(
         Completions(answering, facts.base_name, core.base.tokenizer.text_of),
+        ChatCompletions(answering, facts.base_name, core.base.tokenizer.text_of),
         Models(catalog, admission, facts.base_name, facts.base_digest),
     )
-    return Faces(services, openai, RegistryFollower(around.registry, around.registry_pool, tail, admission, memory))
+    follower = RegistryFollower(around.registry, around.registry_pool, tail, admission, memory)
+    return Faces(services, openai, follower, renderer)
 
 
-def admission_of(around: Surroundings, core: ServingCore) -> Admission:
+def renderer_of(around: Surroundings, core: ServingCore) -> TemplateRenderer:
+    """Runs chat templates for a core; its process begins with the first conversation."""
+    return TemplateRenderer(dict(core.base.tokenizer.template_variables), around.config.max_prompt_bytes)
+
+
+def admission_of(around: Surroundings, core: ServingCore, renderer: TemplateRenderer) -> Admission:
     """Puts admission in front of a core."""
     config, base = around.config, core.base
     policy = AdmissionPolicy(
@@ -101,7 +115,9 @@ def admission_of(around: Surroundings, core: ServingCore) -> Admission:
         max_request_s=config.max_request_s,
     )
     resolver = RegistryResolver(around.registry, around.registry_pool)
-    return Admission(policy, resolver, base.tokenizer, around.clock, around.tokenizer_pool, core.grammars)
+    prompts = Prompts(base.tokenizer, around.tokenizer_pool, renderer)
+    contracts = Contracts(around.registry, around.registry_pool)
+    return Admission(policy, resolver, prompts, contracts, around.clock, core.grammars)
 
 
 def _facts(config: ServerConfig, base: LoadedBase) -> ServerFacts:

@@ -109,6 +109,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         stack.push_async_callback(asyncio.to_thread, core.engine.stop)
         await warm_up(core)
         faces = build_faces(around, core, tail)
+        stack.push_async_callback(faces.renderer.close)
         await stack.enter_async_context(faces.follower.following())
         if openai_address:
             openai.serve(faces.openai)

@@ -17,6 +17,7 @@ from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.digest import open_file_digest, sha256_digest
 from switchyard.registry.manifest import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL_CARD, FileEntry
 from switchyard.registry.records import AdapterShape
+from switchyard.registry.serving_contract import CONTRACT_FILE, read_contract
 from switchyard.registry.strict_json import JsonRefused, parse_json
 from switchyard.registry.validation.adapter_config import AdapterConfig, read_adapter_config
 from switchyard.registry.validation.adapter_files import limit_bytes, open_regular
@@ -90,6 +91,8 @@ def validate_files(request: ValidationRequest) -> ValidationOutcome:
         data = _read_document(entry, path, findings)
         if entry.path == ADAPTER_CONFIG and data is not None:
             config = read_adapter_config(data, findings)
+        elif entry.path == CONTRACT_FILE and data is not None:
+            read_contract(data, findings)
         elif entry.path.endswith(".json") and data is not None:
             _check_json(entry.path, data, findings)
         elif data is not None:

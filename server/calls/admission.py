@@ -7,16 +7,16 @@ for a request that was admitted. No gRPC: every face admits through this module.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Sequence
-from concurrent.futures import Executor
+import sys
 from dataclasses import dataclass
 
 from switchyard.registry.records import ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
+from switchyard.registry.serving_contract import CONTRACT_FILE
 from switchyard.server.adapters import composition
 from switchyard.server.calls.bounds import field_faults
+from switchyard.server.calls.contracts import NO_CONTRACT, Contracts, constrained, under
 from switchyard.server.calls.draft import (
     AdapterTarget,
     BaseTarget,
@@ -32,7 +32,8 @@ from switchyard.server.calls.generation_params import (
     sampling_params,
     stopping_params,
 )
-from switchyard.server.calls.ports import GrammarCompiler, Resolver, Tokenizer
+from switchyard.server.calls.ports import GrammarCompiler, Resolver
+from switchyard.server.calls.prompts import Prompt, Prompts
 from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.recipe import Recipe
 from switchyard.server.engine.types import (
@@ -57,9 +58,6 @@ from switchyard.server.errors import (
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
-
-_INLINE_CHARACTERS = 2048
-"""Text up to here is tokenised on the event loop: it costs less than the way to a thread and back."""
 
 _ALONE: dict[str, type[ServerError]] = {
     FieldReason.TARGET_REQUIRED: TargetRequired,
@@ -122,6 +120,21 @@ class Admitted:
     served_by: ServedBy
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A draft, with all that its adapter brings.
+
+    Attributes:
+        draft: what is asked for.
+        prompt: what the model reads.
+        context_tokens: tokens that prompt and answer may have together.
+    """
+
+    draft: RequestDraft
+    prompt: Prompt
+    context_tokens: int
+
+
 class Admission:
     """Admits requests; used from one event loop."""
 
@@ -129,9 +142,9 @@ class Admission:
         self,
         policy: AdmissionPolicy,
         resolver: Resolver,
-        tokenizer: Tokenizer,
+        prompts: Prompts,
+        contracts: Contracts,
         clock: Clock,
-        executor: Executor,
         grammars: GrammarCompiler,
     ) -> None:
         """Wires the parts.
@@ -139,18 +152,18 @@ class Admission:
         Args:
             policy: what this server can answer.
             resolver: finds versions.
-            tokenizer: of the resident base model.
+            prompts: makes token ids of what was said.
+            contracts: knows what adapters bring to a conversation.
             clock: the engine's clock.
-            executor: a bounded pool for long prompts.
             grammars: compiles what answers have to look like.
         """
         self.policy = policy
         self._resolver = resolver
-        self._tokenizer = tokenizer
+        self._prompts = prompts
+        self._contracts = contracts
         self._clock = clock
-        self._executor = executor
         self._grammars = grammars
-        self._limits = FieldLimits(policy.max_context_tokens, policy.max_prompt_bytes, tokenizer.vocab_size)
+        self._limits = FieldLimits(policy.max_context_tokens, policy.max_prompt_bytes, prompts.tokenizer.vocab_size)
 
     async def admit(self, draft: RequestDraft, *, remaining_s: float | None = None, tenant: str = "") -> Admitted:
         """Checks a draft and fixes everything about its answer.
@@ -168,18 +181,19 @@ class Admission:
             CompilersBusy: too many structures wait to be compiled.
         """
         began_s = self._clock.now()
-        _refuse_faults(field_faults(draft, self._limits))
+        _refuse_faults(field_faults(under(NO_CONTRACT, draft), self._limits))
         if remaining_s is not None and remaining_s <= 0:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
         allowed_s = min(self.policy.max_request_s, remaining_s if remaining_s is not None else float("inf"))
         request_id = draft.request_id or f"req-{secrets.token_hex(8)}"
         # Who is nobody in particular gets a draw of its own with every request.
         selection = await self.select(draft.target, draft.session_key or request_id)
-        prompt_tokens = await self._tokens(draft)
+        prepared = await self.prepared(draft, selection)
+        draft, prompt_tokens = prepared.draft, prepared.prompt.tokens
         stopping = stopping_params(
             draft.stopping,
             len(prompt_tokens),
-            context_tokens=self.policy.max_context_tokens,
+            context_tokens=prepared.context_tokens,
             default_max_tokens=self.policy.default_max_tokens,
         )
         check_logprobs(draft.sampling, len(prompt_tokens), stopping.max_tokens)
@@ -198,6 +212,22 @@ class Admission:
             best_of=best_of,
         )
         return Admitted(request, self.served_by(selection))
+
+    async def prepared(self, draft: RequestDraft, selection: AdapterSelection | None) -> Prepared:
+        """What a draft asks for once it is known who answers.
+
+        Raises:
+            RequestError: what it asks for together with the adapter's contract is wrong; see `Prompts.of`.
+            RegistryError: the contract cannot be read.
+        """
+        contract = await self._contracts.of(selection)
+        draft = under(contract, draft)
+        if contract is not NO_CONTRACT:
+            # What was left out may contradict what the adapter brings, e.g. a temperature for several answers.
+            _refuse_faults(field_faults(draft, self._limits))
+        draft = constrained(draft)
+        context_tokens = min(self.policy.max_context_tokens, contract.max_context_tokens or sys.maxsize)
+        return Prepared(draft, await self._prompts.of(draft, contract), context_tokens)
 
     def served_by(self, selection: AdapterSelection | None) -> ServedBy:
         """What a caller is told about a selection; None is the base model."""
@@ -275,22 +305,6 @@ class Admission:
             )
         return selection
 
-    async def _tokens(self, draft: RequestDraft) -> tuple[int, ...]:
-        if draft.prompt_tokens is not None:
-            return draft.prompt_tokens
-        text = draft.prompt or ""
-        if len(text) <= _INLINE_CHARACTERS:
-            tokens: Sequence[int] = self._tokenizer.encode(text)
-        else:
-            loop = asyncio.get_running_loop()
-            tokens = await loop.run_in_executor(self._executor, self._tokenizer.encode, text)
-        if not tokens:
-            raise PromptEmpty(f"the prompt's {len(text)} characters give no tokens; send other text")
-        if (last := max(tokens)) >= self._limits.vocab_size:
-            message = f"the text gives token {last}, but the base model embeds 0..{self._limits.vocab_size - 1}"
-            raise InvalidField((FieldFault("prompt", FieldReason.TOKEN_ID, message),))
-        return tuple(tokens)
-
 
 def _refuse_faults(faults: tuple[FieldFault, ...]) -> None:
     if not faults:
@@ -320,6 +334,7 @@ def _part_of(resolved: ResolvedAdapter, weight: float) -> AdapterPart:
         weights_bytes=version.file(WEIGHTS_FILE).size_bytes,
         canary=resolved.canary,
         features=version.shape.features,
+        contract_digest=next((file.digest for file in version.files if file.path == CONTRACT_FILE), ""),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from switchyard.registry.verdicts import shown
 from switchyard.server.calls.composition_bounds import composition_faults, ref_faults
+from switchyard.server.calls.conversation_bounds import conversation_faults
 from switchyard.server.calls.draft import AdapterTarget, CompositionTarget, RequestDraft
 from switchyard.server.calls.field_reasons import FieldLimits, FieldReason
 from switchyard.server.calls.parameters import RANGES
@@ -29,6 +30,7 @@ def field_faults(draft: RequestDraft, limits: FieldLimits) -> tuple[FieldFault, 
     return (
         *_target_faults(draft),
         *_prompt_faults(draft, limits),
+        *conversation_faults(draft, limits),
         *sampling_faults(draft.sampling, limits),
         *stopping_faults(draft.stopping, limits),
         *structure_faults(draft),
@@ -50,6 +52,8 @@ def _target_faults(draft: RequestDraft) -> Iterator[FieldFault]:
 
 
 def _prompt_faults(draft: RequestDraft, limits: FieldLimits) -> Iterator[FieldFault]:
+    if draft.conversation is not None:
+        return
     if draft.prompt_tokens is not None:
         yield from _token_faults(draft.prompt_tokens, limits)
     elif not draft.prompt:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
+from switchyard.server.chat.conversation import Conversation
 from switchyard.server.engine.structure import Structure
 
 
@@ -128,21 +129,25 @@ class RequestDraft:
     Attributes:
         target: who should answer.
         prompt: text to continue.
-        prompt_tokens: token ids to continue; at most one of the two is set.
+        prompt_tokens: token ids to continue.
+        conversation: turns to continue; at most one of the three is set.
         sampling: how tokens are to be chosen.
         stopping: when the answer is to end.
         structure: what it has to look like; one without texts was sent without saying what.
         priority: who goes first.
         request_id: the caller's name for the request; empty lets the server choose.
         session_key: who is being answered, as far as splits are concerned; empty draws for each request.
+        sampling_defaults: what the face takes where neither the caller nor the adapter says how.
     """
 
     target: Target | None
     prompt: str | None = None
     prompt_tokens: tuple[int, ...] | None = None
+    conversation: Conversation | None = None
     sampling: SamplingDraft = field(default_factory=SamplingDraft)
     stopping: StoppingDraft = field(default_factory=StoppingDraft)
     structure: Structure | None = None
     priority: int | None = None
     request_id: str = ""
     session_key: str = ""
+    sampling_defaults: SamplingDraft = field(default_factory=SamplingDraft)

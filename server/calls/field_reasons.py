@@ -19,6 +19,7 @@ class FieldReason(StrEnum):
     SAMPLING_RANGE = "SAMPLING_RANGE"
     STOP = "STOP"
     STRUCTURE = "STRUCTURE"
+    TOOL = "TOOL"
     LIMIT = "LIMIT"
     REQUEST_ID = "REQUEST_ID"
     SESSION_KEY = "SESSION_KEY"
@@ -37,6 +38,7 @@ FIELD_MEANINGS = {
     FieldReason.SAMPLING_RANGE: "a number of `sampling` out of range or not a number",
     FieldReason.STOP: "a stop string that is empty or too long",
     FieldReason.STRUCTURE: "a structure that is empty or too long, or that an other field contradicts",
+    FieldReason.TOOL: "a tool, a call of one or an answer to it, or the choice among the tools",
     FieldReason.LIMIT: "a count out of range: tokens, answers, stop strings, logprobs, priority, page size, grace",
     FieldReason.REQUEST_ID: "an id with other characters or too long",
     FieldReason.SESSION_KEY: "a session key that is too long or not printable",

@@ -8,6 +8,7 @@ from typing import Protocol
 from switchyard.registry.records import ResolvedAdapter
 from switchyard.registry.refs import AdapterRef
 from switchyard.server.adapters.tiers import AdapterStatus
+from switchyard.server.chat.origin import Segment
 from switchyard.server.engine.streams import TokenStream
 from switchyard.server.engine.structure import Grammar, Structure
 from switchyard.server.engine.types import AdapterSelection, Digest, EngineLoad, GenerateRequest
@@ -56,6 +57,20 @@ class Tokenizer(Protocol):
 
     def text_of(self, token_id: int) -> str:
         """Text of one token alone; control tokens by their names."""
+        ...
+
+    @property
+    def chat_template(self) -> str:
+        """The base's own chat template; empty without one."""
+        ...
+
+    @property
+    def control_tokens(self) -> Sequence[str]:
+        """How all control tokens are spelled."""
+        ...
+
+    def encode_parts(self, parts: Sequence[Segment]) -> Sequence[int]:
+        """Token ids of a prompt that is complete: no token is put in front."""
         ...
 
 

@@ -54,6 +54,7 @@ class AdapterPart:
         weights_bytes: size of the safetensors blob, in bytes.
         canary: whether it is the second version of the alias's split.
         features: features of PEFT that the version uses; see `AdapterShape.features`.
+        contract_digest: digest of the `serving.json` blob; empty without one.
     """
 
     namespace: str
@@ -69,6 +70,7 @@ class AdapterPart:
     weights_bytes: int
     canary: bool = False
     features: tuple[str, ...] = ()
+    contract_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

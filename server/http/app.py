@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from switchyard.server.errors import Draining
+from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
 from switchyard.server.http.endpoint import Endpoint, Handler, Surroundings
 from switchyard.server.http.faults import routing_answer
@@ -43,10 +44,12 @@ class OpenAiRooms:
 
     Attributes:
         completions: `/v1/completions`.
+        chat: `/v1/chat/completions`.
         models: `/v1/models`.
     """
 
     completions: Completions
+    chat: ChatCompletions
     models: Models
 
 
@@ -141,6 +144,7 @@ class OpenAiApp:
         return Starlette(
             routes=[
                 self._route("/v1/completions", "POST", rooms.completions.create),
+                self._route("/v1/chat/completions", "POST", rooms.chat.create),
                 self._route("/v1/models", "GET", rooms.models.every),
                 self._route("/v1/models/{model:path}", "GET", rooms.models.retrieve),
                 Route("/health", self._health),
@@ -169,4 +173,5 @@ class _Server(uvicorn.Server):
 async def _nowhere(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     message = f"nothing answers {request.method} {request.url.path[:200]}"
-    return routing_answer(status, f"{message}; POST /v1/completions, GET /v1/models and GET /health are here")
+    here = "POST /v1/chat/completions, POST /v1/completions, GET /v1/models and GET /health"
+    return routing_answer(status, f"{message}; {here} are here")

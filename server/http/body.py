@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -64,6 +64,24 @@ def model_faults(error: ValidationError, model: type[BaseModel]) -> tuple[FieldF
         else:
             faults.append(FieldFault(name, FieldReason.ENCODING, fault["msg"].removeprefix("Value error, ")))
     return tuple(faults)
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def validated(model: type[Body], mapping: dict[str, Json]) -> Body:
+    """A mapping as a body.
+
+    Raises:
+        InvalidField: fields that are not served, are missing or have another type; all of them.
+    """
+    try:
+        body = model.model_validate(mapping)
+    except ValidationError as error:
+        raise InvalidField(model_faults(error, model)) from None
+    if getattr(body, "stream_options", None) is not None and not getattr(body, "stream", None):
+        raise _fault("stream_options", FieldReason.UNSUPPORTED, "is for streams only; set `stream` or leave it out")
+    return body
 
 
 async def _read(request: Request) -> bytes:

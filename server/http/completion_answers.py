@@ -38,12 +38,13 @@ class CompletionWriter:
     created_s: int
     text_of: TextOf
     tells_usage: bool = False
+    _answers: Answers = field(default_factory=Answers)
     _offsets: dict[int, int] = field(default_factory=dict)
 
-    def chunk(self, event: TokenEvent) -> dict[str, Tree]:
+    def chunks(self, event: TokenEvent) -> list[dict[str, Tree]]:
         """New output."""
-        choice = self._choice(event.index, event.text, event.logprobs, None)
-        return self._object([choice])
+        self._answers.take(event)
+        return [self._object([self._choice(event.index, event.text, event.logprobs, None)])]
 
     def last_chunks(self, event: FinishedEvent) -> list[dict[str, Tree]]:
         """How each answer ended, and the usage when it was asked for."""
@@ -53,11 +54,12 @@ class CompletionWriter:
         ]
         return [*ends, *([self._object([]) | {"usage": usage(event)}] if self.tells_usage else [])]
 
-    def whole(self, answers: Answers, event: FinishedEvent) -> dict[str, Tree]:
-        """Every answer at once."""
+    def whole(self, event: FinishedEvent) -> dict[str, Tree]:
+        """Every answer at once, once `chunks` has seen all output."""
         choices = []
+        self._offsets.clear()
         for one in choices_of(event):
-            part = answers.part(one.index)
+            part = self._answers.part(one.index)
             choices.append(self._choice(one.index, part.text, part.logprobs, one.reason.value))
         return self._object(choices) | {"usage": usage(event)} | served_by(self.admitted.served_by)
 
@@ -88,9 +90,9 @@ class CompletionWriter:
             self._offsets[index] += len(text)
         return {
             "tokens": texts,
-            "token_logprobs": [_finite(one.logprob) for one in tokens],
+            "token_logprobs": [finite(one.logprob) for one in tokens],
             "top_logprobs": [
-                {self.text_of(token): _finite(logprob) for token, logprob in reversed(one.top)} for one in tokens
+                {self.text_of(token): finite(logprob) for token, logprob in reversed(one.top)} for one in tokens
             ],
             "text_offset": offsets,
         }
@@ -147,5 +149,6 @@ def served_by(served: ServedBy) -> dict[str, Tree]:
     return {"served_by": facts}
 
 
-def _finite(logprob: float) -> float:
+def finite(logprob: float) -> float:
+    """A logprob as JSON can have it."""
     return logprob if math.isfinite(logprob) else _NEVER

@@ -35,6 +35,7 @@ _RENAMED: Final = {
     "target": "model",
     "prompt_tokens": "prompt",
     "session_key": "user",
+    "structure": "response_format",
 }
 """What a field of a draft is called here, where that differs."""
 

@@ -16,8 +16,8 @@ from switchyard.server.calls.draft import BaseTarget
 from switchyard.server.calls.guard import require
 from switchyard.server.calls.needs import generation_needs, is_visible
 from switchyard.server.http.completion_answers import Tree
-from switchyard.server.http.completion_body import target_of
 from switchyard.server.http.endpoint import Call
+from switchyard.server.http.sampling_fields import target_of
 
 MAX_PAGES: Final = 10
 """Pages of adapters that one answer has; `has_more` says when there are others."""

@@ -19,7 +19,7 @@ from switchyard.server.calls.draft import AdapterTarget, BaseTarget, RequestDraf
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.types import ErrorEvent, Event, GenerateRequest, TokenEvent
-from switchyard.server.faces import admission_of
+from switchyard.server.faces import admission_of, renderer_of
 from switchyard.server.lifecycle import StopSwitch
 from switchyard.server.measure.spent import Spent
 from switchyard.server.measure.workloads import Ask
@@ -103,7 +103,7 @@ class Rig:
             tokenizer_pool=self._pool,
         )
         core = build_core(around)
-        self._admission = admission_of(around, core)
+        self._admission = admission_of(around, core, renderer_of(around, core))
         return core
 
     def start(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from llguidance import LLTokenizer
 from llguidance.hf import from_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from switchyard.registry.strict_json import Json
+from switchyard.server.chat.origin import Segment
 from switchyard.server.errors import StructureInvalid
 
 
@@ -28,6 +31,8 @@ class BaseTokenizer:
         eos = extra_eos | (frozenset() if own is None else frozenset({int(own)}))
         # Logprobs name the same tokens over and over; the vocabulary bounds what is kept.
         self._text_of = lru_cache(maxsize=self._vocab_size)(self._decode_one)
+        added = tokenizer.added_tokens_decoder.values()
+        self._control = tuple(sorted({str(token.content) for token in added if token.special}))
         self._eos = frozenset(token for token in eos if token < self._vocab_size)
 
     @classmethod
@@ -57,6 +62,34 @@ class BaseTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a prompt, with the tokens that the base wants in front of it."""
         return tuple(self._tokenizer(text, split_special_tokens=True)["input_ids"])
+
+    @property
+    def chat_template(self) -> str:
+        """The chat template that came with the base; of several the one for every purpose. Empty without one."""
+        found = self._tokenizer.chat_template
+        if isinstance(found, dict):
+            found = found.get("default")
+        return found or ""
+
+    @property
+    def template_variables(self) -> dict[str, Json]:
+        """What chat templates may name beside the conversation: control tokens such as `bos_token`."""
+        return {
+            name: str(token) for name, token in self._tokenizer.special_tokens_map.items() if isinstance(token, str)
+        }
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """How all control tokens are spelled."""
+        return self._control
+
+    def encode_parts(self, parts: Sequence[Segment]) -> tuple[int, ...]:
+        """Token ids of a prompt that is complete: no token is put in front."""
+        ids: list[int] = []
+        for part in parts:
+            plain = not part.has_control
+            ids += self._tokenizer(part.text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
+        return tuple(ids)
 
     def text_of(self, token_id: int) -> str:
         """Text of one token alone; control tokens by their names."""

@@ -45,6 +45,7 @@ def test_the_tree_is_the_architecture() -> None:
         "model",
         "native",
         "calls",
+        "chat",
         "rpc",
         "http",
         "measure",

@@ -30,7 +30,7 @@ from switchyard.server.calls.live import LiveWork
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, GenerateRequest, TokenEvent
 from switchyard.server.errors import AdapterInUse, Cancelled
-from switchyard.server.faces import admission_of
+from switchyard.server.faces import admission_of, renderer_of
 from switchyard.server.lifecycle import StopSwitch
 from switchyard.server.measure.material import make_adapters
 from switchyard.server.model.fast_model import FastModel
@@ -131,7 +131,7 @@ class World:
             tokenizer_pool=self.pool,
         )
         core = build_core(around)
-        return core, admission_of(around, core)
+        return core, admission_of(around, core, renderer_of(around, core))
 
     def _poison_rows(self) -> None:
         """Lets what is unused in the KV rows be NaN, where the attention reads nothing that it masks."""

@@ -10,15 +10,23 @@ from typing import Any
 
 import openai
 from fake_engine import FakeEngine
-from rpc_harness import BASE, POLICY, QUANTIZATION, ByteTokenizer, FakeClock, FakeGrammars, FakeResolver
+from rpc_harness import (
+    BASE,
+    QUANTIZATION,
+    ByteTokenizer,
+    FakeBlobs,
+    FakeClock,
+    FakeResolver,
+    admission_with,
+)
 
 from switchyard.registry.records import VersionRecord
-from switchyard.server.calls.admission import Admission
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import Servable, ServablePage
 from switchyard.server.calls.guard import Guard
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.http.app import OpenAiApp, OpenAiRooms
+from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
 from switchyard.server.http.endpoint import Surroundings
 from switchyard.server.http.models import Models
@@ -54,6 +62,7 @@ class Harness:
     clock: FakeClock
     address: str
     client: openai.AsyncOpenAI
+    blobs: FakeBlobs
 
     @property
     def url(self) -> str:
@@ -77,8 +86,9 @@ async def serving(
         FakeClock(),
         Readiness(),
     )
+    blobs = FakeBlobs()
     with ThreadPoolExecutor(1) as pool:
-        admission = Admission(POLICY, resolver, ByteTokenizer(), clock, pool, FakeGrammars())
+        admission = admission_with(resolver, clock, pool, blobs=blobs)
         catalog: Any = FakeCatalog(versions)
         app = OpenAiApp(readiness, Surroundings(live, metrics, guard, write_stall_s), tls)
         address = app.bind("127.0.0.1", 0)
@@ -86,6 +96,7 @@ async def serving(
         app.serve(
             OpenAiRooms(
                 Completions(answering, BASE.name, ByteTokenizer().text_of),
+                ChatCompletions(answering, BASE.name, ByteTokenizer().text_of),
                 Models(catalog, admission, BASE.name, BASE.digest),
             )
         )
@@ -93,6 +104,6 @@ async def serving(
         client = openai.AsyncOpenAI(api_key="none", base_url=f"http://{address}/v1", max_retries=0, timeout=20)
         try:
             async with client:
-                yield Harness(app, engine, resolver, metrics, live, readiness, clock, address, client)
+                yield Harness(app, engine, resolver, metrics, live, readiness, clock, address, client, blobs)
         finally:
             await app.stop()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +24,19 @@ from switchyard.registry.lineage import Lineage, QuantizationSpec
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.records import AdapterShape, ResolvedAdapter, VersionRecord
 from switchyard.registry.refs import AdapterRef
+from switchyard.registry.strict_json import Json
 from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
 from switchyard.server.calls.admission import Admission, AdmissionPolicy
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import ServablePage
+from switchyard.server.calls.contracts import Contracts
 from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.ports import Resolver
+from switchyard.server.calls.prompts import Prompts
+from switchyard.server.chat.origin import Segment
+from switchyard.server.chat.render_worker import answer
+from switchyard.server.chat.renderer import Rendered, rendered_of
+from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.structure import Structure
 from switchyard.server.engine.types import AdapterSelection, Digest
 from switchyard.server.errors import StructureInvalid
@@ -136,6 +146,18 @@ class ByteTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         return (1, *(4 + byte for byte in text.encode()))
 
+    chat_template = "{% for turn in messages %}<s>{{ turn.role }}: {{ turn.content }}</s>{% endfor %}"
+    control_tokens = ("<s>", "</s>")
+
+    def encode_parts(self, parts: Sequence[Segment]) -> tuple[int, ...]:
+        ids: list[int] = []
+        for part in parts:
+            pieces = re.split("(</?s>)", part.text) if part.has_control else [part.text]
+            for piece in pieces:
+                known = {"<s>": [1], "</s>": [2]} if part.has_control else {}
+                ids += known.get(piece, [4 + byte for byte in piece.encode()])
+        return tuple(ids)
+
     def text_of(self, token_id: int) -> str:
         return chr(token_id - 4) if token_id >= 4 else f"<{token_id}>"
 
@@ -152,6 +174,39 @@ class FakeGrammars:
         if "bad" in structure.texts:
             raise StructureInvalid(f"{structure.kind}: bad")
         return FakeGrammar(f"{structure.kind} {structure.texts}")
+
+
+class RenderingHere:
+    """Runs templates in this process."""
+
+    async def render(self, template: str, turns: list[Json], tools: list[Json]) -> Rendered:
+        asked = {"template": template, "turns": turns, "tools": tools, "variables": {}, "most_characters": 1 << 20}
+        told: Any = answer(json.dumps(asked))
+        return rendered_of(told)
+
+
+@dataclass
+class FakeBlobs:
+    """Files of versions, by digest."""
+
+    kept: dict[str, bytes] = field(default_factory=dict)
+
+    def read_blob(self, digest: str) -> bytes:
+        return self.kept[digest]
+
+
+def admission_with(
+    resolver: Resolver,
+    clock: Clock,
+    pool: Executor,
+    policy: AdmissionPolicy | None = None,
+    blobs: FakeBlobs | None = None,
+) -> Admission:
+    """Admission in front of nothing."""
+    prompts = Prompts(ByteTokenizer(), pool, RenderingHere())
+    return Admission(
+        policy or POLICY, resolver, prompts, Contracts(blobs or FakeBlobs(), pool), clock, FakeGrammars()
+    )
 
 
 class FakeClock:
@@ -223,7 +278,7 @@ async def running(
     clock = FakeClock()
     drains: list[float | None] = []
     with ThreadPoolExecutor(1) as pool:
-        admission = Admission(POLICY, resolver, ByteTokenizer(), clock, pool, FakeGrammars())
+        admission = admission_with(resolver, clock, pool)
         catalog: Any = NothingServable()
         answering = Answering(admission, engine, live, metrics)
         inference = InferenceServicer(answering, catalog, ByteTokenizer().text_of, write_stall_s=write_stall_s)

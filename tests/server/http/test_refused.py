@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "echo": ({"echo": True}, "echo", "not served"),
     "suffix": ({"suffix": "x"}, "suffix", "not served"),
-    "unknown": ({"guided_json": {}}, "guided_json", "not a field that this server serves; what is: model, prompt"),
+    "unknown": ({"guided_json": {}}, "guided_json", "not a field that this server serves; what is: model"),
     "several prompts": ({"prompt": ["a", "b"]}, "prompt", "several prompts"),
     "several token prompts": ({"prompt": [[1], [2]]}, "prompt", "several prompts"),
     "prompt": ({"prompt": 5}, "prompt", "expected a text, or a list of token ids"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import openai
 import pytest
 from tiny_adapter import make_adapter
 from tiny_base import make_tiny_llama
+from whole_server import serving
 
 from switchyard.proto.admin.v1 import admin_pb2, admin_pb2_grpc
 from switchyard.proto.inference.v1 import inference_pb2 as pb
@@ -23,9 +22,9 @@ from switchyard.registry.base_model import describe_base
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
-from switchyard.server import main
-from switchyard.server.config import ServerConfig
+from switchyard.server.http.chat_body import ChatBody
 from switchyard.server.http.completion_body import CompletionBody
+from switchyard.server.http.sampling_fields import SamplingFields
 
 pytestmark = pytest.mark.asyncio
 
@@ -37,6 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base, and a registry with one adapter for it in two versions."""
     place = tmp_path_factory.mktemp("same")
     base = make_tiny_llama(place / "base")
+    (base / "chat_template.jinja").write_text("{% for m in messages %}<s>{{ m.role }}: {{ m.content }}{% endfor %}")
     with Registry.open(place / "registry", validate=validate_files) as registry:
         spec = registry.register_base(describe_base(base))
         for seed in range(2):
@@ -49,22 +49,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 set_alias="prod" if seed == 0 else None,
             )
     return place
-
-
-@asynccontextmanager
-async def serving(place: Path, **changes: Any) -> AsyncIterator[tuple[main.Addresses, asyncio.Task[int]]]:
-    ports = {"port": 0, "health_port": 0, "http_port": 0, "openai_port": 0}
-    settings = {"base": str(place / "base"), "registry": place / "registry", "threads": 1, **ports, **changes}
-    ready: asyncio.Future[main.Addresses] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(main.serve(ServerConfig.model_validate(settings), ready.set_result))
-    await asyncio.wait({ready, task}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        task.result()
-    try:
-        yield ready.result(), task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 def message(model: str, sampling: dict[str, Any]) -> pb.GenerateRequest:
@@ -152,10 +136,14 @@ async def test_the_example_of_the_page_runs(place: Path) -> None:
         "team/words:1 team/words:1 base",
         "team/words@prod team/words:1 base",
     ]
-    assert lines[4].startswith("team/words:1 ")
+    assert lines[4].startswith("assistant ")
+    assert lines[5].startswith("team/words:1 ")
 
 
 async def test_the_page_has_a_row_for_every_field() -> None:
     page = (Path(__file__).parents[3] / "docs" / "openai.md").read_text(encoding="utf-8")
-    table = page.split("| Field | When left out | Remarks |")[1].split("\n\n")[0]
-    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(CompletionBody.model_fields)
+    tables = [table.split("\n\n")[0] for table in page.split("| Field | When left out | Remarks |")[1:]]
+    rows = [re.findall(r"^\| `(\w+)`", table, re.MULTILINE) for table in tables]
+    shared = list(SamplingFields.model_fields)
+    own = [[name for name in body.model_fields if name not in shared] for body in (CompletionBody, ChatBody)]
+    assert rows == [shared, *own]

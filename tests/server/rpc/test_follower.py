@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from handmade import write_adapter, write_base
-from rpc_harness import ByteTokenizer, FakeClock, FakeGrammars, FakeMemory
+from rpc_harness import FakeClock, FakeMemory, admission_with
 
 from switchyard.registry.base_model import describe_base
 from switchyard.registry.errors import AdapterNotFound
@@ -18,7 +18,7 @@ from switchyard.registry.refs import AdapterName, AdapterRef
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
 from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
-from switchyard.server.calls.admission import Admission, AdmissionPolicy
+from switchyard.server.calls.admission import AdmissionPolicy
 from switchyard.server.calls.catalog import RegistryResolver
 from switchyard.server.engine.types import AdapterSelection, Digest
 from switchyard.server.errors import AdapterUnavailable
@@ -85,9 +85,7 @@ def follower(registry: Registry, pool: ThreadPoolExecutor, tail: FeedTail, memor
         max_rank=16,
         default_max_tokens=8,
     )
-    admission = Admission(
-        policy, RegistryResolver(registry, pool), ByteTokenizer(), FakeClock(), pool, FakeGrammars()
-    )
+    admission = admission_with(RegistryResolver(registry, pool), FakeClock(), pool, policy)
     return RegistryFollower(registry, pool, tail, admission, memory)
 
 

@@ -17,7 +17,7 @@ import grpc
 import pytest
 from fake_engine import FakeEngine
 from handmade import write_adapter, write_base
-from rpc_harness import ByteTokenizer, FakeClock, FakeGrammars, refusal_of
+from rpc_harness import ByteTokenizer, FakeClock, admission_with, refusal_of
 
 from switchyard.proto.inference.v1 import inference_pb2, inference_pb2_grpc
 from switchyard.proto.registry.v1 import registry_pb2, registry_pb2_grpc
@@ -25,7 +25,7 @@ from switchyard.registry.base_model import describe_base
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
-from switchyard.server.calls.admission import Admission, AdmissionPolicy
+from switchyard.server.calls.admission import AdmissionPolicy
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import RegistryResolver
 from switchyard.server.calls.live import LiveWork
@@ -80,9 +80,7 @@ async def serving(place: Path) -> AsyncIterator[Caller]:
             adapter = write_adapter(place / f"v{seed}", seed=seed)
             registry.publish(AdapterName.parse(NAME), adapter, base_digest=base.digest, publisher="x")
         policy = AdmissionPolicy(base.digest, "none/float32", 64, 16, 8)
-        admission = Admission(
-            policy, RegistryResolver(registry, pool), ByteTokenizer(), FakeClock(), pool, FakeGrammars()
-        )
+        admission = admission_with(RegistryResolver(registry, pool), FakeClock(), pool, policy)
         catalog: Any = None
         answering = Answering(admission, FakeEngine(), live, Metrics())
         inference = InferenceServicer(answering, catalog, ByteTokenizer().text_of, write_stall_s=5.0)
