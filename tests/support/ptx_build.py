@@ -15,7 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from switchyard.server.gpu.kernels import lora, nf4
+from switchyard.server.gpu.kernels import attention, lora, nf4
 
 HOPPER = GPUTarget("cuda", 90, 32)
 
@@ -72,6 +72,27 @@ def nf4_cases() -> list[Case]:
     ]
 
 
+def attention_cases() -> list[Case]:
+    tables = dict.fromkeys(("tables", "table_rows", "visible"), "*i32")
+    numbers = {"sums": "*fp32", "peaks": "*fp32", "scale": "fp32"}
+    pages = dict.fromkeys(("q", "keys", "values", "out"), "*bf16")
+    types = {**tables, **numbers, **pages}
+    sizes = {
+        "KV_HEADS": 8,
+        "GROUP": 4,
+        "HEAD_DIM": 128,
+        "PAGE": 64,
+        "STRETCH": 4,
+        "BLOCK_GROUP": 16,
+        "BLOCK_DIM": 128,
+    }
+    joined = {"HEADS": 32, "HEAD_DIM": 128, "SPAN": 256, "BLOCK_DIM": 128}
+    return [
+        Case("attend_stretch", attention.attend_stretch, types, sizes),
+        Case("join_stretches", attention.join_stretches, types, joined),
+    ]
+
+
 def shared_bytes(case: Case) -> int:
     """Compiles down to machine code."""
     names = case.kernel.arg_names
@@ -84,7 +105,7 @@ def shared_bytes(case: Case) -> int:
 
 
 def main() -> None:
-    cases = {case.name: shared_bytes(case) for case in chain(lora_cases(), nf4_cases())}
+    cases = {case.name: shared_bytes(case) for case in chain(lora_cases(), nf4_cases(), attention_cases())}
     json.dump(cases, sys.stdout)
 
 
