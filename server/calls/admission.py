@@ -213,6 +213,16 @@ class Admission:
         )
         return Admitted(request, self.served_by(selection))
 
+    async def render(self, draft: RequestDraft) -> tuple[Prompt, ServedBy]:
+        """The prompt that a draft becomes, and who would answer; nothing is asked of the engine.
+
+        Raises:
+            RequestError, AdapterError, RegistryError: see `admit`.
+        """
+        _refuse_faults(field_faults(under(NO_CONTRACT, draft), self._limits))
+        selection = await self.select(draft.target, draft.session_key)
+        return (await self.prepared(draft, selection)).prompt, self.served_by(selection)
+
     async def prepared(self, draft: RequestDraft, selection: AdapterSelection | None) -> Prepared:
         """What a draft asks for once it is known who answers.
 

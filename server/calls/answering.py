@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from switchyard.registry.errors import RegistryError
-from switchyard.server.calls.admission import Admission, Admitted
+from switchyard.server.calls.admission import Admission, Admitted, ServedBy
 from switchyard.server.calls.caller import proven_actor
 from switchyard.server.calls.codes import reason_of
 from switchyard.server.calls.draft import RequestDraft
 from switchyard.server.calls.live import EndGuard, LiveWork
 from switchyard.server.calls.ports import GenerationEngine, RefusalObserver
+from switchyard.server.calls.prompts import Prompt
 from switchyard.server.engine.streams import TokenStream
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, TokenEvent
 from switchyard.server.errors import ServerError
@@ -89,6 +90,14 @@ class Answering:
         async with stream:
             with self._live.guard() as guard:
                 yield LiveAnswer(admitted, stream, guard)
+
+    async def render(self, draft: RequestDraft) -> tuple[Prompt, ServedBy]:
+        """The prompt that a draft becomes, and who would answer; see `Admission.render`."""
+        try:
+            return await self._admission.render(draft)
+        except (ServerError, RegistryError) as error:
+            self._observer.refused(reason_of(error))
+            raise
 
     async def _accept(self, draft: RequestDraft, remaining_s: float | None) -> tuple[Admitted, TokenStream]:
         try:

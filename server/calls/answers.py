@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from switchyard.server.engine.types import SampledToken, TokenEvent
+from switchyard.server.engine.types import Choice, FinishedEvent, SampledToken, TokenEvent
 
 
 @dataclass(slots=True)
@@ -51,3 +51,9 @@ class Answers:
     def part(self, index: int) -> AnswerParts:
         """One answer, by its index."""
         return self._parts.setdefault(index, AnswerParts())
+
+
+def choices_of(event: FinishedEvent) -> tuple[Choice, ...]:
+    """Every answer; the engine lists them only when there are several."""
+    alone = Choice(0, event.reason, event.completion_tokens, event.matched_stop, 0.0)
+    return event.choices or (alone,)

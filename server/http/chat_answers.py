@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from switchyard.server.calls.admission import Admitted
+from switchyard.server.calls.answers import choices_of
 from switchyard.server.calls.chat_answers import ChatAnswers
 from switchyard.server.chat.tool_reader import CallDelta, Delta
 from switchyard.server.engine.types import Choice, FinishedEvent, SampledToken, TokenEvent
 from switchyard.server.http.completion_answers import (
     TextOf,
     Tree,
-    choices_of,
     fingerprint,
     finite,
     served_by,

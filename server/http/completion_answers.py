@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from switchyard.server.calls.admission import Admitted, ServedBy
-from switchyard.server.calls.answers import Answers
-from switchyard.server.engine.types import Choice, FinishedEvent, SampledToken, TokenEvent
+from switchyard.server.calls.answers import Answers, choices_of
+from switchyard.server.engine.types import FinishedEvent, SampledToken, TokenEvent
 
 TextOf = Callable[[int], str]
 """Gives the text of one token id."""
@@ -96,12 +96,6 @@ class CompletionWriter:
             ],
             "text_offset": offsets,
         }
-
-
-def choices_of(event: FinishedEvent) -> tuple[Choice, ...]:
-    """Every answer; the engine lists them only when there are several."""
-    alone = Choice(0, event.reason, event.completion_tokens, event.matched_stop, 0.0)
-    return event.choices or (alone,)
 
 
 def usage(event: FinishedEvent) -> dict[str, Tree]:

@@ -183,6 +183,9 @@ _UPKEEP: Final = {
 _INFERENCE: Final = {
     "Generate": Rule(_generate),
     "GenerateOnce": Rule(_generate_once),
+    "Chat": Rule(_generate),
+    "Render": Rule(_generate_once),
+    "Tokenize": Rule(_whole(Scope.GENERATE, within=True)),
     "ListServable": Rule(_whole(Scope.GENERATE, within=True)),
 }
 _ADMIN: Final = {

@@ -47,16 +47,16 @@ def draft_of(message: inference_pb2.GenerateRequest) -> RequestDraft:
         target=target_of(message),
         prompt=message.prompt if source == "prompt" else None,
         prompt_tokens=tuple(message.prompt_tokens.ids) if source == "prompt_tokens" else None,
-        sampling=_sampling(message.sampling),
-        stopping=_stopping(message.stopping),
-        structure=_structure(message.structure) if message.HasField("structure") else None,
+        sampling=sampling_of(message.sampling),
+        stopping=stopping_of(message.stopping),
+        structure=structure_of(message.structure) if message.HasField("structure") else None,
         priority=message.priority if message.HasField("priority") else None,
         request_id=message.request_id,
         session_key=message.session_key,
     )
 
 
-def target_of(message: inference_pb2.GenerateRequest) -> Target | None:
+def target_of(message: inference_pb2.GenerateRequest | inference_pb2.ChatRequest) -> Target | None:
     """Who was asked; None when nobody was."""
     kind = message.WhichOneof("target")
     if kind == "base":
@@ -77,7 +77,8 @@ def _composition(recipe: inference_pb2.Composition) -> CompositionTarget:
     )
 
 
-def _sampling(message: inference_pb2.SamplingParams) -> SamplingDraft:
+def sampling_of(message: inference_pb2.SamplingParams) -> SamplingDraft:
+    """How tokens are to be chosen."""
     numbers = {name: getattr(message, name) for name in SAMPLING_NUMBERS if message.HasField(name)}
     return SamplingDraft(
         **numbers,
@@ -87,7 +88,8 @@ def _sampling(message: inference_pb2.SamplingParams) -> SamplingDraft:
     )
 
 
-def _stopping(message: inference_pb2.StoppingParams) -> StoppingDraft:
+def stopping_of(message: inference_pb2.StoppingParams) -> StoppingDraft:
+    """When the answer is to end."""
     return StoppingDraft(
         max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
         min_tokens=message.min_tokens if message.HasField("min_tokens") else None,
@@ -97,7 +99,7 @@ def _stopping(message: inference_pb2.StoppingParams) -> StoppingDraft:
     )
 
 
-def _structure(message: inference_pb2.Structure) -> Structure:
+def structure_of(message: inference_pb2.Structure) -> Structure:
     """What the answer has to look like; without texts when nothing was said."""
     kind = message.WhichOneof("kind")
     if kind is None:

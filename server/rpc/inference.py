@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from switchyard.proto.inference.v1 import inference_pb2, inference_pb2_grpc
 from switchyard.server.calls.answering import Answering
-from switchyard.server.calls.answers import Answers
+from switchyard.server.calls.answers import Answers, choices_of
 from switchyard.server.calls.catalog import ServableCatalog
-from switchyard.server.engine.types import ErrorEvent, TokenEvent
+from switchyard.server.calls.chat_answers import ChatAnswers
+from switchyard.server.calls.draft import BaseTarget, RequestDraft
+from switchyard.server.engine.types import ErrorEvent, FinishedEvent, TokenEvent
 from switchyard.server.errors import Cancelled
-from switchyard.server.rpc import convert
+from switchyard.server.rpc import chat_messages, convert
 from switchyard.server.rpc.drafting import draft_of
 from switchyard.server.rpc.logprob_messages import TextOf
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     Context = ServicerContext[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
     OnceContext = ServicerContext[inference_pb2.GenerateOnceRequest, inference_pb2.GenerateOnceResponse]
+    ChatContext = ServicerContext[inference_pb2.ChatRequest, inference_pb2.ChatResponse]
+    RenderContext = ServicerContext[inference_pb2.RenderRequest, inference_pb2.RenderResponse]
+    TokenizeContext = ServicerContext[inference_pb2.TokenizeRequest, inference_pb2.TokenizeResponse]
     ListContext = ServicerContext[inference_pb2.ListServableRequest, inference_pb2.ListServableResponse]
 
 
@@ -64,6 +69,37 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             raise event.error
         return convert.once_message(answer.admitted, answers, event, self._text_of)
 
+    async def Chat(self, request: inference_pb2.ChatRequest, context: ChatContext) -> None:
+        """Streams the answer to a conversation: `started`, chunks, then exactly one terminal event."""
+        draft = chat_messages.chat_draft_of(request)
+        answers = ChatAnswers(draft.conversation)
+        async with self._answering.answer(draft, remaining_s=context.time_remaining()) as answer:
+            await self._write(context, chat_messages.chat_started(answer.admitted))
+            while isinstance(event := await answer.next(), TokenEvent):
+                await self._write(context, chat_messages.chat_chunk(event, answers.take(event), self._text_of))
+            for choice in choices_of(event) if isinstance(event, FinishedEvent) else ():
+                if (left := answers.end(choice)).content:
+                    await self._write(context, chat_messages.chat_rest(choice.index, left))
+            await self._write(context, chat_messages.chat_terminal(event, answer.admitted.served_by))
+
+    async def Render(
+        self, request: inference_pb2.RenderRequest, context: RenderContext
+    ) -> inference_pb2.RenderResponse:
+        """Makes the prompt of a conversation."""
+        del context
+        prompt, served_by = await self._answering.render(chat_messages.chat_draft_of(request.request))
+        return inference_pb2.RenderResponse(
+            text=prompt.text or "", token_ids=prompt.tokens, served_by=convert.served_by_message(served_by)
+        )
+
+    async def Tokenize(
+        self, request: inference_pb2.TokenizeRequest, context: TokenizeContext
+    ) -> inference_pb2.TokenizeResponse:
+        """Makes token ids of a text."""
+        del context
+        prompt, _ = await self._answering.render(RequestDraft(BaseTarget(), prompt=request.text))
+        return inference_pb2.TokenizeResponse(token_ids=prompt.tokens)
+
     async def ListServable(
         self, request: inference_pb2.ListServableRequest, context: ListContext
     ) -> inference_pb2.ListServableResponse:
@@ -71,7 +107,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         del context
         return convert.servable_message(await self._catalog.page(request.page_size, request.page_token))
 
-    async def _write(self, context: Context, message: inference_pb2.GenerateResponse) -> None:
+    async def _write(
+        self, context: Context | ChatContext, message: inference_pb2.GenerateResponse | inference_pb2.ChatResponse
+    ) -> None:
         try:
             async with asyncio.timeout(self._write_stall_s):
                 await context.write(message)

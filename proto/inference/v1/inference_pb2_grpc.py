@@ -44,6 +44,21 @@ class InferenceServiceStub:
                 request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.GenerateOnceRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.GenerateOnceResponse.FromString,
                 _registered_method=True)
+        self.Chat = channel.unary_stream(
+                '/switchyard.inference.v1.InferenceService/Chat',
+                request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ChatRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ChatResponse.FromString,
+                _registered_method=True)
+        self.Render = channel.unary_unary(
+                '/switchyard.inference.v1.InferenceService/Render',
+                request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.RenderRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.RenderResponse.FromString,
+                _registered_method=True)
+        self.Tokenize = channel.unary_unary(
+                '/switchyard.inference.v1.InferenceService/Tokenize',
+                request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
         self.ListServable = channel.unary_unary(
                 '/switchyard.inference.v1.InferenceService/ListServable',
                 request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ListServableRequest.SerializeToString,
@@ -68,6 +83,27 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Chat(self, request, context):
+        """Streams the answer to a conversation: its text, and the tool calls in it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Render(self, request, context):
+        """The prompt that a conversation becomes, without an answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tokenize(self, request, context):
+        """The token ids of a text, as `Generate` would read it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListServable(self, request, context):
         """What this server can answer with: the base and every adapter published for it.
         """
@@ -87,6 +123,21 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.GenerateOnce,
                     request_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.GenerateOnceRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.GenerateOnceResponse.SerializeToString,
+            ),
+            'Chat': grpc.unary_stream_rpc_method_handler(
+                    servicer.Chat,
+                    request_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ChatRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ChatResponse.SerializeToString,
+            ),
+            'Render': grpc.unary_unary_rpc_method_handler(
+                    servicer.Render,
+                    request_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.RenderRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.RenderResponse.SerializeToString,
+            ),
+            'Tokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokenize,
+                    request_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.SerializeToString,
             ),
             'ListServable': grpc.unary_unary_rpc_method_handler(
                     servicer.ListServable,
@@ -148,6 +199,87 @@ class InferenceService:
             '/switchyard.inference.v1.InferenceService/GenerateOnce',
             switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.GenerateOnceRequest.SerializeToString,
             switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.GenerateOnceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Chat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/switchyard.inference.v1.InferenceService/Chat',
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ChatRequest.SerializeToString,
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Render(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.inference.v1.InferenceService/Render',
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.RenderRequest.SerializeToString,
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.RenderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.inference.v1.InferenceService/Tokenize',
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.SerializeToString,
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

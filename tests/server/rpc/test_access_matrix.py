@@ -80,6 +80,9 @@ EXPECTED: dict[str, tuple[str, str]] = {
     "VerifyAudit": ("audit:read", ALL),
     "Generate": ("infer:generate", ONE),
     "GenerateOnce": ("infer:generate", ONE),
+    "Chat": ("infer:generate", ONE),
+    "Render": ("infer:generate", ONE),
+    "Tokenize": ("infer:generate", PART),
     "ListServable": ("infer:generate", PART),
     "GetServerInfo": ("admin:observe", ALL),
     "GetLoad": ("admin:observe", ALL),
@@ -147,7 +150,7 @@ def filled(descriptor: Descriptor, values: dict[str, str]) -> Any:
             message.targets.append(filled(field.message_type, values))
         elif field.name == "request":
             message.request.CopyFrom(filled(field.message_type, values))
-    if descriptor.name == "GenerateRequest":
+    if descriptor.name in {"GenerateRequest", "ChatRequest"}:
         message.adapter = values["ref"]
     if descriptor.name == "WatchRequest":
         message.adapter = values["adapter"].partition("/")[2]

@@ -125,12 +125,7 @@ def _scalars(make: Any, field: FieldDescriptor) -> Iterator[Message]:
 def completed(message: Any, orderly: dict[str, Any]) -> Iterator[Message]:
     """The message as it is, and with everything else in order, so that the odd field is reached."""
     yield message
-    request = message.request if isinstance(message, pb.GenerateOnceRequest) else message
-    if isinstance(request, pb.GenerateRequest):
-        if request.WhichOneof("target") is None:
-            request.base.SetInParent()
-        if request.WhichOneof("input") is None:
-            request.prompt = "hi"
+    _complete_generation(message)
     for field in message.DESCRIPTOR.fields:
         if field.name not in orderly or field.containing_oneof is not None or getattr(message, field.name):
             continue
@@ -143,6 +138,21 @@ def completed(message: Any, orderly: dict[str, Any]) -> Iterator[Message]:
         else:
             setattr(message, field.name, orderly[field.name])
     yield message
+
+
+def _complete_generation(message: Any) -> None:
+    """Says who answers and what is said, where that was left out."""
+    request = message.request if isinstance(message, pb.GenerateOnceRequest | pb.RenderRequest) else message
+    if isinstance(request, pb.ChatRequest):
+        if request.WhichOneof("target") is None:
+            request.base.SetInParent()
+        if not request.messages:
+            request.messages.add(role=pb.CHAT_ROLE_USER, content="hi")
+    if isinstance(request, pb.GenerateRequest):
+        if request.WhichOneof("target") is None:
+            request.base.SetInParent()
+        if request.WhichOneof("input") is None:
+            request.prompt = "hi"
 
 
 async def outcome(call: Any, *, streaming: bool, endless: bool) -> grpc.StatusCode:
