@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # `proto` is a directory too: without .PHONY make would call it up to date.
-.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine bench-trainer headline fuzz churn crash model seeds bench-knowledge resume-storm
+.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine bench-gpu bench-trainer headline fuzz churn crash model seeds bench-knowledge resume-storm
 
 help:           ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
@@ -92,6 +92,9 @@ bench: bench-engine  ## the committed measurements, made again
 bench-engine: setup  ## decode, prefill, loads, gRPC and memory, with PEFT beside it
 	@OMP_WAIT_POLICY=passive PYTHONPATH=bench/engine $(BIN)/python bench/engine/run.py
 	@OMP_WAIT_POLICY=passive PYTHONPATH=bench/engine $(BIN)/python bench/engine/overload.py
+
+bench-gpu: setup  ## proves the GPU kernels on this machine's device, then measures them
+	@PYTHONPATH=bench/gpu $(BIN)/python bench/gpu/run.py --out build/gpu.json
 
 bench-trainer: setup  ## the memory that `train --explain` says against real runs
 	@$(BIN)/python bench/trainer/memory.py
