@@ -20,7 +20,7 @@ from switchyard.server.calls.ports import GenerationEngine, RefusalObserver
 from switchyard.server.calls.prompts import Prompt
 from switchyard.server.engine.streams import TokenStream
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, TokenEvent
-from switchyard.server.errors import ServerError
+from switchyard.server.errors import Cancelled, ServerError
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +73,15 @@ class Answering:
         self._engine = engine
         self._live = live
         self._observer = observer
+        self._answers: dict[tuple[str, str], LiveAnswer] = {}
+
+    def abort(self, request_id: str) -> bool:
+        """Ends an answer of the caller; false when it has none of that name, whoever else may."""
+        answer = self._answers.get((proven_actor() or "", request_id))
+        if answer is None:
+            return False
+        answer.end(Cancelled("the caller aborted the request"))
+        return True
 
     @asynccontextmanager
     async def answer(self, draft: RequestDraft, *, remaining_s: float | None = None) -> AsyncIterator[LiveAnswer]:
@@ -89,7 +98,14 @@ class Answering:
         admitted, stream = await self._accept(draft, remaining_s)
         async with stream:
             with self._live.guard() as guard:
-                yield LiveAnswer(admitted, stream, guard)
+                answer = LiveAnswer(admitted, stream, guard)
+                # The engine has no two live requests of one name.
+                name = (admitted.request.tenant, admitted.request.request_id)
+                self._answers[name] = answer
+                try:
+                    yield answer
+                finally:
+                    del self._answers[name]
 
     async def render(self, draft: RequestDraft) -> tuple[Prompt, ServedBy]:
         """The prompt that a draft becomes, and who would answer; see `Admission.render`."""

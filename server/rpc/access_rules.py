@@ -186,6 +186,9 @@ _INFERENCE: Final = {
     "Chat": Rule(_generate),
     "Render": Rule(_generate_once),
     "Tokenize": Rule(_whole(Scope.GENERATE, within=True)),
+    "Score": Rule(_generate),
+    # Whose request it is decides the request itself: of others it is told to be none.
+    "Abort": Rule(_whole(Scope.GENERATE, within=True)),
     "ListServable": Rule(_whole(Scope.GENERATE, within=True)),
 }
 _ADMIN: Final = {

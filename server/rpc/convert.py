@@ -103,6 +103,19 @@ def once_message(
     )
 
 
+def score_message(
+    admitted: Admitted, answers: Answers, event: FinishedEvent, text_of: TextOf
+) -> inference_pb2.ScoreResponse:
+    """A prompt's tokens and how probable they are."""
+    return inference_pb2.ScoreResponse(
+        request_id=admitted.request.request_id,
+        tokens=logprob_messages(answers.prompt_logprobs, text_of),
+        total_logprob=sum(one.logprob for one in answers.prompt_logprobs),
+        usage=_usage(event),
+        served_by=served_by_message(admitted.served_by),
+    )
+
+
 def _choice(choice: Choice) -> inference_pb2.Choice:
     return inference_pb2.Choice(
         index=choice.index,

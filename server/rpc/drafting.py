@@ -56,7 +56,26 @@ def draft_of(message: inference_pb2.GenerateRequest) -> RequestDraft:
     )
 
 
-def target_of(message: inference_pb2.GenerateRequest | inference_pb2.ChatRequest) -> Target | None:
+def score_draft_of(message: inference_pb2.ScoreRequest) -> RequestDraft:
+    """What the caller wants scored: a prompt with its logprobs, and an answer of one token that nobody reads."""
+    source = message.WhichOneof("input")
+    return RequestDraft(
+        target=target_of(message),
+        prompt=message.prompt if source == "prompt" else None,
+        prompt_tokens=tuple(message.prompt_tokens.ids) if source == "prompt_tokens" else None,
+        sampling=SamplingDraft(prompt_logprobs=message.prompt_logprobs),
+        stopping=StoppingDraft(max_tokens=1, ignore_eos=True),
+        priority=message.priority if message.HasField("priority") else None,
+        request_id=message.request_id,
+        session_key=message.session_key,
+    )
+
+
+Targeted = inference_pb2.GenerateRequest | inference_pb2.ChatRequest | inference_pb2.ScoreRequest
+"""Messages that say who is asked."""
+
+
+def target_of(message: Targeted) -> Target | None:
     """Who was asked; None when nobody was."""
     kind = message.WhichOneof("target")
     if kind == "base":

@@ -7,6 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from switchyard.proto.inference.v1 import inference_pb2, inference_pb2_grpc
+from switchyard.server.calls.admission import Admitted
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.answers import Answers, choices_of
 from switchyard.server.calls.catalog import ServableCatalog
@@ -15,7 +16,7 @@ from switchyard.server.calls.draft import BaseTarget, RequestDraft
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent, TokenEvent
 from switchyard.server.errors import Cancelled
 from switchyard.server.rpc import chat_messages, convert
-from switchyard.server.rpc.drafting import draft_of
+from switchyard.server.rpc.drafting import draft_of, score_draft_of
 from switchyard.server.rpc.logprob_messages import TextOf
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     ChatContext = ServicerContext[inference_pb2.ChatRequest, inference_pb2.ChatResponse]
     RenderContext = ServicerContext[inference_pb2.RenderRequest, inference_pb2.RenderResponse]
     TokenizeContext = ServicerContext[inference_pb2.TokenizeRequest, inference_pb2.TokenizeResponse]
+    ScoreContext = ServicerContext[inference_pb2.ScoreRequest, inference_pb2.ScoreResponse]
+    AbortContext = ServicerContext[inference_pb2.AbortRequest, inference_pb2.AbortResponse]
     ListContext = ServicerContext[inference_pb2.ListServableRequest, inference_pb2.ListServableResponse]
 
 
@@ -60,14 +63,18 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, request: inference_pb2.GenerateOnceRequest, context: OnceContext
     ) -> inference_pb2.GenerateOnceResponse:
         """Returns one whole answer; a failure after acceptance is a status."""
-        answers = Answers()
-        draft = draft_of(request.request)
-        async with self._answering.answer(draft, remaining_s=context.time_remaining()) as answer:
-            while isinstance(event := await answer.next(), TokenEvent):
-                answers.take(event)
-        if isinstance(event, ErrorEvent):
-            raise event.error
-        return convert.once_message(answer.admitted, answers, event, self._text_of)
+        whole = await self._whole(draft_of(request.request), context.time_remaining())
+        return convert.once_message(*whole, self._text_of)
+
+    async def Score(self, request: inference_pb2.ScoreRequest, context: ScoreContext) -> inference_pb2.ScoreResponse:
+        """Tells how probable the model finds a text."""
+        whole = await self._whole(score_draft_of(request), context.time_remaining())
+        return convert.score_message(*whole, self._text_of)
+
+    async def Abort(self, request: inference_pb2.AbortRequest, context: AbortContext) -> inference_pb2.AbortResponse:
+        """Ends a request of the same caller."""
+        del context
+        return inference_pb2.AbortResponse(aborted=self._answering.abort(request.request_id))
 
     async def Chat(self, request: inference_pb2.ChatRequest, context: ChatContext) -> None:
         """Streams the answer to a conversation: `started`, chunks, then exactly one terminal event."""
@@ -106,6 +113,15 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         """Lists the base and every adapter published for it."""
         del context
         return convert.servable_message(await self._catalog.page(request.page_size, request.page_token))
+
+    async def _whole(self, draft: RequestDraft, remaining_s: float | None) -> tuple[Admitted, Answers, FinishedEvent]:
+        answers = Answers()
+        async with self._answering.answer(draft, remaining_s=remaining_s) as answer:
+            while isinstance(event := await answer.next(), TokenEvent):
+                answers.take(event)
+        if isinstance(event, ErrorEvent):
+            raise event.error
+        return answer.admitted, answers, event
 
     async def _write(
         self, context: Context | ChatContext, message: inference_pb2.GenerateResponse | inference_pb2.ChatResponse

@@ -59,6 +59,16 @@ class InferenceServiceStub:
                 request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/switchyard.inference.v1.InferenceService/Score',
+                request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
+                _registered_method=True)
+        self.Abort = channel.unary_unary(
+                '/switchyard.inference.v1.InferenceService/Abort',
+                request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.AbortRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.AbortResponse.FromString,
+                _registered_method=True)
         self.ListServable = channel.unary_unary(
                 '/switchyard.inference.v1.InferenceService/ListServable',
                 request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ListServableRequest.SerializeToString,
@@ -104,6 +114,20 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """How probable the model finds a text, token by token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Abort(self, request, context):
+        """Ends a request of the same caller; its stream gets one terminal event.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListServable(self, request, context):
         """What this server can answer with: the base and every adapter published for it.
         """
@@ -138,6 +162,16 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.Tokenize,
                     request_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreResponse.SerializeToString,
+            ),
+            'Abort': grpc.unary_unary_rpc_method_handler(
+                    servicer.Abort,
+                    request_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.AbortRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.AbortResponse.SerializeToString,
             ),
             'ListServable': grpc.unary_unary_rpc_method_handler(
                     servicer.ListServable,
@@ -280,6 +314,60 @@ class InferenceService:
             '/switchyard.inference.v1.InferenceService/Tokenize',
             switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.SerializeToString,
             switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.inference.v1.InferenceService/Score',
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Abort(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.inference.v1.InferenceService/Abort',
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.AbortRequest.SerializeToString,
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.AbortResponse.FromString,
             options,
             channel_credentials,
             insecure,

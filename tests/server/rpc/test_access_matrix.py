@@ -83,6 +83,8 @@ EXPECTED: dict[str, tuple[str, str]] = {
     "Chat": ("infer:generate", ONE),
     "Render": ("infer:generate", ONE),
     "Tokenize": ("infer:generate", PART),
+    "Score": ("infer:generate", ONE),
+    "Abort": ("infer:generate", PART),
     "ListServable": ("infer:generate", PART),
     "GetServerInfo": ("admin:observe", ALL),
     "GetLoad": ("admin:observe", ALL),
@@ -150,7 +152,7 @@ def filled(descriptor: Descriptor, values: dict[str, str]) -> Any:
             message.targets.append(filled(field.message_type, values))
         elif field.name == "request":
             message.request.CopyFrom(filled(field.message_type, values))
-    if descriptor.name in {"GenerateRequest", "ChatRequest"}:
+    if descriptor.name in {"GenerateRequest", "ChatRequest", "ScoreRequest"}:
         message.adapter = values["ref"]
     if descriptor.name == "WatchRequest":
         message.adapter = values["adapter"].partition("/")[2]

@@ -148,7 +148,7 @@ def _complete_generation(message: Any) -> None:
             request.base.SetInParent()
         if not request.messages:
             request.messages.add(role=pb.CHAT_ROLE_USER, content="hi")
-    if isinstance(request, pb.GenerateRequest):
+    if isinstance(request, pb.GenerateRequest | pb.ScoreRequest):
         if request.WhichOneof("target") is None:
             request.base.SetInParent()
         if request.WhichOneof("input") is None:
