@@ -19,7 +19,9 @@ from switchyard.server.config import ServerConfig
 from switchyard.server.http.app import OpenAiRooms
 from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
+from switchyard.server.http.metrics_page import MetricsPage
 from switchyard.server.http.models import Models
+from switchyard.server.http.tokenize import Tokenizing
 from switchyard.server.model.loading import LoadedBase
 from switchyard.server.observe.memory import resident_bytes
 from switchyard.server.resident import ServingCore, Surroundings
@@ -92,6 +94,8 @@ def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Face
         Completions(answering, facts.base_name, core.base.tokenizer.text_of),
         ChatCompletions(answering, facts.base_name, core.base.tokenizer.text_of),
         Models(catalog, admission, facts.base_name, facts.base_digest),
+        Tokenizing(answering, facts.base_name),
+        MetricsPage(around.metrics.exposition),
     )
     follower = RegistryFollower(around.registry, around.registry_pool, tail, admission, memory)
     return Faces(services, openai, follower, renderer)

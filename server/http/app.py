@@ -21,8 +21,10 @@ from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
 from switchyard.server.http.endpoint import Endpoint, Handler, Surroundings
 from switchyard.server.http.faults import routing_answer
+from switchyard.server.http.metrics_page import MetricsPage
 from switchyard.server.http.models import Models
 from switchyard.server.http.tls import following_context
+from switchyard.server.http.tokenize import Tokenizing
 from switchyard.server.observe.readiness import Phase, Readiness
 from switchyard.server.protection import TlsFiles
 
@@ -46,11 +48,15 @@ class OpenAiRooms:
         completions: `/v1/completions`.
         chat: `/v1/chat/completions`.
         models: `/v1/models`.
+        tokenizing: `/tokenize`.
+        metrics: `/metrics`.
     """
 
     completions: Completions
     chat: ChatCompletions
     models: Models
+    tokenizing: Tokenizing
+    metrics: MetricsPage
 
 
 class OpenAiApp:
@@ -147,6 +153,8 @@ class OpenAiApp:
                 self._route("/v1/chat/completions", "POST", rooms.chat.create),
                 self._route("/v1/models", "GET", rooms.models.every),
                 self._route("/v1/models/{model:path}", "GET", rooms.models.retrieve),
+                self._route("/tokenize", "POST", rooms.tokenizing.create),
+                self._route("/metrics", "GET", rooms.metrics.show),
                 Route("/health", self._health),
             ],
             exception_handlers={HTTPException: _nowhere},
@@ -173,5 +181,5 @@ class _Server(uvicorn.Server):
 async def _nowhere(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     message = f"nothing answers {request.method} {request.url.path[:200]}"
-    here = "POST /v1/chat/completions, POST /v1/completions, GET /v1/models and GET /health"
-    return routing_answer(status, f"{message}; {here} are here")
+    posts, gets = "/v1/chat/completions, /v1/completions and /tokenize", "/v1/models, /metrics and /health"
+    return routing_answer(status, f"{message}; POST {posts}, and GET {gets} are here")

@@ -29,7 +29,9 @@ from switchyard.server.http.app import OpenAiApp, OpenAiRooms
 from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
 from switchyard.server.http.endpoint import Surroundings
+from switchyard.server.http.metrics_page import MetricsPage
 from switchyard.server.http.models import Models
+from switchyard.server.http.tokenize import Tokenizing
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Phase, Readiness
 from switchyard.server.protection import TlsFiles
@@ -98,6 +100,8 @@ async def serving(
                 Completions(answering, BASE.name, ByteTokenizer().text_of),
                 ChatCompletions(answering, BASE.name, ByteTokenizer().text_of),
                 Models(catalog, admission, BASE.name, BASE.digest),
+                Tokenizing(answering, BASE.name),
+                MetricsPage(metrics.exposition),
             )
         )
         readiness.advance(Phase.SERVING)

@@ -28,6 +28,9 @@ WORDS = replace(version("words", 2), aliases=("prod", "test"))
 VERSIONS = (WORDS, version("tone"), version("extra"))
 
 
+TURNS = [{"role": "user", "content": "hi"}]
+
+
 async def test_base_versions_and_aliases_are_listed_over_all_pages() -> None:
     async with serving(None, *VERSIONS) as harness:
         models: list[Any] = [model async for model in harness.client.models.list()]
@@ -75,7 +78,7 @@ async def test_what_is_not_here_says_what_is() -> None:
         method = await http.get(f"{harness.url}/completions")
     assert (nowhere.status_code, method.status_code) == (404, 405)
     assert nowhere.json()["error"]["code"] == method.json()["error"]["code"] == "unknown_url"
-    assert "POST /v1/completions" in nowhere.json()["error"]["message"]
+    assert "/v1/completions" in nowhere.json()["error"]["message"]
 
 
 @pytest.fixture
@@ -122,12 +125,37 @@ async def test_a_token_is_a_tenant_with_its_rights(registry: Registry, guard: Gu
     assert len(harness.engine.submitted) == 1
 
 
+async def test_chat_tokens_and_metrics_ask_for_rights_too(registry: Registry, guard: Guard) -> None:
+    ann = token(registry, "ann", "default/words")
+    headers = {"authorization": f"Bearer {ann}"}
+    async with serving(None, *VERSIONS, guard=guard) as harness, httpx2.AsyncClient(headers=headers) as http:
+        paths = {
+            f"{harness.url}/chat/completions": {"messages": TURNS},
+            f"http://{harness.address}/tokenize": {"prompt": "x"},
+        }
+        for path, body in paths.items():
+            found = {
+                name: await http.post(path, json={"model": name} | body) for name in ("words:2", "tone:1", "none:1")
+            }
+            assert [answer.status_code for answer in found.values()] == [200, 404, 404], path
+            assert found["tone:1"].text.replace("tone", "none") == found["none:1"].text
+        before = await http.get(f"http://{harness.address}/metrics")
+        registry.access.grant("ann", Scope.OBSERVE, "*/*", actor="root")
+        observer = registry.access.create_token("ann", actor="root").secret
+        after = await http.get(f"http://{harness.address}/metrics", headers={"authorization": f"Bearer {observer}"})
+    assert (before.status_code, before.json()["error"]["type"]) == (403, "permission_error")
+    assert (after.status_code, "# HELP " in after.text) == (200, True)
+
+
 async def test_without_a_token_nothing_is_answered(registry: Registry, guard: Guard) -> None:
     async with serving(None, *VERSIONS, guard=guard) as harness, httpx2.AsyncClient() as http:
         found = [
             await http.get(f"{harness.url}/models"),
             await http.get(f"{harness.url}/models/words:2"),
             await http.post(f"{harness.url}/completions", json={"model": "tiny", "prompt": "hi"}),
+            await http.post(f"{harness.url}/chat/completions", json={"model": "tiny", "messages": TURNS}),
+            await http.post(f"http://{harness.address}/tokenize", json={"model": "tiny", "prompt": "hi"}),
+            await http.get(f"http://{harness.address}/metrics"),
             await http.get(f"{harness.url}/models", headers={"authorization": "Bearer wrong"}),
             await http.get(f"{harness.url}/models", headers={"authorization": "Basic eDp5"}),
         ]
