@@ -61,7 +61,8 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]
     def evaluated(self, split: str, step: int, rows: int, metrics: Mapping[str, float]) -> Evaluated:
         """Makes and emits the event of an evaluation from the trainer's `eval_` metrics."""
         loss = finite(float(metrics["eval_loss"]), step, f"{split} loss")
-        event = Evaluated(split, step, loss, float(metrics["eval_mean_token_accuracy"]), rows)
+        margin, better = _rewards(metrics, "eval_")
+        event = Evaluated(split, step, loss, float(metrics["eval_mean_token_accuracy"]), rows, margin, better)
         self.emit(event)
         return event
 
@@ -103,6 +104,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]
         """Reports a log entry of training; evaluations are reported by `evaluated`."""
         if logs is None or "loss" not in logs:
             return
+        margin, better = _rewards(logs)
         self.emit(
             StepLogged(
                 step=state.global_step,
@@ -113,6 +115,8 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]
                 token_accuracy=float(logs["mean_token_accuracy"]),
                 tokens=int(logs["num_tokens"]),
                 elapsed_s=self._elapsed_s(),
+                reward_margin=margin,
+                reward_accuracy=better,
             )
         )
 
@@ -124,6 +128,13 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]
 
     def _elapsed_s(self) -> float:
         return self._before_s + self._clock() - self._started_s - self._evaluating_s
+
+
+def _rewards(figures: Mapping[str, float], prefix: str = "") -> tuple[float | None, float | None]:
+    """Returns TRL's margin and accuracy of rewards; None where the method has none, or a batch had no such rows."""
+    found = (figures.get(f"{prefix}rewards/{name}") for name in ("margins", "accuracies"))
+    margin, accuracy = (float(one) if one is not None and math.isfinite(one) else None for one in found)
+    return margin, accuracy
 
 
 def finite(value: float, step: int, name: str) -> float:

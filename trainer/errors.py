@@ -16,6 +16,7 @@
     │   ├── OutputExists           the output directory already holds an adapter
     │   ├── DiskFull               the run's files would not fit where they go
     │   ├── OutputBusy             another process trains in the output directory
+    │   ├── LaunchUnsupported      one of several processes of a launcher; a run is one process
     │   ├── BatchTooLarge          not even a small batch of the longest rows fits in memory
     │   ├── TrainingDiverged       the loss or the adapter became non-finite
     │   ├── StartUnusable          the version to begin with cannot be had or does not fit; lists every difference
@@ -197,6 +198,12 @@ class OutputBusy(RunError):
     """Another process trains in the output directory."""
 
     reason = "OUTPUT_BUSY"
+
+
+class LaunchUnsupported(RunError):
+    """A launcher such as `accelerate launch` started several processes, and a run is one."""
+
+    reason = "LAUNCH_UNSUPPORTED"
 
 
 class StartUnusable(FaultyInput, RunError):

@@ -56,6 +56,9 @@ class StepLogged:
         token_accuracy: Share of trained tokens whose most likely prediction was right, since the last entry.
         tokens: Tokens processed so far, prompts included.
         elapsed_s: Seconds of training so far, evaluations not counted.
+        reward_margin: Of methods that learn from preferences, how much more reward the better answers get than the
+            worse ones, in nats times beta, on average; None of others.
+        reward_accuracy: Share of pairs in which the better answer gets more; None where rows are no pairs.
     """
 
     step: int
@@ -66,6 +69,8 @@ class StepLogged:
     token_accuracy: float
     tokens: int
     elapsed_s: float
+    reward_margin: float | None = None
+    reward_accuracy: float | None = None
 
     @property
     def tokens_per_s(self) -> float:
@@ -84,6 +89,8 @@ class Evaluated:
         token_accuracy: Share of trained tokens whose most likely prediction was right, with the right answer so
             far before it; the mean of the batches' shares.
         rows: Rows evaluated.
+        reward_margin: As in `StepLogged`, the mean over the batches.
+        reward_accuracy: As in `StepLogged`, the mean over the batches.
     """
 
     split: str
@@ -91,6 +98,8 @@ class Evaluated:
     loss: float
     token_accuracy: float
     rows: int
+    reward_margin: float | None = None
+    reward_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from switchyard.trainer.base_model import context_tokens, describe, load_tokenizer, locate_base, read_config
 from switchyard.trainer.data import Split, TruncationReport
-from switchyard.trainer.memory import MemoryEstimate, available_bytes, estimate_memory
+from switchyard.trainer.memory import MemoryEstimate, available_bytes, estimate_memory, libraries_bytes
 from switchyard.trainer.packing import Packing, packing_report
 from switchyard.trainer.preference_rows import answers_report, counted
 from switchyard.trainer.preflight import (
@@ -52,7 +52,7 @@ class Explanation:
         steps: Optimizer steps.
         steps_per_epoch: Optimizer steps of one pass over the training rows.
         tokens: Tokens that the whole run processes, prompts included; rounded for a last pass that ends early.
-        memory: Memory at the peak, without the libraries.
+        memory: What the process holds at its peak.
         available_bytes: What the machine has now.
         warnings: Findings that would not stop the run.
     """
@@ -127,6 +127,7 @@ def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
         recomputes=train.gradient_checkpointing,
         has_reference=recipe.method.name.has_reference,
     )
+    libraries = libraries_bytes()
     step = rehearse(directory, adapter_shape(recipe, spec), shape)
     return Explanation(
         name=recipe.name,
@@ -140,7 +141,7 @@ def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
         steps=steps,
         steps_per_epoch=per_epoch,
         tokens=round(rows.tokens * steps / per_epoch),
-        memory=estimate_memory(step, recipe.quantization, train.adapter_dtype, train.optimizer),
+        memory=estimate_memory(step, recipe.quantization, train.adapter_dtype, train.optimizer, libraries),
         available_bytes=available_bytes(),
         warnings=(
             *serving_warnings(recipe),

@@ -82,6 +82,7 @@ def _rows(explanation: Explanation) -> dict[str, str]:
 
 def _parts(memory: MemoryEstimate) -> dict[str, int]:
     return {
+        "libraries": memory.libraries_bytes,
         "weights": memory.weights_bytes,
         "adapter": memory.adapter_bytes,
         "gradients": memory.gradient_bytes,

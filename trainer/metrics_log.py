@@ -41,9 +41,9 @@ class MetricsLog:
             self._total_steps = event.total_steps
         elif isinstance(event, StepLogged):
             more = {"total_steps": self._total_steps, "tokens_per_s": event.tokens_per_s}
-            self._write({"kind": "train", **asdict(event), **more})
+            self._write({"kind": "train", **_known(event), **more})
         elif isinstance(event, Evaluated):
-            fields = asdict(event)
+            fields = _known(event)
             self._write({"kind": fields.pop("split"), **fields})
 
     def _write(self, fields: dict[str, object]) -> None:
@@ -58,6 +58,11 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _known(event: StepLogged | Evaluated) -> dict[str, object]:
+    """Returns the fields of an event, without those that its method does not have."""
+    return {key: value for key, value in asdict(event).items() if value is not None}
 
 
 def _is_non_finite(value: object) -> bool:

@@ -57,6 +57,7 @@ class OrpoTrainer(DPOTrainer):  # type: ignore[misc]
         figures["num_tokens"] = [self._total_train_tokens]
         figures["mean_token_accuracy"].append(float(right.chunk(2)[0][better].float().mean()))
         figures["rewards/accuracies"].append(float((chosen > rejected).float().mean()))
+        figures["rewards/margins"].append(float(self.beta * (chosen - rejected).detach().mean()))
         return (loss, outputs) if return_outputs else loss
 
 

@@ -5,6 +5,7 @@ Owns the checks between parts that are right by themselves: recipe and base, spl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,36 @@ from typing import TYPE_CHECKING
 from switchyard.trainer.base_model import takes_positions
 from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows
 from switchyard.trainer.data_places import brought
-from switchyard.trainer.errors import ChatTemplateMissing, DataInvalid, Fault, NothingToLearn, RecipeInvalid
+from switchyard.trainer.errors import (
+    ChatTemplateMissing,
+    DataInvalid,
+    Fault,
+    LaunchUnsupported,
+    NothingToLearn,
+    RecipeInvalid,
+)
 from switchyard.trainer.optimizers import optimizer_warnings
 from switchyard.trainer.recipe import DataSection, Leaks, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def check_launch(variables: Mapping[str, str] = os.environ) -> None:
+    """Checks that the run is the only process of its launcher.
+
+    Args:
+        variables: The environment, in which launchers say how many processes there are.
+
+    Raises:
+        LaunchUnsupported: If there are more.
+    """
+    count = variables.get("WORLD_SIZE", "1")
+    if count != "1":
+        raise LaunchUnsupported(
+            f"WORLD_SIZE is {count}: a launcher (`accelerate launch`, `torchrun`) started {count} processes, and a "
+            "run is one. Start `switchyard train` by itself; rows are not spread over several GPUs, nor is the base"
+        )
 
 
 def read_data(recipe: Recipe) -> dict[str, Split]:

@@ -59,6 +59,8 @@ def make_lineage(
             digest = splits[name].digest
             metrics.append(Metric(f"{name}_loss", score.loss, digest))
             metrics.append(Metric(f"{name}_token_accuracy", score.token_accuracy, digest))
+            if score.reward_margin is not None:
+                metrics.append(Metric(f"{name}_reward_margin", score.reward_margin, digest))
     return Lineage(
         dataset_digest=splits["train"].digest,
         recipe_digest=recipe.digest,

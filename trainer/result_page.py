@@ -43,7 +43,10 @@ def _summary(result: TrainResult, published: Published | None) -> dict[str, str]
     for split in ("dev", "test"):
         score = figures.score(split)
         if score is not None:
-            rows[split] = f"loss {score.loss:.4f}, {score.token_accuracy:.2%} of tokens right, {score.rows} rows"
+            margin = "" if score.reward_margin is None else f", reward margin {score.reward_margin:+.4f}"
+            rows[split] = (
+                f"loss {score.loss:.4f}, {score.token_accuracy:.2%} of tokens right{margin}, {score.rows} rows"
+            )
     if result.evaluation is not None:
         rows["gate"] = _verdict_line(result.evaluation)
         rows["report"] = str(result.output.evaluation / "report.md")

@@ -42,6 +42,7 @@ from switchyard.trainer.preflight import (
     batch_warnings,
     check_borders,
     check_context,
+    check_launch,
     check_rows,
     check_template,
     data_warnings,
@@ -123,6 +124,7 @@ def train(
         TrainerError: If anything is wrong with recipe, data, base, checkpoints or run; nothing is exported then.
     """
     started_s = time.perf_counter()
+    check_launch()
     output, stop = OutputLayout(out_dir), stop or StopRequest()
     refuse_finished(output)
     check_trackers(recipe)

@@ -1,9 +1,8 @@
 """`python bench/trainer/memory.py`: the estimate of `train --explain` against real runs; writes trainer-memory.md.
 
-Each run is a process of its own. Measured is the growth of its anonymous memory (RssAnon) from just before the data
-are read to the highest value seen, sampled from outside every two milliseconds. Each shape runs twice: with glibc
-giving large blocks back at once, which shows what the run needs, and as `switchyard train` sets the allocator, which
-shows what it holds.
+Each run is a process of its own, as `switchyard train` runs it. Measured is its anonymous memory (RssAnon) at the
+highest value seen, sampled from outside every four milliseconds, and the CPU time from the first step to the last.
+Beside it each shape runs with an allocator that keeps every freed block, to show what giving large ones back costs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "results" / "trainer-memory.md"
 MIB = 1024 * 1024
-EXACT = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+KEEP_ALL_BYTES = 256 * MIB
 STEPS = 3
 
 
@@ -105,7 +104,7 @@ def write_recipe(directory: Path, shape: Shape) -> Path:
 
 def child(task: str, recipe: Path) -> None:
     """Runs in a process of its own: writes a base, explains, or trains."""
-    from switchyard.trainer import run, sft
+    from switchyard.trainer import run
     from switchyard.trainer.explain import explain
     from switchyard.trainer.recipe_file import load_recipe
 
@@ -113,26 +112,28 @@ def child(task: str, recipe: Path) -> None:
     if task == "explain":
         print(json.dumps(explain(what).document()))
         return
-    import bitsandbytes
-    import matplotlib.pyplot
+    from switchyard.trainer import allocator
 
-    if task == "exact":
-        # Otherwise the run takes the setting of the environment back.
-        run.keep_freed_memory = lambda: False
-    print(f"ready {bitsandbytes.__version__} {matplotlib.__version__} {sft.__name__}", flush=True)
-    sys.stdin.readline()
+    if task == "kept":
+        allocator.KEPT_BYTES = allocator._HEAP_END_BYTES = KEEP_ALL_BYTES
+    steps, spent_s = run._run, 0.0
+
+    def timed(*arguments: object) -> int:
+        nonlocal spent_s
+        before_s = time.process_time()
+        last = steps(*arguments)
+        spent_s = time.process_time() - before_s
+        return last
+
+    run._run = timed
     run.train(what, out_dir=recipe.parent / task, threads=1)
+    print(json.dumps({"cpu_s": spent_s}))
 
 
-def spawn(task: str, recipe: Path, extra: dict[str, str]) -> subprocess.Popen[str]:
+def spawn(task: str, recipe: Path) -> subprocess.Popen[str]:
     """Starts this file again with one task."""
     return subprocess.Popen(
-        [sys.executable, __file__, task, str(recipe)],
-        env=os.environ | extra,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+        [sys.executable, __file__, task, str(recipe)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
 
 
@@ -145,19 +146,16 @@ def anonymous_bytes(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
 
 
-def measured(task: str, recipe: Path) -> int:
-    """Growth of a run's memory to its peak, in bytes."""
-    process = spawn(task, recipe, EXACT if task == "exact" else {})
-    process.stdout.readline()
-    before = peak = anonymous_bytes(process.pid)
-    process.stdin.write("go\n")
-    process.stdin.flush()
+def measured(task: str, recipe: Path) -> tuple[float, float]:
+    """Peak of a run's memory in MiB, and the CPU time of its steps in seconds."""
+    process = spawn(task, recipe)
+    peak = 0
     while process.poll() is None:
         peak = max(peak, anonymous_bytes(process.pid))
-        time.sleep(0.002)
+        time.sleep(0.004)
     if process.returncode != 0:
         raise RuntimeError(f"the run of {recipe} failed with {process.returncode}")
-    return peak - before
+    return peak / MIB, json.loads(process.stdout.read().splitlines()[-1])["cpu_s"]
 
 
 def row(shape: Shape) -> str:
@@ -166,12 +164,13 @@ def row(shape: Shape) -> str:
         directory = Path(name)
         write_base(directory / "base", shape)
         recipe = write_recipe(directory, shape)
-        said, _ = spawn("explain", recipe, {}).communicate()
-        estimate = json.loads(said)["memory"]["total_bytes"]
-        needs, holds = measured("exact", recipe), measured("kept", recipe)
+        said, _ = spawn("explain", recipe).communicate()
+        memory = json.loads(said)["memory"]
+        estimate = memory["total_bytes"] / MIB
+        (holds, cpu_s), (kept, kept_cpu_s) = measured("train", recipe), measured("kept", recipe)
     size = f"{shape.layers} × {shape.hidden}/{shape.mlp}, {shape.batch} × {shape.tokens} tokens"
-    cells = [shape.label, size, f"{estimate / MIB:.0f}", f"{needs / MIB:.0f}", f"{estimate / needs:.2f}"]
-    line = "| " + " | ".join([*cells, f"{holds / MIB:.0f}", f"{estimate / holds:.2f}"]) + " |"
+    cells = [shape.label, size, f"{memory['libraries_bytes'] / MIB:.0f}", f"{estimate:.0f}", f"{holds:.0f}"]
+    line = f"| {' | '.join(cells)} | {estimate / holds:.2f} | {kept:.0f} | {cpu_s:.1f} | {kept_cpu_s:.1f} |"
     print(line, flush=True)
     return line
 
@@ -179,18 +178,18 @@ def row(shape: Shape) -> str:
 def main() -> None:
     """Measures every shape and writes the table."""
     rows = [row(shape) for shape in SHAPES]
-    head = "| what | layers × hidden/mlp, batch | estimate MiB | needs MiB | ratio | holds MiB | ratio |"
     RESULTS.write_text(
         "\n".join(
             [
                 "# Memory of a run: what `train --explain` says, and what was measured",
                 "",
                 f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} shared cores, one thread, NF4 with double quantisation, rank 16 on all linear layers, float32,",
-                f"{STEPS} steps. *needs* is the peak with an allocator that gives large blocks back at once, *holds* the peak as",
-                "`switchyard train` runs, which keeps freed blocks for the next step and so holds fragments too. The ratios are estimate over measured.",
+                f"{STEPS} steps; one run of each. Libraries, estimate and peak are of the whole process, in MiB; the ratio is estimate over peak. The last three columns compare",
+                "with an allocator that keeps every freed block: its peak, and the CPU seconds of the steps as they are and with it. On a busy machine CPU time is",
+                "noisy.",
                 "",
-                head,
-                "|---|---|---|---|---|---|---|",
+                "| what | layers × hidden/mlp, batch | libraries | estimate | peak | ratio | peak, all kept | CPU s | CPU s, all kept |",
+                "|---|---|---|---|---|---|---|---|---|",
                 *rows,
                 "",
             ]

@@ -12,7 +12,8 @@ from switchyard.trainer import allocator
 for name in {settings}:
     assert getattr(allocator, name)()
 for _ in range(10):
-    b"x" * (64 << 20)
+    blocks = [b"x" * (2 << 20) for _ in range(8)]
+    del blocks
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 """
 
@@ -24,7 +25,7 @@ def page_faults(*settings: str) -> int:
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt")
 def test_freed_blocks_are_not_cleared_again() -> None:
-    per_block = (64 << 20) // 4096
+    per_block = (16 << 20) // 4096
     without, kept = page_faults(), page_faults("give_back_freed_memory", "keep_freed_memory")
     if without < 5 * per_block:
         pytest.skip(f"huge pages hide the faults here: {without}")

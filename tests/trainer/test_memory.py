@@ -28,6 +28,7 @@ def test_constants_of_a_block_are_counted() -> None:
 def test_the_parts_are_those_of_a_hand_count(dtype: AdapterDType, width: int) -> None:
     found = estimate_memory(STEP, QuantizationSection(), dtype)
     assert found == MemoryEstimate(
+        libraries_bytes=0,
         weights_bytes=8192 + 256 + 4 + 1000,
         adapter_bytes=100 * width,
         gradient_bytes=400,

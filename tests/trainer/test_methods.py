@@ -185,3 +185,19 @@ def test_everything_that_does_not_go_together_is_said_at_once(make_recipe: MakeR
         assert sum(expected in one for one in found) == 1, expected
     with pytest.raises(RecipeInvalid, match="preference"):
         make_recipe(data={"format": "preference"})
+
+
+@pytest.mark.parametrize("name", ["dpo", "orpo", "kto"])
+def test_the_margin_of_rewards_is_in_metrics_and_lineage(make_method: Any, tmp_path: Path, name: str) -> None:
+    """What is learnt is that one answer is better, so the margin ends above zero; pairs also have an accuracy."""
+    result = train(make_method(name, train={"max_steps": 8, "log_steps": 2}), out_dir=tmp_path / "out", threads=1)
+    lines = [json.loads(line) for line in result.output.metrics_log.read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    assert all("reward_margin" in line for line in steps)
+    assert steps[-1]["reward_margin"] > max(0.0, steps[0]["reward_margin"])
+    assert all(("reward_accuracy" in line) == (name != "kto") for line in steps)
+    dev = result.figures.score("dev")
+    assert dev is not None
+    assert dev.reward_margin is not None
+    recorded = {metric.name: metric.value for metric in result.lineage.metrics}
+    assert recorded["dev_reward_margin"] == dev.reward_margin > 0
