@@ -84,6 +84,10 @@ class GpuLora:
         if not self._fixed_grid and (not segments.rows_of or not table):
             return
         self.prepare(segments)
+        self.launch(y, x, table)
+
+    def launch(self, y: torch.Tensor, x: torch.Tensor, table: GroupTable) -> None:
+        """Changes `y` in place by the rows that `prepare` laid out last; a graph can hold it."""
         slots = y.shape[0] if self._fixed_grid else self._pieces.piece_count
         self._launch(y, x, self.records(table), piece_rows=self._piece_rows, piece_slots=slots)
 

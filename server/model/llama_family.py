@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -109,13 +111,20 @@ def why_not_fast(config: PreTrainedConfig, quantization: Quantization) -> str:
     return ""
 
 
-def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) -> LlamaFamily:
+Fuse = Callable[[Sequence[nn.Module]], BaseLinear]
+"""Makes one linear map of projections that read the same input."""
+
+
+def take_weights(
+    model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool, fuse: Fuse | None = None
+) -> LlamaFamily:
     """Takes the weights out of a loaded model that nothing has run through.
 
     Args:
         model: transformers' model of one of `ARCHITECTURES`; it is not needed afterwards.
         dtype: dtype in which the embedding, the head and weights that are not quantised are kept.
         shadow: keep 4-bit weights dequantised as well.
+        fuse: how projections are held; None for `fuse_linears`.
     """
     config = model.config
     body = model.model
@@ -133,7 +142,9 @@ def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) ->
     tied = model.lm_head.weight is body.embed_tokens.weight
     weights = DecoderWeights(
         embedding=embedding,
-        layers=tuple(_layer(layer, dtype, shadow=shadow) for layer in body.layers),
+        layers=tuple(
+            _layer(layer, fuse or partial(fuse_linears, dtype=dtype, shadow=shadow)) for layer in body.layers
+        ),
         final_norm=body.norm.weight.detach().to(torch.float32, copy=True),
         head=embedding if tied else model.lm_head.weight.detach().to(dtype, copy=True),
         inverse_frequencies=body.rotary_emb.inv_freq.detach().float(),
@@ -142,7 +153,7 @@ def take_weights(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) ->
     return LlamaFamily(Decoder(shape, weights), dtype)
 
 
-def _layer(layer: nn.Module, dtype: torch.dtype, *, shadow: bool) -> LayerWeights:
+def _layer(layer: nn.Module, fuse: Fuse) -> LayerWeights:
     def vector(path: str) -> torch.Tensor:
         return layer.get_parameter(path).detach().to(torch.float32, copy=True)
 
@@ -150,7 +161,7 @@ def _layer(layer: nn.Module, dtype: torch.dtype, *, shadow: bool) -> LayerWeight
         return vector(path) if path in dict(layer.named_parameters()) else None
 
     def fused(*paths: str) -> BaseLinear:
-        return fuse_linears([layer.get_submodule(path) for path in paths], dtype, shadow=shadow)
+        return fuse([layer.get_submodule(path) for path in paths])
 
     return LayerWeights(
         attention_norm=vector("input_layernorm.weight"),
