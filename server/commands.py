@@ -65,6 +65,7 @@ def serve(
     quantization: Annotated[Quantization | None, typer.Option(help="Quantisation of the base.")] = None,
     dtype: Annotated[Dtype | None, typer.Option(help="dtype of activations and KV cache.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of torch.")] = None,
+    worker_process: Annotated[bool | None, typer.Option(help="Run the engine in a process of its own.")] = None,
     drain_grace_s: Annotated[float | None, typer.Option(help="Seconds that answers get at the end.")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="Lines for people or for machines.")] = None,
     ready_file: ReadyFile = None,

@@ -98,6 +98,8 @@ class ServerConfig(BaseModel):
         quantization: of the base.
         dtype: see `Dtype`.
         threads: threads of torch; None leaves its default.
+        worker_process: whether base, adapters and engine run in a process of their own, so that nothing that
+            callers cause takes the interpreter from the engine.
         drain_grace_s: seconds that running answers get when the server stops.
         write_stall_s: seconds that one message may wait for its reader.
         adapter_series: adapters with metric series of their own.
@@ -138,6 +140,7 @@ class ServerConfig(BaseModel):
     quantization: Quantization = Quantization.AUTO
     dtype: Dtype = Dtype.AUTO
     threads: Count | None = None
+    worker_process: bool = False
     drain_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
     write_stall_s: Seconds = 30.0
     adapter_series: Count = 32

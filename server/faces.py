@@ -13,7 +13,6 @@ from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import RegistryResolver, ServableCatalog
 from switchyard.server.calls.contracts import Contracts
 from switchyard.server.calls.prompts import Prompts
-from switchyard.server.calls.residents import ResidentAdapters
 from switchyard.server.chat.renderer import TemplateRenderer
 from switchyard.server.config import ServerConfig
 from switchyard.server.http.app import OpenAiRooms
@@ -22,14 +21,13 @@ from switchyard.server.http.completions import Completions
 from switchyard.server.http.metrics_page import MetricsPage
 from switchyard.server.http.models import Models
 from switchyard.server.http.tokenize import Tokenizing
-from switchyard.server.model.loading import LoadedBase
-from switchyard.server.observe.memory import resident_bytes
-from switchyard.server.resident import ServingCore, Surroundings
+from switchyard.server.resident import Surroundings
 from switchyard.server.rpc.admin import AdminServicer, ServerFacts
 from switchyard.server.rpc.app import Service
 from switchyard.server.rpc.follower import RegistryFollower
 from switchyard.server.rpc.inference import InferenceServicer
 from switchyard.server.rpc.registry.tail import FeedTail
+from switchyard.server.served import BaseFacts, Served
 
 INFERENCE: Final = "switchyard.inference.v1.InferenceService"
 ADMIN: Final = "switchyard.admin.v1.AdminService"
@@ -52,38 +50,37 @@ class Faces:
     renderer: TemplateRenderer
 
 
-def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Faces:
-    """Puts the faces on a core."""
-    facts = _facts(around.config, core.base)
+def build_faces(around: Surroundings, served: Served, tail: FeedTail) -> Faces:
+    """Puts the faces on a resident model."""
+    facts = _facts(around.config, served.facts)
     around.metrics.describe_build(
         version=facts.version,
         base_name=facts.base_name,
         base_digest=facts.base_digest,
         quantization=facts.quantization,
     )
-    around.metrics.describe_memory(base_bytes=core.base.nbytes, adapter_slots=facts.adapter_slots)
-    around.metrics.watch_load(core.engine.load)
-    memory = ResidentAdapters(core.engine, core.host, around.clock)
-    renderer = renderer_of(around, core)
-    admission = admission_of(around, core, renderer)
+    around.metrics.describe_memory(base_bytes=served.facts.weights_bytes, adapter_slots=facts.adapter_slots)
+    around.metrics.watch_load(served.engine.load, served.rss_bytes)
+    renderer = renderer_of(around, served)
+    admission = admission_of(around, served, renderer)
     catalog = ServableCatalog(
         around.registry,
-        memory,
+        served.memory,
         around.registry_pool,
         base_digest=facts.base_digest,
         quantization=facts.quantization,
     )
-    answering = Answering(admission, core.engine, around.live, around.metrics)
+    answering = Answering(admission, served.engine, around.live, around.metrics)
     inference = InferenceServicer(
-        answering, catalog, core.base.tokenizer.text_of, write_stall_s=around.config.write_stall_s
+        answering, catalog, served.tokenizer.text_of, write_stall_s=around.config.write_stall_s
     )
     admin = AdminServicer(
         facts,
         admission,
-        core.engine,
-        memory,
-        rss_bytes=resident_bytes,
-        fingerprint=core.base.fingerprint,
+        served.engine,
+        served.memory,
+        rss_bytes=served.rss_bytes,
+        fingerprint=served.fingerprint,
         begin_drain=around.switch.drain,
     )
     services = (
@@ -91,47 +88,47 @@ def build_faces(around: Surroundings, core: ServingCore, tail: FeedTail) -> Face
         Service(ADMIN, admin, admin_pb2_grpc.add_AdminServiceServicer_to_server),
     )
     openai = OpenAiRooms(
-        Completions(answering, facts.base_name, core.base.tokenizer.text_of),
-        ChatCompletions(answering, facts.base_name, core.base.tokenizer.text_of),
+        Completions(answering, facts.base_name, served.tokenizer.text_of),
+        ChatCompletions(answering, facts.base_name, served.tokenizer.text_of),
         Models(catalog, admission, facts.base_name, facts.base_digest),
         Tokenizing(answering, facts.base_name),
         MetricsPage(around.metrics.exposition),
     )
-    follower = RegistryFollower(around.registry, around.registry_pool, tail, admission, memory)
+    follower = RegistryFollower(around.registry, around.registry_pool, tail, admission, served.memory)
     return Faces(services, openai, follower, renderer)
 
 
-def renderer_of(around: Surroundings, core: ServingCore) -> TemplateRenderer:
-    """Runs chat templates for a core; its process begins with the first conversation."""
-    return TemplateRenderer(dict(core.base.tokenizer.template_variables), around.config.max_prompt_bytes)
+def renderer_of(around: Surroundings, served: Served) -> TemplateRenderer:
+    """Runs chat templates for a resident model; its process begins with the first conversation."""
+    return TemplateRenderer(dict(served.tokenizer.template_variables), around.config.max_prompt_bytes)
 
 
-def admission_of(around: Surroundings, core: ServingCore, renderer: TemplateRenderer) -> Admission:
-    """Puts admission in front of a core."""
-    config, base = around.config, core.base
+def admission_of(around: Surroundings, served: Served, renderer: TemplateRenderer) -> Admission:
+    """Puts admission in front of a resident model."""
+    config, facts = around.config, served.facts
     policy = AdmissionPolicy(
-        base_digest=base.spec.digest,
-        quantization=base.quantization_label,
-        max_context_tokens=base.max_context_tokens,
+        base_digest=facts.digest,
+        quantization=facts.quantization,
+        max_context_tokens=facts.max_context_tokens,
         max_rank=config.max_rank,
         default_max_tokens=config.default_max_tokens,
         max_prompt_bytes=config.max_prompt_bytes,
         max_request_s=config.max_request_s,
     )
     resolver = RegistryResolver(around.registry, around.registry_pool)
-    prompts = Prompts(base.tokenizer, around.tokenizer_pool, renderer)
+    prompts = Prompts(served.tokenizer, around.tokenizer_pool, renderer)
     contracts = Contracts(around.registry, around.registry_pool)
-    return Admission(policy, resolver, prompts, contracts, around.clock, core.grammars)
+    return Admission(policy, resolver, prompts, contracts, around.clock, served.grammars)
 
 
-def _facts(config: ServerConfig, base: LoadedBase) -> ServerFacts:
+def _facts(config: ServerConfig, facts: BaseFacts) -> ServerFacts:
     return ServerFacts(
         version=version("switchyard"),
-        base_name=base.spec.name,
-        base_digest=base.spec.digest,
-        quantization=base.quantization_label,
+        base_name=facts.name,
+        base_digest=facts.digest,
+        quantization=facts.quantization,
         max_sequences=config.max_sequences,
-        max_context_tokens=base.max_context_tokens,
+        max_context_tokens=facts.max_context_tokens,
         max_rank=config.max_rank,
         adapter_slots=config.adapter_slots,
         host_cache_bytes=config.host_cache_bytes,

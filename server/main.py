@@ -14,8 +14,8 @@ from typing import Final
 from switchyard.registry.store import Registry
 from switchyard.server.calls.guard import Guard, guard_of
 from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.ports import GenerationEngine
 from switchyard.server.config import ServerConfig
-from switchyard.server.engine.engine import Engine
 from switchyard.server.errors import Draining
 from switchyard.server.faces import ADMIN, INFERENCE, build_faces
 from switchyard.server.http import endpoint
@@ -24,16 +24,16 @@ from switchyard.server.http.observability import ObservabilityServer
 from switchyard.server.lifecycle import StopSwitch, unless_stopped
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
-from switchyard.server.resident import MonotonicClock, Surroundings, build_core, warm_up
+from switchyard.server.resident import HAND_OVER_S, MonotonicClock, Surroundings, build_core
 from switchyard.server.rpc.app import GrpcApp
 from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
 from switchyard.server.rpc.registry.tail import FeedTail
 from switchyard.server.rpc.tls import server_credentials
+from switchyard.server.served import Served, warm_up
+from switchyard.server.worker.remote import RemoteWorker
 
 _REGISTRY_THREADS: Final = 8
 _TOKENIZER_THREADS: Final = 1
-_HAND_OVER_S: Final = 0.0001
-"""How long the engine may have to wait for the interpreter between two kernels, while the event loop computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         ServerError: the base cannot be served.
         RegistryError: the registry cannot be used.
     """
-    sys.setswitchinterval(_HAND_OVER_S)
+    sys.setswitchinterval(HAND_OVER_S)
     switch = StopSwitch(config.drain_grace_s)
     readiness, metrics, live = Readiness(), Metrics(adapter_series=config.adapter_series), LiveWork()
     async with AsyncExitStack() as stack:
@@ -101,22 +101,50 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         openai_address = openai.bind(config.host, config.openai_port) if config.openai_port is not None else ""
         grpc_address, health_address = await app.bind(config.address(config.port), config.address(config.health_port))
         http.start()
-        core = await unless_stopped(switch, lambda: build_core(around))
-        if core is None:
+        served = await (_in_a_worker if config.worker_process else _in_this_process)(around, stack)
+        if served is None:
             return 0
-        stack.callback(core.close)
-        core.engine.start()
-        stack.push_async_callback(asyncio.to_thread, core.engine.stop)
-        await warm_up(core)
-        faces = build_faces(around, core, tail)
+        await warm_up(served)
+        faces = build_faces(around, served, tail)
         stack.push_async_callback(faces.renderer.close)
         await stack.enter_async_context(faces.follower.following())
         if openai_address:
             openai.serve(faces.openai)
         await app.serve([*faces.services, *registry], reflect=config.reflection)
         on_ready(Addresses(grpc_address, health_address, http.address, openai_address, os.getpid()))
-        await _run_until_stopped(app, openai, switch, core.engine)
+        await _run_until_stopped(app, openai, switch, served.engine)
     return 1 if switch.failed else 0
+
+
+async def _in_this_process(around: Surroundings, stack: AsyncExitStack) -> Served | None:
+    """Loads the base and starts an engine on it; None when the server was stopped first."""
+    core = await unless_stopped(
+        around.switch,
+        lambda: build_core(
+            around.config, around.registry, around.clock, around.metrics, around.switch.fail_from_thread
+        ),
+    )
+    if core is None:
+        return None
+    stack.callback(core.close)
+    core.engine.start()
+    stack.push_async_callback(asyncio.to_thread, core.engine.stop)
+    return core.served
+
+
+async def _in_a_worker(around: Surroundings, stack: AsyncExitStack) -> Served | None:
+    """The same in a process of its own."""
+    worker = await RemoteWorker.start(around.config, around.metrics, around.switch.fail_from_thread)
+    stack.push_async_callback(worker.stop)
+    loading = asyncio.create_task(worker.served(around.config))
+    pressed = asyncio.create_task(around.switch.pressed())
+    await asyncio.wait({loading, pressed}, return_when=asyncio.FIRST_COMPLETED)
+    pressed.cancel()
+    if not loading.done():
+        loading.cancel()
+        worker.kill()
+        return None
+    return loading.result()
 
 
 def _grpc_app(around: Surroundings, readiness: Readiness, guard: Guard | None) -> GrpcApp:
@@ -131,7 +159,7 @@ def _grpc_app(around: Surroundings, readiness: Readiness, guard: Guard | None) -
     )
 
 
-async def _run_until_stopped(app: GrpcApp, openai: OpenAiApp, switch: StopSwitch, engine: Engine) -> None:
+async def _run_until_stopped(app: GrpcApp, openai: OpenAiApp, switch: StopSwitch, engine: GenerationEngine) -> None:
     def refuse_everywhere(stopping: Draining) -> None:
         openai.refuse_new(stopping)
         engine.begin_drain()

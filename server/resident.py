@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 
 from switchyard.registry.store import Registry
-from switchyard.server.adapters.host import AdapterHost
+from switchyard.server.adapters.host import AdapterHost, ResidencyObserver
 from switchyard.server.adapters.loader import AdapterLoader
 from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.adapters.tiers import ResidencyLimits
 from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.residents import ResidentAdapters
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.limits import StepLimits
-from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
-from switchyard.server.engine.types import ErrorEvent, GenerateRequest
+from switchyard.server.engine.ports import Clock, EngineObserver
+from switchyard.server.engine.streams import TokenStream
+from switchyard.server.engine.types import EngineLoad, GenerateRequest
 from switchyard.server.kv_budget import kv_limits
 from switchyard.server.lifecycle import StopSwitch
 from switchyard.server.lora.ops import best_backend
@@ -27,9 +31,12 @@ from switchyard.server.model.loading import LoadedBase, LoadOptions, load_base
 from switchyard.server.model.runner import ModelRunner
 from switchyard.server.model.sampling.grammars import GrammarCompilers
 from switchyard.server.model.sampling.sampler import Sampler
+from switchyard.server.observe.memory import resident_bytes
 from switchyard.server.observe.metrics import Metrics
+from switchyard.server.served import BaseFacts, Served
 
-_WARM_UP_TOKENS: Final = 2
+HAND_OVER_S: Final = 0.0001
+"""How long the engine may have to wait for the interpreter between two kernels, while an event loop computes."""
 
 
 class MonotonicClock:
@@ -65,6 +72,33 @@ class Surroundings:
     tokenizer_pool: Executor
 
 
+class CoreObserver(EngineObserver, ResidencyObserver, Protocol):
+    """Hears what happens to requests and to adapters."""
+
+
+class LocalEngine:
+    """An engine of this process as its callers see it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def submit(self, request: GenerateRequest) -> TokenStream:
+        """See `GenerationEngine.submit`."""
+        return self._engine.submit(request)
+
+    def abort(self, request_id: str) -> None:
+        """See `GenerationEngine.abort`."""
+        self._engine.abort(request_id)
+
+    def load(self) -> EngineLoad:
+        """See `GenerationEngine.load`."""
+        return self._engine.load()
+
+    def begin_drain(self) -> None:
+        """See `GenerationEngine.begin_drain`."""
+        self._engine.begin_drain()
+
+
 @dataclass(frozen=True, slots=True)
 class ServingCore:
     """The part of a server that holds the model: everything but its faces.
@@ -74,12 +108,40 @@ class ServingCore:
         engine: the step loop on it.
         host: adapters in memory.
         grammars: compiles what answers have to look like.
+        clock: the engine's clock.
     """
 
     base: LoadedBase
     engine: Engine
     host: AdapterHost
     grammars: GrammarCompilers
+    clock: Clock
+
+    @property
+    def facts(self) -> BaseFacts:
+        """What is known about the base."""
+        base = self.base
+        return BaseFacts(
+            base.spec.name, base.spec.digest, base.quantization_label, base.max_context_tokens, base.nbytes
+        )
+
+    @property
+    def memory(self) -> ResidentAdapters:
+        """The adapters, asked for from an event loop."""
+        return ResidentAdapters(self.engine, self.host, self.clock)
+
+    @property
+    def served(self) -> Served:
+        """What faces in this process need."""
+        return Served(
+            facts=self.facts,
+            tokenizer=self.base.tokenizer,
+            engine=LocalEngine(self.engine),
+            memory=self.memory,
+            grammars=self.grammars,
+            fingerprint=lambda: asyncio.to_thread(self.base.fingerprint),
+            rss_bytes=resident_bytes,
+        )
 
     def close(self) -> None:
         """Lets go of the threads; the engine has been stopped before."""
@@ -87,31 +149,35 @@ class ServingCore:
         self.host.close()
 
 
-def build_core(around: Surroundings) -> ServingCore:
+def build_core(
+    config: ServerConfig,
+    registry: Registry,
+    clock: Clock,
+    observer: CoreObserver,
+    on_failure: Callable[[BaseException], None],
+    after_step: Callable[[], None] | None = None,
+) -> ServingCore:
     """Loads the base, registers it, and puts an engine on it that is not started yet.
+
+    Args:
+        config: everything that can be set.
+        registry: where versions come from.
+        clock: the one clock.
+        observer: hears what happens to requests and adapters.
+        on_failure: called when the step loop has died.
+        after_step: see `Engine`.
 
     Raises:
         BaseModelError: the base cannot be served.
         RegistryError: the registry failed.
     """
-    config, clock = around.config, around.clock
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    base = load_base(
-        config.base,
-        LoadOptions(
-            quantization=config.quantization.value,
-            dtype=config.dtype.value,
-            revision=config.revision,
-            max_context_tokens=config.max_context_tokens,
-        ),
-    )
-    around.registry.register_base(base.spec)
+    base = _loaded_base(config)
+    registry.register_base(base.spec)
     layout = base.resident.layout
     slots = AdapterSlots(config.adapter_slots, layout.group_count)
-    loader = AdapterLoader(around.registry, layout, base.resident, clock)
+    loader = AdapterLoader(registry, layout, base.resident, clock)
     residency = ResidencyLimits(config.adapter_slots, config.host_cache_bytes, config.adapter_bytes)
-    host = AdapterHost(loader, slots, residency, clock, observer=around.metrics)
+    host = AdapterHost(loader, slots, residency, clock, observer=observer)
     model = base.step_model(config.max_sequences, slots, best_backend())
     steps = StepLimits(
         max_sequences=config.max_sequences,
@@ -134,24 +200,23 @@ def build_core(around: Surroundings) -> ServingCore:
             prefix_cache_bytes=config.prefix_cache_bytes,
         ),
         rules=config.fairness,
-        observer=around.metrics,
-        on_failure=around.switch.fail_from_thread,
+        observer=observer,
+        on_failure=on_failure,
+        after_step=after_step,
     )
     host.wake = engine.wake
-    return ServingCore(base, engine, host, GrammarCompilers(base.tokenizer.grammar_view, base.spec.digest))
+    return ServingCore(base, engine, host, GrammarCompilers(base.tokenizer.grammar_view, base.spec.digest), clock)
 
 
-async def warm_up(core: ServingCore) -> None:
-    """Answers one request, so that the first caller does not pay for first-time work or meet a broken model."""
-    prompt = tuple(core.base.tokenizer.encode("warm up"))[: core.base.max_context_tokens - _WARM_UP_TOKENS]
-    request = GenerateRequest(
-        request_id="warm-up",
-        prompt_tokens=prompt,
-        adapter=None,
-        sampling=SamplingParams(),
-        stopping=StoppingParams(max_tokens=_WARM_UP_TOKENS, ignore_eos=True),
+def _loaded_base(config: ServerConfig) -> LoadedBase:
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return load_base(
+        config.base,
+        LoadOptions(
+            quantization=config.quantization.value,
+            dtype=config.dtype.value,
+            revision=config.revision,
+            max_context_tokens=config.max_context_tokens,
+        ),
     )
-    async with core.engine.submit(request) as stream:
-        async for event in stream:
-            if isinstance(event, ErrorEvent):
-                raise event.error

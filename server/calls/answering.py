@@ -120,7 +120,7 @@ class Answering:
             admitted = await self._admission.admit(draft, remaining_s=remaining_s, tenant=proven_actor() or "")
             if admitted.request.adapter is not None:
                 self._observer.introduce(admitted.request.adapter)
-            return admitted, self._engine.submit(admitted.request)
+            return admitted, await self._engine.submit(admitted.request)
         except (ServerError, RegistryError) as error:
             self._observer.refused(reason_of(error))
             raise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from switchyard.registry.records import ResolvedAdapter
 from switchyard.registry.refs import AdapterRef
+from switchyard.registry.strict_json import Json
 from switchyard.server.adapters.tiers import AdapterStatus
 from switchyard.server.chat.origin import Segment
 from switchyard.server.engine.streams import TokenStream
@@ -15,9 +16,9 @@ from switchyard.server.engine.types import AdapterSelection, Digest, EngineLoad,
 
 
 class GenerationEngine(Protocol):
-    """Accepts requests and answers them; `engine.Engine` in the server, a fake in tests."""
+    """Accepts requests and answers them: an engine of this process or of another one, or a fake in tests."""
 
-    def submit(self, request: GenerateRequest) -> TokenStream:
+    async def submit(self, request: GenerateRequest) -> TokenStream:
         """Accepts a request on the running event loop.
 
         Raises:
@@ -62,6 +63,11 @@ class Tokenizer(Protocol):
     @property
     def chat_template(self) -> str:
         """The base's own chat template; empty without one."""
+        ...
+
+    @property
+    def template_variables(self) -> Mapping[str, Json]:
+        """What chat templates may name beside the conversation."""
         ...
 
     @property

@@ -63,6 +63,7 @@ class Engine:
         rules: FairnessRules | None = None,
         observer: EngineObserver | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
+        after_step: Callable[[], None] | None = None,
     ) -> None:
         """Wires an engine that does not run yet.
 
@@ -78,12 +79,14 @@ class Engine:
             rules: what tenants may have; None for equal shares.
             observer: hears what happens.
             on_failure: called when the step loop has died.
+            after_step: called on the engine thread once a step's events have gone to their sinks.
         """
         self.clock = clock
         self._runner = runner
         self._adapters = adapters
         self._observer = observer or NullObserver()
         self._on_failure = on_failure
+        self._after_step = after_step
         rules = rules or FairnessRules()
         memory = memory or KvLimits(limits.max_sequences * limits.blocks_of(max_context_tokens))
         self._forecast = ServiceForecast(limits.prefill_chunk_tokens)
@@ -132,11 +135,21 @@ class Engine:
         """
         now = self.clock.now()
         # Posted by the gate, so that no request slips in behind the last look at the mailbox.
-        self._gate.enter(request, now, lambda: self._mailbox.post(lambda: self._requests.accept(request, sink, now)))
+        self._gate.enter(
+            request,
+            now,
+            lambda: self._mailbox.post(lambda: self._requests.accept(request, sink, now)),
+            self._displace,
+        )
 
-    def abort(self, request_id: str) -> None:
-        """Ends a request before its next step; unknown ids are ignored."""
-        self._cancel(request_id, None)
+    def abort(self, request_id: str, sink: EventSink | None = None) -> None:
+        """Ends a request before its next step; unknown ids are ignored.
+
+        Args:
+            request_id: of the request.
+            sink: where its events go; a later request with the same id goes on. None for whatever has the id.
+        """
+        self._cancel(request_id, sink)
 
     def call(self, function: Callable[[], _T]) -> Future[_T]:
         """Runs `function` on the engine thread between two steps."""
@@ -193,6 +206,9 @@ class Engine:
         self._mailbox.wake()
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+    def _displace(self, request_id: str, error: ServerError) -> None:
+        self._mailbox.post(lambda: self._requests.cancel(request_id, error, self.clock.now()))
 
     def _cancel(self, request_id: str, sink: EventSink | None) -> None:
         gone = Cancelled("the caller went away")
@@ -269,6 +285,8 @@ class Engine:
         for loop, delivery in list(self._deliveries.items()):
             if not delivery.flush():
                 self._deliveries.pop(loop, None)
+        if self._after_step is not None:
+            self._after_step()
 
     def _end_all(self, error: Callable[[], ServerError]) -> None:
         """Gives every accepted request its terminal event, also those that no step has seen."""

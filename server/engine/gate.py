@@ -8,6 +8,7 @@ at once, before it costs anything.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -37,11 +38,13 @@ def sequence_ids(request: GenerateRequest) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Entry:
+    request_id: str
     tenant: str
     priority: int
     work_tokens: float
     waits: bool = True
     ended: bool = False
+    leaves: bool = False
 
 
 class Gate:
@@ -65,6 +68,7 @@ class Gate:
         self._lock = threading.Lock()
         self._live: dict[str, _Entry] = {}
         self._ended = 0
+        self._leaving = 0
         self._draining = False
         self._failure: BaseException | None = None
 
@@ -78,20 +82,30 @@ class Gate:
         """Sequences that run or wait."""
         return len(self._live) - self._ended
 
-    def enter(self, request: GenerateRequest, now: float, accept: Callable[[], None]) -> None:
+    def enter(
+        self,
+        request: GenerateRequest,
+        now: float,
+        accept: Callable[[], None],
+        displace: Callable[[str, QueueFull], None],
+    ) -> None:
         """Lets a request in, or says why not.
+
+        A full queue belongs to the tenants by their weights: who holds less than others for its weight takes
+        the place of the youngest that waits of whoever holds most.
 
         Args:
             request: what is asked.
             now: the engine's time.
             accept: called before another caller may enter, and before `close` can return.
+            displace: called before that, for each waiting request that has to go, with what it is told.
 
         Raises:
             EngineFailed: the step loop has died.
             Draining: the server is stopping.
             RequestIdInUse: another live request has this id.
             ContextLength: no KV row could ever hold it.
-            QueueFull: as many sequences are alive, or wait for this tenant, as may.
+            QueueFull: as many sequences are alive, or wait for this tenant, as may, and no other tenant holds more.
             DeadlineUnreachable: it would not be answered in time.
         """
         with self._lock:
@@ -101,11 +115,15 @@ class Gate:
             if used:
                 raise RequestIdInUse(f"request id {used[0]!r} is in use; choose another or leave it empty")
             self._refuse_impossible(request)
-            self._refuse_too_many(request, len(ids))
+            self._refuse_own_limit(request, len(ids))
+            displaced = self._refuse_too_many(request, len(ids))
             self._refuse_too_late(request, now)
+            for request_id, error in displaced:
+                self._leave(request_id)
+                displace(request_id, error)
             share = self._forecast.work_tokens(request) / len(ids)
             for sequence_id in ids:
-                self._live[sequence_id] = _Entry(request.tenant, request.priority, share)
+                self._live[sequence_id] = _Entry(request.request_id, request.tenant, request.priority, share)
             accept()
 
     def started(self, sequence_id: str) -> None:
@@ -116,14 +134,18 @@ class Gate:
     def finished(self, sequence_id: str) -> None:
         """A sequence runs no longer; its id stays taken while others of its request run."""
         with self._lock:
-            self._live[sequence_id].ended = True
+            entry = self._live[sequence_id]
+            self._leaving -= entry.leaves
+            entry.ended, entry.leaves = True, False
             self._ended += 1
 
     def ended(self, request: GenerateRequest) -> None:
         """A request has its terminal event."""
         with self._lock:
             for sequence_id in sequence_ids(request):
-                self._ended -= self._live.pop(sequence_id).ended
+                entry = self._live.pop(sequence_id)
+                self._ended -= entry.ended
+                self._leaving -= entry.leaves
 
     def close(self) -> None:
         """Refuses new requests from now on."""
@@ -164,13 +186,7 @@ class Gate:
                 f"they may be {self._longest_tokens} tokens on this server; shorten the prompt or ask for fewer"
             )
 
-    def _refuse_too_many(self, request: GenerateRequest, answers: int) -> None:
-        if self.live + answers > self._max_live:
-            raise QueueFull(
-                f"{self.live} answers are being made or wait, the limit is {self._max_live} and the request "
-                f"needs {answers}; try again later",
-                retry_after_s=self._retry_after_s(request),
-            )
+    def _refuse_own_limit(self, request: GenerateRequest, answers: int) -> None:
         most = self._rules.policy(request.tenant).max_waiting
         waiting = sum(entry.waits for entry in self._live.values() if entry.tenant == request.tenant)
         if most is not None and waiting + answers > most:
@@ -179,6 +195,66 @@ class Gate:
                 f"{answers}; try again later",
                 retry_after_s=self._retry_after_s(request),
             )
+
+    def _refuse_too_many(self, request: GenerateRequest, answers: int) -> list[tuple[str, QueueFull]]:
+        """Who has to go so that there is room, and what they are told."""
+        staying = self.live - self._leaving
+        missing = staying + answers - self._max_live
+        if missing <= 0:
+            return []
+        displaced = self._crowding(request, answers, missing)
+        if not displaced:
+            raise QueueFull(
+                f"{staying} answers are being made or wait, the limit is {self._max_live} and the request "
+                f"needs {answers}; try again later",
+                retry_after_s=self._retry_after_s(request),
+            )
+        told = f"{staying} answers are being made or wait, the limit is {self._max_live}; your tenant held most of it"
+        return [
+            (request_id, QueueFull(f"{told}; try again later", retry_after_s=self._retry_after_s(request)))
+            for request_id in displaced
+        ]
+
+    def _crowding(self, request: GenerateRequest, answers: int, missing: int) -> list[str]:
+        """The youngest waiting requests of tenants that hold more for their weight; empty when those are too few."""
+        held = Counter(e.tenant for e in self._live.values() if not e.ended and not e.leaves)
+        weight = {tenant: self._rules.policy(tenant).weight for tenant in {*held, request.tenant}}
+        own = (held[request.tenant] + answers) / weight[request.tenant]
+        if all((held[tenant] - 1) / weight[tenant] < own for tenant in held):
+            return []
+        waiting = self._waiting_by_request()
+        found: list[str] = []
+        while missing > 0:
+            tenants = {tenant for tenant, _ in waiting.values()} - {request.tenant}
+            crowded = max(tenants, key=lambda tenant: (held[tenant] / weight[tenant], tenant), default=None)
+            # After the exchange the newcomer may hold no more for its weight than who gave way.
+            if crowded is None or (held[crowded] - 1) / weight[crowded] < own:
+                return []
+            youngest = next(name for name, (tenant, _) in reversed(waiting.items()) if tenant == crowded)
+            _, size = waiting.pop(youngest)
+            held[crowded] -= size
+            missing -= size
+            found.append(youngest)
+        return found
+
+    def _waiting_by_request(self) -> dict[str, tuple[str, int]]:
+        """Tenant and size of the requests of which nothing runs yet, the oldest first."""
+        waiting: dict[str, tuple[str, int]] = {}
+        begun: set[str] = set()
+        for entry in self._live.values():
+            if entry.leaves or not entry.waits:
+                begun.add(entry.request_id)
+            else:
+                _, size = waiting.get(entry.request_id, ("", 0))
+                waiting[entry.request_id] = (entry.tenant, size + 1)
+        return {name: found for name, found in waiting.items() if name not in begun}
+
+    def _leave(self, request_id: str) -> None:
+        """A request is about to end: its place is free already."""
+        for entry in self._live.values():
+            if entry.request_id == request_id:
+                entry.leaves = True
+                self._leaving += 1
 
     def _refuse_too_late(self, request: GenerateRequest, now: float) -> None:
         if request.deadline_s is None or not self._forecast.is_busy:

@@ -102,8 +102,8 @@ class Rig:
             registry_pool=self._pool,
             tokenizer_pool=self._pool,
         )
-        core = build_core(around)
-        self._admission = admission_of(around, core, renderer_of(around, core))
+        core = build_core(config, self._registry, around.clock, around.metrics, around.switch.fail_from_thread)
+        self._admission = admission_of(around, core.served, renderer_of(around, core.served))
         return core
 
     def start(self) -> None:

@@ -35,6 +35,10 @@ class BaseTokenizer:
         self._control = tuple(sorted({str(token.content) for token in added if token.special}))
         self._eos = frozenset(token for token in eos if token < self._vocab_size)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Crosses to other processes without what it remembers."""
+        return BaseTokenizer, (self._tokenizer, self._eos, self._vocab_size)
+
     @classmethod
     def load(
         cls, directory: Path, extra_eos: frozenset[int] = frozenset(), embedded: int | None = None

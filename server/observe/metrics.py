@@ -162,8 +162,9 @@ class Metrics:
         self._gauges[table.BASE_BYTES].set(base_bytes)
         self.traffic.adapter_slots = adapter_slots
 
-    def watch_load(self, load: Callable[[], EngineLoad]) -> None:
-        """Reads the engine's load at every scrape."""
+    def watch_load(self, load: Callable[[], EngineLoad], rss_bytes: Callable[[], int] = resident_bytes) -> None:
+        """Reads the engine's load, and the memory of all that serves, at every scrape."""
+        self._gauges[table.RSS].set_function(rss_bytes)
         self._gauges[table.REQUESTS_RUNNING].set_function(lambda: load().running_sequences)
         self._gauges[table.REQUESTS_WAITING].set_function(lambda: load().waiting_requests)
         self._gauges[table.KV_ROWS_USED].set_function(lambda: load().kv_rows_used)

@@ -3,8 +3,7 @@
 # ruff: noqa: N802 - methods are named as the service names them.
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +64,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         memory: AdapterMemory,
         *,
         rss_bytes: Callable[[], int],
-        fingerprint: Callable[[], str],
+        fingerprint: Callable[[], Awaitable[str]],
         begin_drain: Callable[[float | None], None],
     ) -> None:
         """Wires the parts.
@@ -75,7 +74,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             admission: resolves refs as it does for requests.
             engine: how busy it is.
             memory: the adapters in memory.
-            rss_bytes: measures this process.
+            rss_bytes: measures what serves.
             fingerprint: digest over the base weights as they are in memory now; may take a while.
             begin_drain: starts to stop the server, with a grace in seconds or the default.
         """
@@ -101,7 +100,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             max_rank=facts.max_rank,
             adapter_slots=facts.adapter_slots,
             host_cache_bytes=facts.host_cache_bytes,
-            base_fingerprint=await asyncio.to_thread(self._fingerprint),
+            base_fingerprint=await self._fingerprint(),
         )
 
     async def GetLoad(self, request: pb.GetLoadRequest, context: Context) -> pb.GetLoadResponse:

@@ -16,7 +16,7 @@ from tiny_base import make_tiny_llama
 from switchyard.server import main
 from switchyard.server.config import ServerConfig
 from switchyard.server.main import Addresses, serve
-from switchyard.server.resident import ServingCore, Surroundings
+from switchyard.server.resident import ServingCore
 
 REFS = [f"n{index}@prod" for index in range(NAMES)]
 
@@ -27,8 +27,8 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> list[ServingCore]:
     built: list[ServingCore] = []
     build = main.build_core
 
-    def kept(around: Surroundings) -> ServingCore:
-        built.append(build(around))
+    def kept(*parts: object) -> ServingCore:
+        built.append(build(*parts))  # type: ignore[arg-type]
         return built[-1]
 
     monkeypatch.setattr(main, "build_core", kept)
@@ -52,6 +52,7 @@ async def test_nothing_is_left_of_callers_that_go(
         max_sequences=8,
         adapter_slots=4,
         max_queue=64,
+        worker_process=False,
         drain_grace_s=1.0,
     )
     ready: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()

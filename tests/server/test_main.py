@@ -39,6 +39,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(base: Path, place: Path, **changes: Any) -> ServerConfig:
     return ServerConfig.model_validate(
         {"base": str(base), "registry": place / "registry", "port": 0, "health_port": 0, "http_port": 0, "threads": 1}
+        | {"worker_process": False}
         | changes
     )
 
@@ -88,8 +89,9 @@ async def rest(stream: Any) -> list[pb.GenerateResponse]:
     return messages
 
 
-async def test_a_drain_loses_nothing_that_fits_the_grace(base: Path, tmp_path: Path) -> None:
-    async with serving(config(base, tmp_path)) as server:
+@pytest.mark.parametrize("worker", [False, True])
+async def test_a_drain_loses_nothing_that_fits_the_grace(base: Path, tmp_path: Path, worker: bool) -> None:
+    async with serving(config(base, tmp_path, worker_process=worker)) as server:
         streams = [server.inference.Generate(ask(40, f"r{index}")) for index in range(20)]
         for stream in streams:
             assert (await stream.read()).WhichOneof("event") == "started"
@@ -100,8 +102,9 @@ async def test_a_drain_loses_nothing_that_fits_the_grace(base: Path, tmp_path: P
     assert all(events[-1] == "finished" and events.count("finished") == 1 for events in ends)
 
 
-async def test_what_does_not_fit_ends_once_and_is_freed(base: Path, tmp_path: Path) -> None:
-    async with serving(config(base, tmp_path, drain_grace_s=0)) as server:
+@pytest.mark.parametrize("worker", [False, True])
+async def test_what_does_not_fit_ends_once_and_is_freed(base: Path, tmp_path: Path, worker: bool) -> None:
+    async with serving(config(base, tmp_path, drain_grace_s=0, worker_process=worker)) as server:
         stream = server.inference.Generate(ask(490))
         await stream.read()
         await server.admin.Drain(admin_pb2.DrainRequest())
@@ -185,6 +188,8 @@ async def test_a_stop_does_not_wait_for_the_base(base: Path, tmp_path: Path, mon
         release.set()
 
 
-async def test_a_base_that_cannot_be_read_leaves_no_port_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("worker", [False, True])
+async def test_a_base_that_cannot_be_read_leaves_no_port_behind(tmp_path: Path, worker: bool) -> None:
+    settings = config(tmp_path / "nothing", tmp_path, worker_process=worker)
     with pytest.raises(BaseUnreadable):
-        await main.serve(config(tmp_path / "nothing", tmp_path), lambda _: pytest.fail("ready without a base"))
+        await main.serve(settings, lambda _: pytest.fail("ready without a base"))

@@ -130,8 +130,8 @@ class World:
             registry_pool=self.pool,
             tokenizer_pool=self.pool,
         )
-        core = build_core(around)
-        return core, admission_of(around, core, renderer_of(around, core))
+        core = build_core(config, self.registry, around.clock, around.metrics, around.switch.fail_from_thread)
+        return core, admission_of(around, core.served, renderer_of(around, core.served))
 
     def _poison_rows(self) -> None:
         """Lets what is unused in the KV rows be NaN, where the attention reads nothing that it masks."""

@@ -48,7 +48,7 @@ class FakeEngine:
         self._arrivals: asyncio.Queue[GenerateRequest] = asyncio.Queue()
         self._aborts: asyncio.Queue[str] = asyncio.Queue()
 
-    def submit(self, request: GenerateRequest) -> TokenStream:
+    async def submit(self, request: GenerateRequest) -> TokenStream:
         if self.refusal is not None:
             raise self.refusal
         if self.draining:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -148,6 +149,7 @@ class ByteTokenizer:
 
     chat_template = "{% for turn in messages %}<s>{{ turn.role }}: {{ turn.content }}</s>{% endfor %}"
     control_tokens = ("<s>", "</s>")
+    template_variables: Mapping[str, Json] = MappingProxyType({})
 
     def encode_parts(self, parts: Sequence[Segment]) -> tuple[int, ...]:
         ids: list[int] = []
@@ -288,7 +290,7 @@ async def running(
             engine,
             memory,
             rss_bytes=lambda: 1 << 20,
-            fingerprint=lambda: "sha256:00",
+            fingerprint=_fingerprint,
             begin_drain=drains.append,
         )
         app = GrpcApp([INFERENCE, ADMIN], live, Readiness(), observer=metrics)
@@ -363,3 +365,7 @@ def refusal(error: grpc.aio.AioRpcError) -> Refusal:
         [(v.field, v.reason, v.description) for v in bad.field_violations],
         retry.retry_delay.ToMilliseconds() / 1000 if has_retry else None,
     )
+
+
+async def _fingerprint() -> str:
+    return "sha256:00"

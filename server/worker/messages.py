@@ -1,0 +1,164 @@
+"""What crosses between the server process and its worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from switchyard.server.calls.ports import Tokenizer
+from switchyard.server.config import ServerConfig
+from switchyard.server.engine.structure import Structure
+from switchyard.server.engine.types import EngineLoad, Event
+from switchyard.server.served import BaseFacts
+
+
+class Question(Enum):
+    """What the server may ask of a worker, with the type of its subject and of its answer."""
+
+    SUBMIT = "submit"
+    """A `GenerateRequest`; None once it is accepted, its events follow under the question's number."""
+
+    STATUSES = "statuses"
+    """None; the `AdapterStatus` of every adapter."""
+
+    LOAD = "load"
+    """An `AdapterSelection`; its `AdapterStatus`."""
+
+    PREFETCH = "prefetch"
+    """An `AdapterSelection`; None."""
+
+    UNLOAD = "unload"
+    """A `Digest`; the `AdapterStatus` that it had, or None."""
+
+    COMPILE = "compile"
+    """A `Structure`; the digest of what was compiled."""
+
+    FINGERPRINT = "fingerprint"
+    """None; digest over the weights in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first message to a worker: load this and serve it."""
+
+    config: ServerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question, answered by one `Answer` with its number unless it is given up.
+
+    Attributes:
+        number: unique while the pair of processes lives.
+        question: what is asked.
+        subject: see `Question`.
+    """
+
+    number: int
+    question: Question
+    subject: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nobody waits for a question any more; a request that it submitted is aborted.
+
+    Attributes:
+        number: of the question.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Ends a request, whoever submitted it.
+
+    Attributes:
+        request_id: of the request; unknown ones are ignored.
+    """
+
+    request_id: str
+
+
+class Order(Enum):
+    """What a worker is told without an answer."""
+
+    DRAIN = "drain"
+    """Refuse new requests."""
+
+    STOP = "stop"
+    """End what still runs, say so, and exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The base is loaded and the engine runs.
+
+    Attributes:
+        facts: about the base.
+        tokenizer: of the base, for the server's own use.
+    """
+
+    facts: BaseFacts
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The worker cannot serve: the base was not loaded, or the step loop has died.
+
+    Attributes:
+        error: why.
+    """
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of a question.
+
+    Attributes:
+        number: of the question.
+        result: see `Question`; None with an error.
+        error: why it was refused.
+    """
+
+    number: int
+    result: object = None
+    error: Exception | None = None
+
+
+Note = tuple[str, tuple[object, ...]]
+"""One call of an observer: the method's name and its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """What the engine did since the last such message; at most a few per step.
+
+    Attributes:
+        events: of accepted requests, by the number under which they were submitted.
+        notes: what observers are to hear, in order.
+        load: a snapshot of the engine.
+        rss_bytes: resident memory of the worker.
+    """
+
+    events: tuple[tuple[int, Event], ...]
+    notes: tuple[Note, ...]
+    load: EngineLoad
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarTicket:
+    """A compiled structure as the server process knows it: the worker keeps what was compiled.
+
+    Attributes:
+        digest: identity of the structure and the tokenizer.
+        structure: compiles again where it has been forgotten.
+    """
+
+    digest: str
+    structure: Structure
