@@ -139,7 +139,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="switchyard-bench-") as name:
         place = Path(name)
         secrets = _prepare(place, shape)
-        settings: dict[str, int | str] = {
+        settings: dict[str, int | str | bool] = {
             "max_sequences": SEQUENCES,
             "adapter_slots": ADAPTERS,
             "threads": 1,

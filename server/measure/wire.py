@@ -43,7 +43,7 @@ def through_grpc(rig: Rig, address: str, asks: Sequence[Ask], rounds: int) -> It
 
 
 @contextmanager
-def server(base: Path, registry: Path, settings: Mapping[str, int | str], log: Path) -> Iterator[str]:
+def server(base: Path, registry: Path, settings: Mapping[str, int | str | bool], log: Path) -> Iterator[str]:
     """A server process on this machine; gives its address.
 
     Raises:
@@ -51,7 +51,7 @@ def server(base: Path, registry: Path, settings: Mapping[str, int | str], log: P
     """
     ready = log.with_suffix(".ready")
     ready.unlink(missing_ok=True)
-    flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    flags = [part for name, value in settings.items() for part in _flag(name.replace("_", "-"), value)]
     command = [
         *(sys.executable, "-P", "-m", "switchyard.clients.cli", "serve", "--base", str(base)),
         *("--registry", str(registry), "--port", "0", "--health-port", "0", "--http-port", "0"),
@@ -70,6 +70,12 @@ def server(base: Path, registry: Path, settings: Mapping[str, int | str], log: P
         if process.poll() is None:
             os.kill(process.pid, signal.SIGTERM)
         process.wait(60)
+
+
+def _flag(name: str, value: int | str | bool) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return (f"--{name}" if value else f"--no-{name}",)
+    return (f"--{name}", str(value))
 
 
 def _answered(rig: Rig, asks: Sequence[Ask]) -> list[Listener]:
