@@ -161,6 +161,7 @@ def _run(prepared: _Prepared, checkpoint: Checkpoint | None, curve: Curve, plan:
     adapter_step = trainer.use_best()
     if "test" in splits:
         trainer.evaluate_split(splits["test"], adapter_step)
+    trainer.end_tracking()
     return adapter_step
 
 

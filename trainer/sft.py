@@ -27,7 +27,7 @@ from switchyard.trainer.preference_losses import CountingKtoTrainer, OrpoTrainer
 from switchyard.trainer.recipe import AdapterDType, DType, Method, Recipe
 from switchyard.trainer.resumable import Keeping, ResumableTrainer
 from switchyard.trainer.sequences import held_out_dataset, training_dataset
-from switchyard.trainer.trackers import tracker_callbacks
+from switchyard.trainer.tracking import Tracking, tracker_callbacks
 
 
 class AdapterTrainer(ResumableTrainer):
@@ -46,8 +46,20 @@ class AdapterTrainer(ResumableTrainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(events)
         self._events = events
+        self._trackers: Sequence[Tracking] = ()
         if keeping is not None:
             self.keep_with(keeping)
+
+    def track(self, trackers: Sequence[Tracking]) -> None:
+        """Tells trackers what happens, until `end_tracking`."""
+        self._trackers = trackers
+        for tracker in trackers:
+            self.add_callback(tracker)
+
+    def end_tracking(self) -> None:
+        """Nothing more is evaluated."""
+        for tracker in self._trackers:
+            tracker.end()
 
     def evaluate(self, eval_dataset: Dataset | None = None, *args: object, **settings: object) -> dict[str, float]:
         """Evaluates the dev split, or `eval_dataset`, with a random state of its own.
@@ -132,8 +144,7 @@ def make_trainer(
         processing_class=base.tokenizer,
         peft_config=adapter_shape(recipe, base.spec, base.directory),
     )
-    for callback in tracker_callbacks(recipe, directory):
-        trainer.add_callback(callback)
+    trainer.track(tracker_callbacks(recipe, directory))
     cast_adapter(trainer.model, recipe.train.adapter_dtype)
     trainer.first_factors = initialise(
         trainer.model,

@@ -1,20 +1,13 @@
-"""Trackers: TensorBoard, Weights & Biases and MLflow, through the callbacks that transformers has for them.
-
-Owns which package each needs, that a missing one is told before the base is loaded, and where TensorBoard's files go.
-"""
+"""Which package each tracker needs, and that a missing one is told before the base is loaded."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from switchyard.trainer.errors import Fault, RecipeInvalid
 from switchyard.trainer.recipe import Recipe, Tracker
-
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
 
 PACKAGES: Final[Mapping[Tracker, tuple[str, ...]]] = {
     Tracker.TENSORBOARD: ("tensorboard", "tensorboardX"),
@@ -40,23 +33,3 @@ def check_trackers(recipe: Recipe) -> None:
             for one in missing
         ]
         raise RecipeInvalid("trackers of the recipe are not installed:", faults)
-
-
-def tracker_callbacks(recipe: Recipe, directory: Path) -> list[TrainerCallback]:
-    """Returns the callbacks of a run's trackers.
-
-    Args:
-        recipe: Names them.
-        directory: Output directory; TensorBoard's files go into `tensorboard/` in it.
-    """
-    from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
-
-    kinds = {Tracker.TENSORBOARD: TensorBoardCallback, Tracker.WANDB: WandbCallback, Tracker.MLFLOW: MLflowCallback}
-    callbacks = []
-    for one in recipe.tracking.to:
-        callback = kinds[one]()
-        if one is Tracker.TENSORBOARD:
-            # transformers takes another place from the environment only.
-            callback.logging_dir = str(directory / "tensorboard")
-        callbacks.append(callback)
-    return callbacks
