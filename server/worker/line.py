@@ -7,6 +7,7 @@ also when the worker is gone: then this end writes it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -16,6 +17,8 @@ from switchyard.server.engine.streams import Delivery, TokenStream
 from switchyard.server.engine.types import EngineLoad, ErrorEvent, Event, GenerateRequest, TokenEvent
 from switchyard.server.errors import EngineFailed
 from switchyard.server.worker.messages import Answer, Ask, Failed, GiveUp, Happened, Note, Question, Ready
+
+_log = logging.getLogger(__name__)
 
 _GONE: Final = "the process that holds the model has gone; the server is about to restart, try again"
 
@@ -170,4 +173,5 @@ class Line:
         if not self._ready.done():
             self._ready.set_exception(error)
         elif not self._ending:
+            _log.error("the engine has gone: %s", error)
             self._on_failure(error)

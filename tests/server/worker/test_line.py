@@ -154,13 +154,14 @@ async def test_a_worker_that_cannot_start_says_why_and_the_first_reason_counts()
 
 
 @pytest.mark.asyncio
-async def test_a_step_loop_that_dies_is_told_once() -> None:
+async def test_a_step_loop_that_dies_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     far = Far()
     line = far.line()
     line.take(_ready())
     line.take(Failed(RuntimeError("the step loop died")))
     line.lost()
     assert [str(failure) for failure in far.failures] == ["the step loop died"]
+    assert caplog.messages == ["the engine has gone: the step loop died"]
 
 
 MOVES = st.lists(
