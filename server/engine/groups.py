@@ -78,6 +78,7 @@ class RequestGroup:
             choices[0].matched_stop,
             choices if len(choices) > 1 else (),
             self.sequences[0].cached_tokens,
+            self.sequences[0].vector,
         )
         return events, terminal
 

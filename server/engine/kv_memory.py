@@ -129,7 +129,7 @@ class KvMemory:
 
     def _sharable(self, sequence: Sequence) -> tuple[BlockKey, ...]:
         """Keys of the blocks that it may take from the cache: never the last token, whose logits it needs."""
-        if sequence.prompt_is_scored and not sequence.output:
+        if sequence.needs_every_token and not sequence.output:
             return ()
         return sequence.block_keys[: (len(sequence.context) - 1) // self._steps.block_tokens]
 

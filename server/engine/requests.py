@@ -174,7 +174,10 @@ class LiveRequests:
         if sequence.state is SequenceState.PREFILL:
             self._scheduler.memory.keep_prompt(sequence, before)
         scores = sequence.new_scores(piece.start, output.prompt_logprobs.get(piece.request_id, ()))
-        if piece.sample:
+        if piece.request_id in output.vectors:
+            sequence.vector = output.vectors[piece.request_id]
+            self._finish(group, sequence, FinishReason.LENGTH, now)
+        elif piece.sample:
             self._advance(group, sequence, output.tokens[piece.request_id], scores, now)
         elif scores:
             self._put(group, sequence, TokenEvent("", (), sequence.choice, (), scores))

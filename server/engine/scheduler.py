@@ -321,11 +321,12 @@ class Scheduler:
             start=sequence.computed,
             tokens=tuple(sequence.context[sequence.computed : end]),
             adapter_slot=sequence.adapter_slot,
-            sample=end == len(sequence.context),
+            sample=sequence.request.pooling is None and end == len(sequence.context),
             sampling=sequence.sampling,
             sample_index=len(sequence.output),
             stopping=sequence.request.stopping,
             prompt=sequence.request.prompt_tokens,
             output=sequence.output,
             choice=sequence.choice,
+            pooling=sequence.request.pooling,
         )

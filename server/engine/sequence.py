@@ -56,6 +56,7 @@ class Sequence:
         waiting_for: why it waits; None while it runs.
         slot_wait_began_s: since when it waits for an adapter slot, on the engine's clock.
         ended_by: why it ended; None before.
+        vector: what its prompt has become, when a vector was asked for; empty before.
     """
 
     sequence_id: str
@@ -84,6 +85,7 @@ class Sequence:
     first_token_s: float | None = None
     last_token_s: float | None = None
     ended_by: FinishReason | None = None
+    vector: bytes = b""
 
     def __post_init__(self) -> None:
         self.context = list(self.request.prompt_tokens)
@@ -99,9 +101,10 @@ class Sequence:
         return (-self.request.priority, self.arrival, self.choice)
 
     @property
-    def prompt_is_scored(self) -> bool:
-        """Whether the logits of every prompt token are asked for, so that none may come from the cache."""
-        return self.sampling.prompt_logprobs is not None
+    def needs_every_token(self) -> bool:
+        """Whether something of every prompt token is asked for, so that none may come from the cache."""
+        pooling = self.request.pooling
+        return self.sampling.prompt_logprobs is not None or (pooling is not None and pooling.needs_every_token)
 
     def advance(self, state: SequenceState) -> None:
         """Moves to `state`.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
+from switchyard.server.engine.pooling import PoolingParams
 from switchyard.server.engine.recipe import SUM, Recipe
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.wait_reason import WaitReason
@@ -107,6 +108,7 @@ class GenerateRequest:
         priority: higher goes first, among the requests of one tenant.
         n: answers to give.
         best_of: answers to make, of which the `n` most probable are given.
+        pooling: the vector that is wanted instead of answers; None for answers.
     """
 
     request_id: str
@@ -119,6 +121,7 @@ class GenerateRequest:
     priority: int = 0
     n: int = 1
     best_of: int = 1
+    pooling: PoolingParams | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,7 @@ class FinishedEvent:
         matched_stop: the stop string that ended the first answer, or empty.
         choices: every answer given, in order; empty when there is one.
         cached_prompt_tokens: tokens of the prompt that were not computed again.
+        vector: float32 in the order of this machine, when the request asked for a vector; empty otherwise.
     """
 
     reason: FinishReason
@@ -223,6 +227,7 @@ class FinishedEvent:
     matched_stop: str = ""
     choices: tuple[Choice, ...] = ()
     cached_prompt_tokens: int = 0
+    vector: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +265,7 @@ class SequenceSlice:
         prompt: its whole prompt, and
         output: its answer so far: views for the sampler, valid during the step only.
         choice: which of the request's answers it is; each has a random stream of its own.
+        pooling: the vector that its prompt is to become; None when tokens are wanted.
     """
 
     request_id: str
@@ -274,6 +280,7 @@ class SequenceSlice:
     prompt: Sequence[int] = ()
     output: Sequence[int] = ()
     choice: int = 0
+    pooling: PoolingParams | None = None
 
     @property
     def scored_tokens(self) -> tuple[int, ...]:
@@ -281,6 +288,11 @@ class SequenceSlice:
         if self.sampling.prompt_logprobs is None:
             return ()
         return tuple(self.prompt[self.start + 1 : self.start + len(self.tokens) + 1])
+
+    @property
+    def ends_prompt(self) -> bool:
+        """Whether nothing of the prompt comes after it."""
+        return self.start + len(self.tokens) == len(self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,12 +323,14 @@ class StepOutput:
         prompt_logprobs: tokens of the prompt scored in this step by the slice's id, in order;
             a slice [start, end) of a prompt that asks for them scores the tokens after its own.
         refused: slices for which there was no token to choose, by id, with the reason.
+        vectors: float32 values of the prompts that became a vector, by id.
     """
 
     tokens: dict[str, SampledToken]
     faults: frozenset[str] = frozenset()
     prompt_logprobs: dict[str, tuple[SampledToken, ...]] = field(default_factory=dict)
     refused: dict[str, ServerError] = field(default_factory=dict)
+    vectors: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import torch
 
 from switchyard.server.engine.types import SequenceSlice, StepPlan
 from switchyard.server.lora.segments import NO_ADAPTER, Segments
+from switchyard.server.model.pooling import pooled_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class StepBatch:
         sampled_segments: entries of `sample_index` by adapter slot.
         lengths: tokens in each KV row after the step.
         slices: the step's slices in the order of their tokens.
+        pooled: slices of prompts that become a vector, those that have tokens in `pool_index`.
+        pool_index: [m] int64, tokens in the batch whose hidden states are wanted: the `pooled_tokens` of `pooled`.
     """
 
     tokens: torch.Tensor
@@ -59,6 +62,21 @@ class StepBatch:
     sampled_segments: Segments
     lengths: dict[int, int]
     slices: tuple[SequenceSlice, ...]
+    pooled: tuple[SequenceSlice, ...]
+    pool_index: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class StepTensors:
+    """What a forward pass gives.
+
+    Attributes:
+        logits: [n, vocab] float32, one row per entry of `StepBatch.sample_index`.
+        hidden: [m, hidden_size] float32, one row per entry of `StepBatch.pool_index`; behind the last norm.
+    """
+
+    logits: torch.Tensor
+    hidden: torch.Tensor
 
 
 def build_batch(plan: StepPlan) -> StepBatch:
@@ -74,6 +92,8 @@ def build_batch(plan: StepPlan) -> StepBatch:
     sample_index: list[int] = []
     scored: list[SequenceSlice] = []
     score_index: list[int] = []
+    pooled: list[SequenceSlice] = []
+    pool_index: list[int] = []
     for piece in [*singles, *longer]:
         first, count = len(tokens), len(piece.tokens)
         tokens += piece.tokens
@@ -88,6 +108,9 @@ def build_batch(plan: StepPlan) -> StepBatch:
         if piece.scored_tokens:
             scored.append(piece)
             score_index += range(first, first + len(piece.scored_tokens))
+        if wanted := pooled_tokens(piece):
+            pooled.append(piece)
+            pool_index += range(first + wanted.start, first + wanted.stop)
     sample_index += score_index
     return StepBatch(
         tokens=torch.tensor(tokens),
@@ -102,4 +125,6 @@ def build_batch(plan: StepPlan) -> StepBatch:
         sampled_segments=Segments.of([slots[index] for index in sample_index]),
         lengths={s.kv_row: s.start + len(s.tokens) for s in plan.slices},
         slices=(*singles, *longer),
+        pooled=tuple(pooled),
+        pool_index=torch.tensor(pool_index, dtype=torch.int64),
     )

@@ -21,7 +21,7 @@ from switchyard.server.lora.native import NativeLora
 from switchyard.server.lora.ops import LoraBackend, project
 from switchyard.server.lora.table import GroupTable
 from switchyard.server.model.attention import Rotation, attention_for
-from switchyard.server.model.batch import StepBatch
+from switchyard.server.model.batch import StepBatch, StepTensors
 from switchyard.server.model.kv_cache import KvCache
 from switchyard.server.model.linears import BaseLinear, dense_linear
 from switchyard.server.model.pointwise import pointwise_for
@@ -136,17 +136,14 @@ class Decoder:
         self._kernels = kernels if compiled else None
         self.layout = _layout(shape, len(weights.layers), weights.embedding.shape[0])
 
-    def forward(self, batch: StepBatch, cache: KvCache, slots: SlotTable, add_lora: LoraBackend) -> torch.Tensor:
-        """Logits of the rows that choose a token.
+    def forward(self, batch: StepBatch, cache: KvCache, slots: SlotTable, add_lora: LoraBackend) -> StepTensors:
+        """Logits and hidden states of the rows that are wanted.
 
         Args:
             batch: the step; its keys and values are written to `cache`.
             cache: the KV rows.
             slots: the resident adapters.
             add_lora: backend of the LoRA arithmetic.
-
-        Returns:
-            [n, vocab] float32, in the order of `batch.sample_index`.
         """
         weights, eps = self.weights, self.shape.norm_eps
 
@@ -168,7 +165,8 @@ class Decoder:
                 inner = self._pointwise.gate(adapted(layer.gate_up, hidden, group + 2))
                 hidden = add_and_norm(x, adapted(layer.down, inner, group + 3), next_norm, eps)
         last = hidden.index_select(0, batch.sample_index)
-        return project(self._head, last, batch.sampled_segments, slots.group(first_group + 1), add_lora)
+        logits = project(self._head, last, batch.sampled_segments, slots.group(first_group + 1), add_lora)
+        return StepTensors(logits, hidden.index_select(0, batch.pool_index))
 
     def _recording(self, add_lora: LoraBackend) -> AbstractContextManager[object]:
         """Lets the kernels of a layer run in one go, where torch has no part in it."""

@@ -6,7 +6,7 @@ import torch
 
 from switchyard.server.lora.layout import GroupLayout
 from switchyard.server.lora.ops import LoraBackend
-from switchyard.server.model.batch import StepBatch
+from switchyard.server.model.batch import StepBatch, StepTensors
 from switchyard.server.model.decoder import Decoder, SlotTable
 from switchyard.server.model.kv_cache import KvCache
 
@@ -35,13 +35,13 @@ class FastModel:
         """Bytes of the keys and values of one token, over all layers."""
         return self.cache.token_bytes
 
-    def logits(self, batch: StepBatch) -> torch.Tensor:
-        """[n, vocab] float32, one row per entry of `batch.sample_index`."""
+    def compute(self, batch: StepBatch) -> StepTensors:
+        """Runs the forward pass of one step."""
         with torch.inference_mode():
-            logits = self._decoder.forward(batch, self.cache, self._slots, self._add_lora)
+            tensors = self._decoder.forward(batch, self.cache, self._slots, self._add_lora)
         for row, length in batch.lengths.items():
             self.cache.note_length(row, length)
-        return logits
+        return tensors
 
     def release_row(self, kv_row: int) -> None:
         """Clears what a sequence left in its KV row."""

@@ -15,7 +15,7 @@ from switchyard.server.lora.layout import GroupLayout
 from switchyard.server.lora.on_gpu import GpuLora, LoraBounds
 from switchyard.server.lora.ops import project
 from switchyard.server.model.attention import Rotation
-from switchyard.server.model.batch import StepBatch
+from switchyard.server.model.batch import StepBatch, StepTensors
 from switchyard.server.model.decoder import GROUPS_PER_LAYER, Decoder, LayerWeights, SlotTable
 from switchyard.server.model.gpu_decode import DecodeGraphs, StepInputs
 from switchyard.server.model.linears import BaseLinear
@@ -77,8 +77,8 @@ class GpuModel:
         """Bytes of the keys and values of one token, over all layers."""
         return self.kv.token_bytes
 
-    def logits(self, batch: StepBatch) -> torch.Tensor:
-        """[n, vocab] float32, one row per entry of `batch.sample_index`."""
+    def compute(self, batch: StepBatch) -> StepTensors:
+        """Runs the forward pass of one step."""
         self.kv.reserve(batch.lengths)
         with torch.inference_mode():
             hidden = self._replayed(batch)
@@ -87,9 +87,10 @@ class GpuModel:
             last = hidden.index_select(0, batch.sample_index.to(self._device)).to(self._dtype)
             head = self._weights.head
             table = self._slots.group(self._groups + 1)
-            return project(
+            logits = project(
                 lambda x: functional.linear(x, head.to(x.dtype)), last, batch.sampled_segments, table, self._lora
             ).float()
+            return StepTensors(logits, hidden.index_select(0, batch.pool_index.to(self._device)))
 
     def release_row(self, kv_row: int) -> None:
         """Gives back the pages of a sequence."""

@@ -44,6 +44,11 @@ class LlamaFamily:
         return self.decoder.layout
 
     @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states behind the last norm."""
+        return self.decoder.shape.hidden_size
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all weights in memory, shadows included."""
         own = {id(tensor): tensor.nbytes for tensor in self._outside_linears()}

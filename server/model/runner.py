@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from switchyard.server.engine.types import SampledToken, StepOutput, StepPlan
-from switchyard.server.model.batch import StepBatch, build_batch
+from switchyard.server.model.batch import StepBatch, StepTensors, build_batch
+from switchyard.server.model.pooling import Pooler, pooled_tokens
 from switchyard.server.model.sampling.logprobs import scored_tokens, sound_rows
 from switchyard.server.model.sampling.sampler import Sampler
 from switchyard.server.model.step_model import StepModel
@@ -17,18 +18,20 @@ class ModelRunner:
     def __init__(self, model: StepModel, sampler: Sampler) -> None:
         self.model = model
         self.sampler = sampler
+        self.pooler = Pooler()
 
     def execute(self, plan: StepPlan) -> StepOutput:
         """Runs one forward pass and chooses tokens; see `Runner.execute`."""
         batch = build_batch(plan)
-        logits = self.logits(batch)
-        chosen = self.sampler.choose(logits[: len(batch.sampled)], batch.sampled)
-        scores, faults = _prompt_logprobs(batch, logits)
-        return StepOutput(chosen.tokens, chosen.faults | faults, scores, chosen.refused)
+        tensors = self.compute(batch)
+        chosen = self.sampler.choose(tensors.logits[: len(batch.sampled)], batch.sampled)
+        scores, faults = _prompt_logprobs(batch, tensors.logits)
+        vectors, unsound = self._vectors(batch, tensors.hidden)
+        return StepOutput(chosen.tokens, chosen.faults | faults | unsound, scores, chosen.refused, vectors)
 
-    def logits(self, batch: StepBatch) -> torch.Tensor:
-        """Runs the forward pass alone; see `StepModel.logits`."""
-        return self.model.logits(batch)
+    def compute(self, batch: StepBatch) -> StepTensors:
+        """Runs the forward pass alone; see `StepModel.compute`."""
+        return self.model.compute(batch)
 
     def release_row(self, kv_row: int) -> None:
         """Clears what a sequence left in its KV row."""
@@ -47,8 +50,24 @@ class ModelRunner:
         self.model.drop_block(block)
 
     def forget(self, request_id: str) -> None:
-        """Drops what the sampler remembers of a sequence."""
+        """Drops what is remembered of a sequence."""
         self.sampler.forget(request_id)
+        self.pooler.forget(request_id)
+
+    def _vectors(self, batch: StepBatch, hidden: torch.Tensor) -> tuple[dict[str, bytes], frozenset[str]]:
+        """Makes the vectors of the prompts that are whole now; names those with a number that is not finite."""
+        vectors: dict[str, bytes] = {}
+        faults: set[str] = set()
+        first = 0
+        for piece in batch.pooled:
+            last = first + len(pooled_tokens(piece))
+            vector = self.pooler.take(piece, hidden[first:last])
+            first = last
+            if vector is not None and bool(vector.isfinite().all()):
+                vectors[piece.request_id] = vector.cpu().numpy().tobytes()
+            elif vector is not None:
+                faults.add(piece.request_id)
+        return vectors, frozenset(faults)
 
 
 def _prompt_logprobs(

@@ -8,12 +8,12 @@ import torch
 
 from switchyard.server.lora.layout import GroupLayout
 from switchyard.server.lora.ops import LoraBackend
-from switchyard.server.model.batch import StepBatch
+from switchyard.server.model.batch import StepBatch, StepTensors
 from switchyard.server.model.decoder import SlotTable
 
 
 class StepModel(Protocol):
-    """Computes the logits of step batches; owns the KV rows and the cached blocks.
+    """Computes step batches; owns the KV rows and the cached blocks.
 
     Used on the engine thread only.
     """
@@ -33,14 +33,8 @@ class StepModel(Protocol):
         """Bytes of the keys and values of one token, over all layers."""
         ...
 
-    def logits(self, batch: StepBatch) -> torch.Tensor:
-        """Runs the forward pass of one step.
-
-        A sequence's bits depend on nothing but itself.
-
-        Returns:
-            [n, vocab] float32, one row per entry of `batch.sample_index`.
-        """
+    def compute(self, batch: StepBatch) -> StepTensors:
+        """Runs the forward pass of one step; a sequence's bits depend on nothing but itself."""
         ...
 
     def release_row(self, kv_row: int) -> None:
@@ -66,6 +60,11 @@ class ResidentModel(Protocol):
     @property
     def layout(self) -> GroupLayout:
         """Where adapters can reach."""
+        ...
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states behind the last norm; 0 where the model does not tell them."""
         ...
 
     @property

@@ -35,7 +35,7 @@ from switchyard.server.engine.types import (
     SequenceSlice,
     StepPlan,
 )
-from switchyard.server.model.batch import StepBatch, build_batch
+from switchyard.server.model.batch import StepBatch, StepTensors, build_batch
 from switchyard.server.model.loading import LoadedBase, load_base
 from switchyard.server.native import library
 
@@ -59,15 +59,15 @@ class WatchedEngine(TinyEngine):
     def __init__(self, base: LoadedBase, **options: Any) -> None:
         super().__init__(base, **options)
         self._digests: dict[str, list[str]] = defaultdict(list)
-        compute = self.runner.logits
+        compute = self.runner.compute
 
-        def logits(batch: StepBatch) -> torch.Tensor:
-            rows = compute(batch)
-            for piece, row in zip(batch.sampled, rows[: len(batch.sampled)], strict=True):
+        def watched(batch: StepBatch) -> StepTensors:
+            tensors = compute(batch)
+            for piece, row in zip(batch.sampled, tensors.logits[: len(batch.sampled)], strict=True):
                 self._digests[piece.request_id].append(hashlib.sha256(row.numpy().tobytes()).hexdigest())
-            return rows
+            return tensors
 
-        self.runner.logits = logits  # type: ignore[method-assign]
+        self.runner.compute = watched  # type: ignore[method-assign]
 
     def ask(self, prompt: tuple[int, ...], selection: AdapterSelection | None, **options: int) -> Ask:
         """Submits a greedy request."""
@@ -182,7 +182,7 @@ def _logits(engine: WatchedEngine, selection: AdapterSelection | None) -> torch.
         piece = SequenceSlice(
             "r", KvRow(0), start, PROMPT[start:stop], slot, True, SamplingParams(), 0, PROMPT[:half]
         )
-        rows.append(engine.runner.logits(build_batch(StepPlan((piece,))))[0])
+        rows.append(engine.runner.compute(build_batch(StepPlan((piece,)))).logits[0])
     if selection is not None:
         engine.host.release(selection.key, engine.clock.now())
     engine.runner.release_row(0)

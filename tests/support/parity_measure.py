@@ -88,7 +88,7 @@ def served_logits(engine: TinyEngine, selection: AdapterSelection | None, tokens
     rows = []
     for start, piece in pieces:
         slice_ = SequenceSlice("r", KvRow(0), start, piece, slot, True, SamplingParams(), 0)
-        rows.append(engine.runner.logits(build_batch(StepPlan((slice_,))))[0])
+        rows.append(engine.runner.compute(build_batch(StepPlan((slice_,)))).logits[0])
     if selection is not None:
         engine.host.release(selection.key, engine.clock.now())
     engine.runner.release_row(0)

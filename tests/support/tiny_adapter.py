@@ -93,11 +93,21 @@ def _save(base: Path, directory: Path, config: Any, seed: int, magnitude: float,
 
 def peft_logits(base: Path, adapter: Path | None, tokens: tuple[int, ...]) -> torch.Tensor:
     """[T, vocab] float32: plain PEFT on the same NF4 base; None for the base alone."""
+    with torch.no_grad():
+        logits: torch.Tensor = _peft_model(base, adapter)(torch.tensor([tokens])).logits[0].float()
+    return logits
+
+
+def peft_hidden_states(base: Path, adapter: Path | None, tokens: tuple[int, ...]) -> torch.Tensor:
+    """[T, hidden_size] float32 behind the last norm: plain PEFT on the same NF4 base; None for the base alone."""
+    with torch.no_grad():
+        output = _peft_model(base, adapter)(torch.tensor([tokens]), output_hidden_states=True)
+    states: torch.Tensor = output.hidden_states[-1][0].float()
+    return states
+
+
+def _peft_model(base: Path, adapter: Path | None) -> Any:
     from peft import PeftModel
 
     model = load_nf4(base)
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, str(adapter)).eval()
-    with torch.no_grad():
-        logits: torch.Tensor = model(torch.tensor([tokens])).logits[0].float()
-    return logits
+    return model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).eval()

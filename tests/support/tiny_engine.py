@@ -18,6 +18,7 @@ from switchyard.server.adapters.slots import AdapterSlots
 from switchyard.server.adapters.tiers import ResidencyLimits
 from switchyard.server.engine.engine import Engine
 from switchyard.server.engine.limits import KvLimits, StepLimits
+from switchyard.server.engine.pooling import PoolingParams
 from switchyard.server.engine.recipe import SUM, Recipe
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.types import (
@@ -125,6 +126,7 @@ class TinyEngine:
         n: int = 1,
         best_of: int | None = None,
         priority: int = 0,
+        pooling: PoolingParams | None = None,
     ) -> ListSink:
         self._count += 1
         sink = ListSink()
@@ -138,6 +140,7 @@ class TinyEngine:
                 n=n,
                 best_of=best_of or n,
                 priority=priority,
+                pooling=pooling,
             ),
             sink,
         )

@@ -15,7 +15,7 @@ import torch
 from switchyard.server.engine.types import BLOCK_TOKENS, SequenceSlice
 from switchyard.server.lora.layout import GroupLayout
 from switchyard.server.lora.ops import LoraBackend
-from switchyard.server.model.batch import StepBatch
+from switchyard.server.model.batch import StepBatch, StepTensors
 from switchyard.server.model.decoder import SlotTable
 from switchyard.server.model.general.rows import Block, RowCache
 from switchyard.server.model.general.wrapping import Wrapped
@@ -28,12 +28,14 @@ class GeneralModel:
         self,
         wrapped: Wrapped,
         kv_token_bytes: int,
+        hidden_size: int,
         max_context_tokens: int,
         slots: SlotTable,
         add_lora: LoraBackend,
     ) -> None:
         self.kv_token_bytes = kv_token_bytes
         self._wrapped = wrapped
+        self._hidden_size = hidden_size
         self._capacity = -(-max_context_tokens // BLOCK_TOKENS) * BLOCK_TOKENS
         self._rows: dict[int, RowCache] = {}
         self._blocks: dict[int, Block] = {}
@@ -50,11 +52,12 @@ class GeneralModel:
         kept = (tensor for block in self._blocks.values() for pair in block.values() for tensor in pair)
         return sum(row.nbytes for row in self._rows.values()) + sum(tensor.nbytes for tensor in kept)
 
-    def logits(self, batch: StepBatch) -> torch.Tensor:
-        """[n, vocab] float32, one row per entry of `batch.sample_index`."""
+    def compute(self, batch: StepBatch) -> StepTensors:
+        """Runs the forward passes of one step."""
         # Several models may be served on the same weights.
         self._wrapped.current.bind(*self._bound)
-        wanted = set(batch.sample_index.tolist())
+        sampled, pooled = batch.sample_index.tolist(), batch.pool_index.tolist()
+        wanted = {*sampled, *pooled}
         found: dict[int, torch.Tensor] = {}
         first = 0
         with torch.inference_mode():
@@ -63,8 +66,10 @@ class GeneralModel:
                 for index, row in self._sequence(piece, indices):
                     found[first + index] = row
                 first += len(piece.tokens)
-        rows = [found[index] for index in batch.sample_index.tolist()]
-        return torch.stack(rows) if rows else torch.empty(0, self._wrapped.vocab_size)
+        return StepTensors(
+            _stacked([found[index] for index in sampled], self._wrapped.vocab_size),
+            _stacked([found[index] for index in pooled], self._hidden_size),
+        )
 
     def release_row(self, kv_row: int) -> None:
         """Frees what a sequence left in its KV row."""
@@ -91,20 +96,30 @@ class GeneralModel:
         return cache
 
     def _sequence(self, piece: SequenceSlice, indices: list[int]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Runs one slice; yields the logits of the tokens at `indices`, each [vocab] float32."""
+        """Runs one slice; yields the row of each token at `indices`, float32.
+
+        A row is the token's logits, [vocab]; of a prompt that becomes a vector its hidden state, [hidden_size].
+        """
         cache = self._row(piece.kv_row, piece.start)
         self._wrapped.current.choose(piece.adapter_slot)
         for begin, end in pieces(piece.start, len(piece.tokens), len(piece.prompt)):
             own = [index for index in indices if begin <= index < end]
             keep = end - own[0] if own else 1
-            output = self._wrapped.model(
-                input_ids=torch.tensor([piece.tokens[begin:end]]),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=keep,
-            )
+            tokens = torch.tensor([piece.tokens[begin:end]])
+            if piece.pooling is None:
+                rows = self._wrapped.model(
+                    input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=keep
+                ).logits
+            else:
+                rows = self._wrapped.model.base_model(
+                    input_ids=tokens, past_key_values=cache, use_cache=True
+                ).last_hidden_state
             for index in own:
-                yield index, output.logits[0, index - end].float()
+                yield index, rows[0, index - end].float()
+
+
+def _stacked(rows: list[torch.Tensor], width: int) -> torch.Tensor:
+    return torch.stack(rows) if rows else torch.empty(0, width)
 
 
 def pieces(start: int, count: int, prompt_length: int) -> Iterator[tuple[int, int]]:

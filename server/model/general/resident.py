@@ -38,10 +38,12 @@ class GeneralBase:
     Attributes:
         wrapped: the model with our linear layers.
         kv_token_bytes: bytes of the keys and values of one token, over all layers, as the trial wrote them.
+        hidden_size: width of the hidden states behind the last norm; 0 where the model does not tell them.
     """
 
     wrapped: Wrapped
     kv_token_bytes: int
+    hidden_size: int
 
     @property
     def layout(self) -> GroupLayout:
@@ -68,7 +70,7 @@ class GeneralBase:
 
     def serve(self, rows: int, max_context_tokens: int, slots: SlotTable, add_lora: LoraBackend) -> GeneralModel:
         """Puts adapters to the weights; rows are made when sequences start. See `ResidentModel.serve`."""
-        return GeneralModel(self.wrapped, self.kv_token_bytes, max_context_tokens, slots, add_lora)
+        return GeneralModel(self.wrapped, self.kv_token_bytes, self.hidden_size, max_context_tokens, slots, add_lora)
 
 
 def require_causal(config: PreTrainedConfig) -> None:
@@ -104,7 +106,18 @@ def take_model(model: PreTrainedModel, dtype: torch.dtype, *, shadow: bool) -> G
         )
     wrapped = wrap(model.eval().requires_grad_(False), dtype, shadow=shadow)
     cache = _try(wrapped, architecture, _ROUNDED_TOLERANCE if wrapped.has_int8 else _TRIAL_TOLERANCE)
-    return GeneralBase(wrapped, cache.nbytes // cache.length)
+    return GeneralBase(wrapped, cache.nbytes // cache.length, _hidden_size(wrapped))
+
+
+def _hidden_size(wrapped: Wrapped) -> int:
+    inner = wrapped.model.base_model
+    if inner is wrapped.model:
+        return 0
+    with torch.inference_mode():
+        states = getattr(
+            inner(input_ids=torch.zeros(1, 1, dtype=torch.int64), use_cache=False), "last_hidden_state", None
+        )
+    return 0 if states is None else int(states.shape[-1])
 
 
 def _try(wrapped: Wrapped, architecture: str, tolerance: float) -> RowCache:

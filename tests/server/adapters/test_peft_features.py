@@ -112,7 +112,7 @@ def serve(base: LoadedBase, adapters: list[HostAdapter | None]) -> list[torch.Te
             )
             for row, adapter in enumerate(adapters)
         ]
-        logits = runner.logits(build_batch(StepPlan(tuple(pieces))))
+        logits = runner.compute(build_batch(StepPlan(tuple(pieces)))).logits
     return list(logits)
 
 

@@ -120,7 +120,7 @@ def piece(row: int, start: int, stop: int, slot: int | None) -> SequenceSlice:
 def both(found: tuple[FastModel, GpuModel], *pieces: SequenceSlice) -> torch.Tensor:
     """Runs a step on both; they must agree."""
     batch = build_batch(StepPlan(pieces))
-    exact, logits = (model.logits(batch) for model in found)
+    exact, logits = (model.compute(batch).logits for model in found)
     torch.testing.assert_close(logits, exact, rtol=1e-4, atol=1e-3)
     return logits
 
@@ -144,11 +144,11 @@ def test_prompts_in_chunks_and_mixed_decode_steps_equal_the_cpu(
 
 def test_a_shared_prefix_gives_the_logits_of_its_own_prompt(families: tuple[LlamaFamily, LlamaFamily]) -> None:
     _, model = models(families)
-    whole = model.logits(build_batch(StepPlan((piece(0, 0, 66, 1),))))
+    whole = model.compute(build_batch(StepPlan((piece(0, 0, 66, 1),)))).logits
     model.copy_out(0, 0, 5)
     model.release_row(0)
     model.copy_in(5, 0, 0)
-    again = model.logits(build_batch(StepPlan((piece(0, BLOCK_TOKENS, 66, 1),))))
+    again = model.compute(build_batch(StepPlan((piece(0, BLOCK_TOKENS, 66, 1),)))).logits
     torch.testing.assert_close(again, whole, rtol=1e-4, atol=1e-4)
     model.release_row(0)
     model.drop_block(5)

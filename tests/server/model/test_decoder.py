@@ -51,7 +51,7 @@ def piece(tokens: tuple[int, ...], start: int = 0, row: int = 0) -> SequenceSlic
 
 def step(runner: ModelRunner, *pieces: SequenceSlice) -> dict[str, torch.Tensor]:
     batch = build_batch(StepPlan(pieces))
-    logits = runner.logits(batch)
+    logits = runner.compute(batch).logits
     return {p.request_id: row for p, row in zip(batch.sampled, logits, strict=True)}
 
 

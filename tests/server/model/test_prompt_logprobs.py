@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent, SampledToken, TokenEvent
 from switchyard.server.errors import NumericFault
-from switchyard.server.model.batch import StepBatch
+from switchyard.server.model.batch import StepBatch, StepTensors
 from switchyard.server.model.loading import LoadedBase, load_base
 from switchyard.server.model.runner import ModelRunner
 
@@ -115,11 +115,12 @@ def test_the_best_answers_are_given_and_the_prompt_is_scored_with_them(base: Loa
 class Spoiled(ModelRunner):
     """Puts NaN into the first scored row of a prompt's first chunk, where nobody samples."""
 
-    def logits(self, batch: StepBatch) -> torch.Tensor:
-        rows = self.model.logits(batch).clone()
+    def compute(self, batch: StepBatch) -> StepTensors:
+        tensors = self.model.compute(batch)
+        rows = tensors.logits.clone()
         if any(piece.start == 0 for piece in batch.scored):
             rows[len(batch.sampled), 7] = float("nan")
-        return rows
+        return StepTensors(rows, tensors.hidden)
 
 
 def test_a_prompt_whose_scores_are_not_finite_is_a_fault_of_its_request(base: LoadedBase) -> None:

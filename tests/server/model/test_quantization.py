@@ -41,7 +41,7 @@ def store(base: Path, directory: Path, *, double: bool, kind: str = "nf4") -> Pa
 def logits(base: LoadedBase) -> torch.Tensor:
     slots = AdapterSlots(1, base.resident.layout.group_count)
     piece = SequenceSlice("r", KvRow(0), 0, PROMPT, None, True, SamplingParams(), 0, PROMPT)
-    return base.step_model(1, slots, best_backend()).logits(build_batch(StepPlan((piece,))))
+    return base.step_model(1, slots, best_backend()).compute(build_batch(StepPlan((piece,)))).logits
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -48,7 +48,7 @@ def piece(stop: int, start: int = 0, row: int = 0, prompt: tuple[int, ...] = PRO
 
 def step(model: GeneralModel, *slices: SequenceSlice) -> dict[str, torch.Tensor]:
     batch = build_batch(StepPlan(slices))
-    logits = model.logits(batch)
+    logits = model.compute(batch).logits
     assert logits.dtype == torch.float32
     return {s.request_id: row for s, row in zip(batch.sampled, logits, strict=True)}
 
@@ -86,8 +86,8 @@ def test_the_fast_path_and_the_general_path_are_one_model(base_dir: Callable[[st
     assert set(fast.resident.layout.places) <= set(general.resident.layout.places)
     batch = build_batch(StepPlan((piece(100),)))
     slots = AdapterSlots(2, fast.resident.layout.group_count)
-    served = fast.step_model(6, slots, best_backend()).logits(batch)
-    torch.testing.assert_close(serve(general).logits(batch), served, rtol=1e-4, atol=1e-4)
+    served = fast.step_model(6, slots, best_backend()).compute(batch).logits
+    torch.testing.assert_close(serve(general).compute(batch).logits, served, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["bloom", "gemma2"])
