@@ -54,6 +54,7 @@ def serve(
     max_sequences: Annotated[int | None, typer.Option(help="Sequences in one batch.")] = None,
     max_context_tokens: Annotated[int | None, typer.Option(help="Tokens of prompt and answer together.")] = None,
     prefill_chunk_tokens: Annotated[int | None, typer.Option(help="Prompt tokens per request and step.")] = None,
+    prefill_share: Annotated[float | None, typer.Option(help="Most of a step that prompts may take.")] = None,
     kv_cache_bytes: Annotated[int | None, typer.Option(help="Memory for keys and values, in bytes.")] = None,
     prefix_cache_bytes: Annotated[int | None, typer.Option(help="Most of it for beginnings of prompts.")] = None,
     max_queue: Annotated[int | None, typer.Option(help="Accepted requests that may wait.")] = None,

@@ -82,6 +82,8 @@ class ServerConfig(BaseModel):
         max_sequences: sequences in one batch, each with a row of the KV cache.
         max_context_tokens: tokens that prompt and answer may have together; None for what the model allows.
         prefill_chunk_tokens: prompt tokens of one request in one step; a multiple of 64, where cached prefixes end.
+        prefill_share: most of a step's time that prompts may take while answers are under way, whose next tokens wait
+            for it; 1 for all of it.
         kv_cache_bytes: memory for keys and values of running sequences and cached prefixes; None for whole rows, and
             the prefixes beside them. Short of it, cached prefixes go first, then sequences are preempted.
         prefix_cache_bytes: most memory for the keys and values of beginnings of prompts; 0 keeps none.
@@ -125,6 +127,7 @@ class ServerConfig(BaseModel):
     max_sequences: Count = 16
     max_context_tokens: Count | None = None
     prefill_chunk_tokens: Annotated[int, Field(ge=64, multiple_of=64)] = 256
+    prefill_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.5
     kv_cache_bytes: Count | None = None
     prefix_cache_bytes: Annotated[int, Field(ge=0)] = 1 << 28
     max_queue: Annotated[int, Field(ge=0)] = 256

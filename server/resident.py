@@ -183,6 +183,7 @@ def build_core(
         max_sequences=config.max_sequences,
         max_step_tokens=config.max_sequences + config.prefill_chunk_tokens,
         prefill_chunk_tokens=config.prefill_chunk_tokens,
+        prefill_share=config.prefill_share,
     )
     engine = Engine(
         ModelRunner(model, Sampler(base.tokenizer.eos_token_ids)),

@@ -274,7 +274,9 @@ class Engine:
     def _run(self, plan: StepPlan) -> StepOutput:
         began_s = self.clock.now()
         output = self._runner.execute(plan)
-        self._observer.step(self.clock.now() - began_s, len(plan.slices), plan.tokens)
+        duration_s = self.clock.now() - began_s
+        self._scheduler.cost.ran(plan.decodes, plan.tokens - plan.decodes, duration_s)
+        self._observer.step(duration_s, len(plan.slices), plan.tokens)
         return output
 
     def _commit(self, plan: StepPlan, output: StepOutput) -> None:

@@ -16,12 +16,15 @@ class StepLimits:
         max_sequences: sequences in the batch; also the number of KV rows.
         max_step_tokens: tokens processed in one step.
         prefill_chunk_tokens: longest piece of a prompt in one step; a multiple of `block_tokens`.
+        prefill_share: most of a step's time that prefills may take while others decode; 1 for all of it. One block of
+            one prompt always goes, so that prompts end.
         block_tokens: tokens of one block of KV memory; other than `BLOCK_TOKENS` in tests only.
     """
 
     max_sequences: int
     max_step_tokens: int
     prefill_chunk_tokens: int
+    prefill_share: float = 1.0
     block_tokens: int = BLOCK_TOKENS
 
     def __post_init__(self) -> None:

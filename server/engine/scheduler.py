@@ -2,7 +2,8 @@
 
 `admit` moves sequences between the queue and the batch; `plan` then only
 reads. Decodes come first, one token each; prefill chunks fill what is left of
-the step's token budget.
+the step's token budget, and of its time: beside decodes they take a share of
+it, so that nobody's next token waits long for others' prompts.
 
 Who starts next: the tenant that had less service; of its requests those of
 higher priority, then those whose adapter had less service, then whoever came
@@ -29,6 +30,7 @@ from switchyard.server.engine.kv_memory import KvMemory
 from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.ports import AdapterPool, AdapterTier
 from switchyard.server.engine.sequence import Sequence, SequenceState
+from switchyard.server.engine.step_cost import StepCost
 from switchyard.server.engine.types import Digest, SequenceSlice, StepPlan
 from switchyard.server.engine.wait_reason import WaitReason
 from switchyard.server.errors import ServerError
@@ -63,6 +65,7 @@ class Scheduler:
         self.memory = memory
         self.adapters = adapters
         self.shares = shares
+        self.cost = StepCost()
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self._running_of: Counter[str] = Counter()
@@ -117,14 +120,20 @@ class Scheduler:
         """The work of the next step, and why the others wait; changes nothing."""
         slices = [self._slice(s, len(s.context)) for s in self.running if s.state is SequenceState.DECODE]
         budget = self.limits.max_step_tokens - len(slices)
+        beside = self.cost.prefill_tokens_beside(len(slices), self.limits.prefill_share)
+        in_time = budget if beside is None else beside
+        at_least = self.limits.block_tokens
         waiting = {s.sequence_id: s.waiting_for or WaitReason.TURN for s in self.waiting}
         prefills = [sequence for sequence in self.running if sequence.state is SequenceState.PREFILL]
         for sequence in sorted(prefills, key=self._order):
-            end = sequence.chunk_end(min(budget, self.limits.prefill_chunk_tokens), self.limits.block_tokens)
+            most = min(budget, max(in_time, at_least), self.limits.prefill_chunk_tokens)
+            end = sequence.chunk_end(most, self.limits.block_tokens)
             if end <= sequence.computed:
                 waiting[sequence.sequence_id] = WaitReason.STEP_BUDGET
                 continue
             budget -= end - sequence.computed
+            in_time -= end - sequence.computed
+            at_least = 0
             slices.append(self._slice(sequence, end))
         return StepPlan(tuple(slices), waiting)
 

@@ -312,6 +312,11 @@ class StepPlan:
         """Tokens that the step computes."""
         return sum(len(piece.tokens) for piece in self.slices)
 
+    @property
+    def decodes(self) -> int:
+        """Slices of one token: sequences that get their next one."""
+        return sum(len(piece.tokens) == 1 for piece in self.slices)
+
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:

@@ -67,10 +67,11 @@ class Bench:
         blocks: int | None = None,
         cached: int = 0,
         rules: FairnessRules | None = None,
+        share: float = 1.0,
     ) -> None:
         self.pool, self.clock, self.observer = FakePool(), FakeClock(), CountingObserver()
         self.runner = CostlyRunner(block_tokens=4, clock=self.clock)
-        limits = StepLimits(sequences, step_tokens or sequences + chunk, chunk, block_tokens=4)
+        limits = StepLimits(sequences, step_tokens or sequences + chunk, chunk, share, block_tokens=4)
         self.engine = Engine(
             self.runner,
             self.pool,
