@@ -45,6 +45,7 @@ from switchyard.registry.records import (
     VersionRecord,
 )
 from switchyard.registry.refs import AdapterName, AdapterRef
+from switchyard.registry.rollout.rollouts import Rollouts
 from switchyard.registry.statements.attestation import Attestation
 from switchyard.registry.statements.signed_publish import PublishSignatures
 from switchyard.registry.statements.signing import Signed
@@ -105,6 +106,7 @@ class Registry:
         evidence_of = Attestation(self._index, self._blobs, self.namespaces).evidence_of
         self.policies = Policies(self._index, self._versions, self.namespaces, evidence_of)
         self.aliases = Aliases(self._index, self._versions, self.policies, on_step)
+        self.rollouts = Rollouts(self._index, self.aliases, self._versions)
         self._adapters = Adapters(self._index)
         self.states = States(self._index, self._versions, self.aliases)
         self.labels = Labels(self._index, self._versions)

@@ -166,7 +166,7 @@ class AliasRows:
         self._announce(connection, ChangeKind.ALIAS_DELETED, place, event)
         newest = _history.c.generation == place.generation + 1
         query = sa.select(_history).where(_where(_history, place.adapter_id, place.alias), newest)
-        return _event(connection.execute(query).mappings().one())
+        return alias_event(connection.execute(query).mappings().one())
 
     def all(self, connection: Connection, adapter_id: int) -> list[AliasRecord]:
         """Returns the aliases of an adapter, by name."""
@@ -176,7 +176,7 @@ class AliasRows:
     def history(self, connection: Connection, adapter_id: int, alias: str) -> list[AliasEvent]:
         """Returns every move of an alias, oldest first; none when it never existed."""
         query = sa.select(_history).where(_where(_history, adapter_id, alias)).order_by(_history.c.generation)
-        return [_event(row) for row in connection.execute(query).mappings()]
+        return [alias_event(row) for row in connection.execute(query).mappings()]
 
     def steps(self, connection: Connection, adapter_id: int, alias: str) -> list[tuple[AliasEventKind, int]]:
         """Returns kind and version of every move, oldest first; what a rollback needs of the history."""
@@ -219,7 +219,8 @@ def _where(table: sa.Table, adapter_id: int, alias: str) -> sa.ColumnElement[boo
     return sa.and_(table.c.adapter_id == adapter_id, table.c.name == alias)
 
 
-def _event(row: RowMapping) -> AliasEvent:
+def alias_event(row: RowMapping) -> AliasEvent:
+    """Returns the record of one row of a history."""
     return AliasEvent(
         generation=row["generation"],
         from_version=row["from_version"],

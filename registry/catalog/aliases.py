@@ -77,7 +77,7 @@ class Aliases:
             GenerationMismatch: the alias has moved meanwhile; nothing has changed.
             PolicyUnmet: the alias is protected, and something is missing.
         """
-        with self._writing(alias) as connection:
+        with self.writing(alias) as connection:
             adapter_id = self._versions.adapter_id(connection, name)
             return self.move_within(
                 connection,
@@ -123,7 +123,7 @@ class Aliases:
         """
         check_moves(moves)
         cause = Cause(AliasEventKind.SET, actor, reason)
-        with self._writing(*(move.alias for move in moves)) as connection:
+        with self.writing(*(move.alias for move in moves)) as connection:
             targets = [self._target(connection, move.name, move.version) for move in moves]
             places = [self.place(connection, move.name, move.alias) for move in moves]
             for target in targets:
@@ -155,7 +155,7 @@ class Aliases:
             GenerationMismatch, PolicyUnmet, ArgumentInvalid: as `move`.
         """
         cause = Cause(AliasEventKind.ROLLBACK, actor, reason, evidence)
-        with self._writing(alias) as connection:
+        with self.writing(alias) as connection:
             place, _ = self._existing(connection, name, alias)
             require_generations([(place, expected_generation)])
             steps = trail(self._rows.steps(connection, place.adapter_id, alias))
@@ -199,26 +199,77 @@ class Aliases:
             BaseMismatch: the two versions were made for different base models.
             RegistryError: otherwise as `move`.
         """
+        with self.writing(alias) as connection:
+            return self.set_canary_within(
+                connection,
+                name,
+                alias,
+                version,
+                percent,
+                expected_generation=expected_generation,
+                actor=actor,
+                reason=reason,
+                evidence=evidence,
+            )
+
+    def set_canary_within(
+        self,
+        connection: Connection,
+        name: AdapterName,
+        alias: str,
+        version: int,
+        percent: int,
+        *,
+        expected_generation: int | None,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Json] = _NO_EVIDENCE,
+    ) -> AliasRecord:
+        """Splits an alias, inside the caller's write transaction; otherwise as `set_canary`."""
         check_percent(percent)
         cause = Cause(AliasEventKind.CANARY, actor, reason, evidence)
-        with self._writing(alias) as connection:
-            place, current = self._existing(connection, name, alias)
-            main = self._target(connection, name, current.version)
-            if percent == 0:
-                self._require(connection, [(place, expected_generation, None)], actor)
-                return self._rows.write(connection, place, main, cause)
-            second = self._target(connection, name, version)
-            check_split(place, main, second)
-            self._require(connection, [(place, expected_generation, second)], actor)
-            return self._rows.write(connection, place, main, cause, (second, percent))
+        place, current = self._existing(connection, name, alias)
+        main = self._target(connection, name, current.version)
+        if percent == 0:
+            self._require(connection, [(place, expected_generation, None)], actor)
+            return self._rows.write(connection, place, main, cause)
+        second = self._target(connection, name, version)
+        check_split(place, main, second)
+        self._require(connection, [(place, expected_generation, second)], actor)
+        return self._rows.write(connection, place, main, cause, (second, percent))
 
     def end_split_within(
-        self, connection: Connection, name: AdapterName, alias: str, *, actor: str, reason: str
+        self,
+        connection: Connection,
+        name: AdapterName,
+        alias: str,
+        *,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Json] = _NO_EVIDENCE,
     ) -> AliasRecord:
         """Ends a split, inside the caller's write transaction."""
         place, current = self._existing(connection, name, alias)
         main = self._target(connection, name, current.version)
-        return self._rows.write(connection, place, main, Cause(AliasEventKind.CANARY, actor, reason))
+        return self._rows.write(connection, place, main, Cause(AliasEventKind.CANARY, actor, reason, evidence))
+
+    def keep_split_within(
+        self,
+        connection: Connection,
+        name: AdapterName,
+        alias: str,
+        *,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Json],
+    ) -> AliasRecord:
+        """Writes evidence into the history and moves nothing else, inside the caller's write transaction."""
+        place, current = self._existing(connection, name, alias)
+        split = current.canary
+        second = None if split is None else (self._target(connection, name, split.version), split.percent)
+        main = self._target(connection, name, current.version)
+        cause = Cause(AliasEventKind.CANARY, actor, reason, evidence)
+        return self._rows.write(connection, place, main, cause, second)
 
     def delete(
         self,
@@ -236,7 +287,7 @@ class Aliases:
             GenerationMismatch, PolicyUnmet, ArgumentInvalid: as `move`.
         """
         cause = Cause(AliasEventKind.DELETE, actor, reason)
-        with self._writing(alias) as connection:
+        with self.writing(alias) as connection:
             place, _ = self._existing(connection, name, alias)
             self._require(connection, [(place, expected_generation, None)], actor)
             return self._rows.remove(connection, place, cause)
@@ -274,7 +325,12 @@ class Aliases:
         return self._rows.place(connection, name, self._versions.adapter_id(connection, name), alias)
 
     @contextmanager
-    def _writing(self, *aliases: str) -> Iterator[Connection]:
+    def writing(self, *aliases: str) -> Iterator[Connection]:
+        """A write transaction in which aliases move.
+
+        Raises:
+            RefSyntax: one of them is no name.
+        """
         for alias in aliases:
             check_alias(alias)
         with self._index.write() as connection:

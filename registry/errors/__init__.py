@@ -14,6 +14,7 @@
     │   ├── AdapterNotFound
     │   ├── VersionNotFound
     │   ├── AliasNotFound
+    │   ├── RolloutNotFound           the alias has none, or none that goes on
     │   ├── BaseNotFound              register the base model first
     │   ├── StatementNotFound
     │   ├── ArtifactNotFound          in somebody else's container registry
@@ -77,6 +78,7 @@ from switchyard.registry.errors.inputs import (
     NamespaceNotFound,
     NotFound,
     RefSyntax,
+    RolloutNotFound,
     SessionNotFound,
     StatementNotFound,
     StatementRefused,
@@ -161,6 +163,7 @@ __all__ = [
     "RefSyntax",
     "RegistryError",
     "RevisionCompacted",
+    "RolloutNotFound",
     "SchemaUnknown",
     "SessionClosed",
     "SessionNotFound",

@@ -98,6 +98,10 @@ class AliasNotFound(NotFound):
     """The adapter exists, that alias of it does not."""
 
 
+class RolloutNotFound(NotFound):
+    """The alias has no rollout, or none that goes on."""
+
+
 class BaseNotFound(NotFound):
     """No base model of that digest is registered."""
 

@@ -22,7 +22,7 @@ from switchyard.registry.index.dialect import BEGINS, Dialect
 from switchyard.registry.index.schema import BlobState
 from switchyard.registry.index.wakeup import Wakeup
 
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ANNOUNCED = "switchyard_announced"
 

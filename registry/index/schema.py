@@ -318,6 +318,20 @@ alias_event = sa.Table(
     sa.Column("evidence", sa.JSON, nullable=False, server_default="{}"),
 )
 
+# What each server has seen of a rollout's step; the row without a server says that there is one.
+rollout_tally = sa.Table(
+    "rollout_tally",
+    metadata,
+    sa.Column("adapter_id", sa.ForeignKey("adapter.id"), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    # Of the alias while the step lasts.
+    sa.Column("generation", sa.BigInteger, primary_key=True),
+    # Names a process, anew with every start.
+    sa.Column("server", sa.String(64), primary_key=True),
+    sa.Column("tallies", sa.JSON, nullable=False),
+    sa.Column("at_s", sa.Double, nullable=False),
+)
+
 audit = sa.Table(
     "audit",
     metadata,

@@ -38,8 +38,9 @@ LEDGER = "ledger.jsonl"
 _LOCK = "ledger.lock"
 _PAGE = 1000
 _TAIL_BYTES = 1 << 16
-# Sessions end with the process that lost its database; what they had become is among the versions.
-_LEFT_OUT = frozenset({schema.upload_session.name, schema.session_blob.name})
+# Sessions end with the process that lost its database; what they had become is among the versions. So do rollouts:
+# what servers had seen is lost, and the split stays as the history has it.
+_LEFT_OUT = frozenset({schema.upload_session.name, schema.session_blob.name, schema.rollout_tally.name})
 # The event has the others.
 _AUDIT_COLUMNS = ("seq", "actor", "credential", "peer", "request_id", "target", "previous_hash", "hash")
 

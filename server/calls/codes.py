@@ -92,6 +92,7 @@ CODES: Final[dict[type[Exception], Code]] = {
     registry_errors.AdapterNotFound: Code.NOT_FOUND,
     registry_errors.VersionNotFound: Code.NOT_FOUND,
     registry_errors.AliasNotFound: Code.NOT_FOUND,
+    registry_errors.RolloutNotFound: Code.NOT_FOUND,
     registry_errors.BaseNotFound: Code.NOT_FOUND,
     registry_errors.SessionNotFound: Code.NOT_FOUND,
     registry_errors.BlobNotFound: Code.NOT_FOUND,
