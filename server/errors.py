@@ -9,6 +9,7 @@
     │   ├── ContextLength             prompt and answer do not fit the context
     │   ├── CompositionInvalid        the recipe of several adapters is not usable
     │   ├── StructureInvalid          the schema, expression or grammar is not usable
+    │   ├── EmbeddingsUnsupported     the base does not tell its hidden states
     │   ├── TurnsRefused              the chat template does not take such a conversation
     │   ├── ChatTemplateMissing       neither the adapter nor the base makes prompts of conversations
     │   └── StructureTooCostly        compiling it goes beyond the bounds of size, depth or time
@@ -136,6 +137,12 @@ class StructureTooCostly(RequestError):
     """Compiling the schema, expression or grammar goes beyond the bounds of size, depth or time."""
 
     reason = "STRUCTURE_TOO_COSTLY"
+
+
+class EmbeddingsUnsupported(RequestError):
+    """The base model does not tell its hidden states, so nothing becomes a vector."""
+
+    reason = "EMBEDDINGS_UNSUPPORTED"
 
 
 class TurnsRefused(RequestError):

@@ -12,12 +12,14 @@ from switchyard.server.calls.admission import Admission, AdmissionPolicy
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import RegistryResolver, ServableCatalog
 from switchyard.server.calls.contracts import Contracts
+from switchyard.server.calls.embedding import Embedding
 from switchyard.server.calls.prompts import Prompts
 from switchyard.server.chat.renderer import TemplateRenderer
 from switchyard.server.config import ServerConfig
 from switchyard.server.http.app import OpenAiRooms
 from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
+from switchyard.server.http.embeddings import Embeddings
 from switchyard.server.http.metrics_page import MetricsPage
 from switchyard.server.http.models import Models
 from switchyard.server.http.tokenize import Tokenizing
@@ -71,8 +73,9 @@ def build_faces(around: Surroundings, served: Served, tail: FeedTail) -> Faces:
         quantization=facts.quantization,
     )
     answering = Answering(admission, served.engine, around.live, around.metrics)
+    embedding = Embedding(admission, answering, parallel=around.config.max_sequences)
     inference = InferenceServicer(
-        answering, catalog, served.tokenizer.text_of, write_stall_s=around.config.write_stall_s
+        answering, embedding, catalog, served.tokenizer.text_of, write_stall_s=around.config.write_stall_s
     )
     admin = AdminServicer(
         facts,
@@ -90,6 +93,7 @@ def build_faces(around: Surroundings, served: Served, tail: FeedTail) -> Faces:
     openai = OpenAiRooms(
         Completions(answering, facts.base_name, served.tokenizer.text_of),
         ChatCompletions(answering, facts.base_name, served.tokenizer.text_of),
+        Embeddings(embedding, facts.base_name),
         Models(catalog, admission, facts.base_name, facts.base_digest),
         Tokenizing(answering, facts.base_name),
         MetricsPage(around.metrics.exposition),
@@ -114,6 +118,7 @@ def admission_of(around: Surroundings, served: Served, renderer: TemplateRendere
         default_max_tokens=config.default_max_tokens,
         max_prompt_bytes=config.max_prompt_bytes,
         max_request_s=config.max_request_s,
+        embedding_width=facts.embedding_width,
     )
     resolver = RegistryResolver(around.registry, around.registry_pool)
     prompts = Prompts(served.tokenizer, around.tokenizer_pool, renderer)

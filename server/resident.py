@@ -122,7 +122,12 @@ class ServingCore:
         """What is known about the base."""
         base = self.base
         return BaseFacts(
-            base.spec.name, base.spec.digest, base.quantization_label, base.max_context_tokens, base.nbytes
+            name=base.spec.name,
+            digest=base.spec.digest,
+            quantization=base.quantization_label,
+            max_context_tokens=base.max_context_tokens,
+            weights_bytes=base.nbytes,
+            embedding_width=base.resident.hidden_size,
         )
 
     @property

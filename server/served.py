@@ -23,6 +23,7 @@ class BaseFacts:
         quantization: label of how its weights are held, e.g. `nf4+double/float32`.
         max_context_tokens: tokens that prompt and answer may have together.
         weights_bytes: memory that its weights take.
+        embedding_width: numbers in a vector; 0 where the base makes none.
     """
 
     name: str
@@ -30,6 +31,7 @@ class BaseFacts:
     quantization: str
     max_context_tokens: int
     weights_bytes: int
+    embedding_width: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class AdmissionPolicy:
         default_max_tokens: answer length when the caller names none and the context allows it.
         max_prompt_bytes: largest prompt text that is tokenised, in UTF-8 bytes.
         max_request_s: longest life of a request, in seconds; also for callers without a deadline.
+        embedding_width: numbers in a vector; 0 where the base makes none.
     """
 
     base_digest: str
@@ -88,6 +89,7 @@ class AdmissionPolicy:
     default_max_tokens: int
     max_prompt_bytes: int = 256 * 1024
     max_request_s: float = 600.0
+    embedding_width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ class Admission:
         self._contracts = contracts
         self._clock = clock
         self._grammars = grammars
-        self._limits = FieldLimits(policy.max_context_tokens, policy.max_prompt_bytes, prompts.tokenizer.vocab_size)
+        self.limits = FieldLimits(policy.max_context_tokens, policy.max_prompt_bytes, prompts.tokenizer.vocab_size)
 
     async def admit(self, draft: RequestDraft, *, remaining_s: float | None = None, tenant: str = "") -> Admitted:
         """Checks a draft and fixes everything about its answer.
@@ -180,12 +182,9 @@ class Admission:
             DeadlineExceeded: the deadline has passed already.
             CompilersBusy: too many structures wait to be compiled.
         """
-        began_s = self._clock.now()
-        _refuse_faults(field_faults(under(NO_CONTRACT, draft), self._limits))
-        if remaining_s is not None and remaining_s <= 0:
-            raise DeadlineExceeded("the deadline had passed when the request arrived")
-        allowed_s = min(self.policy.max_request_s, remaining_s if remaining_s is not None else float("inf"))
-        request_id = draft.request_id or f"req-{secrets.token_hex(8)}"
+        _refuse_faults(field_faults(under(NO_CONTRACT, draft), self.limits))
+        deadline_s = self.deadline_s(remaining_s)
+        request_id = draft.request_id or new_request_id()
         # Who is nobody in particular gets a draw of its own with every request.
         selection = await self.select(draft.target, draft.session_key or request_id)
         prepared = await self.prepared(draft, selection)
@@ -205,7 +204,7 @@ class Admission:
             adapter=selection,
             sampling=sampling_params(draft.sampling, grammar),
             stopping=stopping,
-            deadline_s=began_s + allowed_s,
+            deadline_s=deadline_s,
             tenant=tenant,
             priority=draft.priority or 0,
             n=n,
@@ -213,13 +212,27 @@ class Admission:
         )
         return Admitted(request, self.served_by(selection))
 
+    def deadline_s(self, remaining_s: float | None) -> float:
+        """When a request ends that arrives now, on the engine's clock.
+
+        Args:
+            remaining_s: seconds until the caller's deadline; None when it has none.
+
+        Raises:
+            DeadlineExceeded: the deadline has passed already.
+        """
+        if remaining_s is not None and remaining_s <= 0:
+            raise DeadlineExceeded("the deadline had passed when the request arrived")
+        most_s = self.policy.max_request_s
+        return self._clock.now() + (most_s if remaining_s is None else min(most_s, remaining_s))
+
     async def render(self, draft: RequestDraft) -> tuple[Prompt, ServedBy]:
         """The prompt that a draft becomes, and who would answer; nothing is asked of the engine.
 
         Raises:
             RequestError, AdapterError, RegistryError: see `admit`.
         """
-        _refuse_faults(field_faults(under(NO_CONTRACT, draft), self._limits))
+        _refuse_faults(field_faults(under(NO_CONTRACT, draft), self.limits))
         selection = await self.select(draft.target, draft.session_key)
         return (await self.prepared(draft, selection)).prompt, self.served_by(selection)
 
@@ -234,7 +247,7 @@ class Admission:
         draft = under(contract, draft)
         if contract is not NO_CONTRACT:
             # What was left out may contradict what the adapter brings, e.g. a temperature for several answers.
-            _refuse_faults(field_faults(draft, self._limits))
+            _refuse_faults(field_faults(draft, self.limits))
         draft = constrained(draft)
         context_tokens = min(self.policy.max_context_tokens, contract.max_context_tokens or sys.maxsize)
         return Prepared(draft, await self._prompts.of(draft, contract), context_tokens)
@@ -314,6 +327,11 @@ class Admission:
                 f"{self.policy.max_rank}; start it with a larger max_rank"
             )
         return selection
+
+
+def new_request_id() -> str:
+    """A name for a request whose caller gave none."""
+    return f"req-{secrets.token_hex(8)}"
 
 
 def _refuse_faults(faults: tuple[FieldFault, ...]) -> None:

@@ -7,8 +7,9 @@ ended: a caller that vanishes without a word runs only `finally` code.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Protocol
 
 from switchyard.registry.errors import RegistryError
 from switchyard.server.calls.admission import Admission, Admitted, ServedBy
@@ -20,9 +21,17 @@ from switchyard.server.calls.ports import GenerationEngine, RefusalObserver
 from switchyard.server.calls.prompts import Prompt
 from switchyard.server.engine.streams import TokenStream
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, TokenEvent
-from switchyard.server.errors import Cancelled, ServerError
+from switchyard.server.errors import Cancelled, RequestIdInUse, ServerError
 
 _log = logging.getLogger(__name__)
+
+
+class Endable(Protocol):
+    """A call under way."""
+
+    def end(self, error: ServerError) -> None:
+        """Makes it end with `error`."""
+        ...
 
 
 class LiveAnswer:
@@ -46,7 +55,7 @@ class LiveAnswer:
             event = ErrorEvent(error, len(self.admitted.request.prompt_tokens), self._produced_tokens)
         if isinstance(event, TokenEvent):
             self._produced_tokens += len(event.token_ids)
-        else:
+        elif self.admitted.request.pooling is None:
             _log_end(self.admitted, event)
         return event
 
@@ -73,14 +82,14 @@ class Answering:
         self._engine = engine
         self._live = live
         self._observer = observer
-        self._answers: dict[tuple[str, str], LiveAnswer] = {}
+        self._named: dict[tuple[str, str], Endable] = {}
 
     def abort(self, request_id: str) -> bool:
         """Ends an answer of the caller; false when it has none of that name, whoever else may."""
-        answer = self._answers.get((proven_actor() or "", request_id))
-        if answer is None:
+        found = self._named.get((proven_actor() or "", request_id))
+        if found is None:
             return False
-        answer.end(Cancelled("the caller aborted the request"))
+        found.end(Cancelled("the caller aborted the request"))
         return True
 
     @asynccontextmanager
@@ -95,35 +104,58 @@ class Answering:
             ServerError: see `Admission.admit` and `GenerationEngine.submit`.
             RegistryError: the ref names nothing, or the registry failed.
         """
-        admitted, stream = await self._accept(draft, remaining_s)
-        async with stream:
-            with self._live.guard() as guard:
-                answer = LiveAnswer(admitted, stream, guard)
-                # The engine has no two live requests of one name.
-                name = (admitted.request.tenant, admitted.request.request_id)
-                self._answers[name] = answer
-                try:
-                    yield answer
-                finally:
-                    del self._answers[name]
+        with self.noting_refusal():
+            admitted = await self._admission.admit(draft, remaining_s=remaining_s, tenant=proven_actor() or "")
+            submitted = await self.submit(admitted)
+        async with submitted as answer:
+            with self.named(admitted.request.tenant, admitted.request.request_id, answer):
+                yield answer
+
+    async def submit(self, admitted: Admitted) -> AbstractAsyncContextManager[LiveAnswer]:
+        """Submits a request; the answer is let go of when its block ends. It has no name that `abort` knows.
+
+        Raises:
+            ServerError: see `GenerationEngine.submit`.
+        """
+        if admitted.request.adapter is not None:
+            self._observer.introduce(admitted.request.adapter)
+        return self._held(admitted, await self._engine.submit(admitted.request))
+
+    @contextmanager
+    def named(self, tenant: str, request_id: str, call: Endable) -> Iterator[None]:
+        """Lets `abort` find a call while the block runs.
+
+        Raises:
+            RequestIdInUse: another call of this tenant has the name.
+        """
+        name = (tenant, request_id)
+        if name in self._named:
+            raise RequestIdInUse(f"request id {request_id!r} is in use; choose another or leave it empty")
+        self._named[name] = call
+        try:
+            yield
+        finally:
+            del self._named[name]
+
+    @contextmanager
+    def noting_refusal(self) -> Iterator[None]:
+        """Counts what the block refuses."""
+        try:
+            yield
+        except (ServerError, RegistryError) as error:
+            self._observer.refused(reason_of(error))
+            raise
 
     async def render(self, draft: RequestDraft) -> tuple[Prompt, ServedBy]:
         """The prompt that a draft becomes, and who would answer; see `Admission.render`."""
-        try:
+        with self.noting_refusal():
             return await self._admission.render(draft)
-        except (ServerError, RegistryError) as error:
-            self._observer.refused(reason_of(error))
-            raise
 
-    async def _accept(self, draft: RequestDraft, remaining_s: float | None) -> tuple[Admitted, TokenStream]:
-        try:
-            admitted = await self._admission.admit(draft, remaining_s=remaining_s, tenant=proven_actor() or "")
-            if admitted.request.adapter is not None:
-                self._observer.introduce(admitted.request.adapter)
-            return admitted, await self._engine.submit(admitted.request)
-        except (ServerError, RegistryError) as error:
-            self._observer.refused(reason_of(error))
-            raise
+    @asynccontextmanager
+    async def _held(self, admitted: Admitted, stream: TokenStream) -> AsyncIterator[LiveAnswer]:
+        async with stream:
+            with self._live.guard() as guard:
+                yield LiveAnswer(admitted, stream, guard)
 
 
 def _log_end(admitted: Admitted, event: FinishedEvent | ErrorEvent) -> None:

@@ -55,23 +55,30 @@ def _prompt_faults(draft: RequestDraft, limits: FieldLimits) -> Iterator[FieldFa
     if draft.conversation is not None:
         return
     if draft.prompt_tokens is not None:
-        yield from _token_faults(draft.prompt_tokens, limits)
+        yield from token_faults("prompt_tokens", draft.prompt_tokens, limits)
     elif not draft.prompt:
         message = "the prompt is empty; send text in `prompt` or ids in `prompt_tokens`"
         yield FieldFault("prompt", FieldReason.PROMPT_EMPTY, message)
-    elif (size_bytes := len(draft.prompt.encode("utf-8", "surrogatepass"))) > limits.max_prompt_bytes:
+    else:
+        yield from text_faults("prompt", draft.prompt, limits)
+
+
+def text_faults(field: str, text: str, limits: FieldLimits) -> Iterator[FieldFault]:
+    """The fault of a text that is too large to be tokenised."""
+    if (size_bytes := len(text.encode("utf-8", "surrogatepass"))) > limits.max_prompt_bytes:
         message = f"{size_bytes} bytes; at most {limits.max_prompt_bytes} are tokenised"
-        yield FieldFault("prompt", FieldReason.PROMPT_BYTES, message)
+        yield FieldFault(field, FieldReason.PROMPT_BYTES, message)
 
 
-def _token_faults(ids: tuple[int, ...], limits: FieldLimits) -> Iterator[FieldFault]:
+def token_faults(field: str, ids: tuple[int, ...], limits: FieldLimits) -> Iterator[FieldFault]:
+    """Every fault of token ids that stand for a prompt."""
     if not ids:
-        yield FieldFault("prompt_tokens", FieldReason.PROMPT_EMPTY, "no token ids; send at least one")
+        yield FieldFault(field, FieldReason.PROMPT_EMPTY, "no token ids; send at least one")
     if len(ids) > limits.max_context_tokens:
         message = f"{len(ids)} tokens; the context of this server holds {limits.max_context_tokens}; send fewer"
-        yield FieldFault("prompt_tokens", FieldReason.CONTEXT_LENGTH, message)
+        yield FieldFault(field, FieldReason.CONTEXT_LENGTH, message)
         return
-    yield from outside_vocabulary("prompt_tokens", ids, limits)
+    yield from outside_vocabulary(field, ids, limits)
 
 
 def _priority_faults(priority: int | None) -> Iterator[FieldFault]:

@@ -59,6 +59,7 @@ CODES: Final[dict[type[Exception], Code]] = {
     server_errors.CompositionInvalid: Code.INVALID_ARGUMENT,
     server_errors.StructureInvalid: Code.INVALID_ARGUMENT,
     server_errors.StructureTooCostly: Code.INVALID_ARGUMENT,
+    server_errors.EmbeddingsUnsupported: Code.FAILED_PRECONDITION,
     server_errors.TurnsRefused: Code.INVALID_ARGUMENT,
     server_errors.ChatTemplateMissing: Code.FAILED_PRECONDITION,
     server_errors.BaseMismatch: Code.FAILED_PRECONDITION,

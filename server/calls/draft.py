@@ -123,6 +123,31 @@ class StoppingDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingDraft:
+    """A request for vectors as it was sent.
+
+    Attributes:
+        target: who should embed.
+        inputs: what becomes a vector each, as text or token ids.
+        pooling: how hidden states become one vector; None when it was not set.
+        normalize: whether vectors get length 1; None when it was not set.
+        dimensions: width that the caller wants; None for the model's.
+        priority: who goes first.
+        request_id: the caller's name for the request; empty lets the server choose.
+        session_key: who is being served, as far as splits are concerned; empty draws for each request.
+    """
+
+    target: Target | None
+    inputs: tuple[str | tuple[int, ...], ...]
+    pooling: str | None = None
+    normalize: bool | None = None
+    dimensions: int | None = None
+    priority: int | None = None
+    request_id: str = ""
+    session_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestDraft:
     """A generation request as it was sent; None means that the field was not set.
 

@@ -217,7 +217,7 @@ class FinishedEvent:
         matched_stop: the stop string that ended the first answer, or empty.
         choices: every answer given, in order; empty when there is one.
         cached_prompt_tokens: tokens of the prompt that were not computed again.
-        vector: float32 in the order of this machine, when the request asked for a vector; empty otherwise.
+        vector: little-endian float32, when the request asked for a vector; empty otherwise.
     """
 
     reason: FinishReason
@@ -328,7 +328,7 @@ class StepOutput:
         prompt_logprobs: tokens of the prompt scored in this step by the slice's id, in order;
             a slice [start, end) of a prompt that asks for them scores the tokens after its own.
         refused: slices for which there was no token to choose, by id, with the reason.
-        vectors: float32 values of the prompts that became a vector, by id.
+        vectors: little-endian float32 of the prompts that became a vector, by id.
     """
 
     tokens: dict[str, SampledToken]

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from switchyard.server.errors import Draining
 from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
+from switchyard.server.http.embeddings import Embeddings
 from switchyard.server.http.endpoint import Endpoint, Handler, Surroundings
 from switchyard.server.http.faults import routing_answer
 from switchyard.server.http.metrics_page import MetricsPage
@@ -47,6 +48,7 @@ class OpenAiRooms:
     Attributes:
         completions: `/v1/completions`.
         chat: `/v1/chat/completions`.
+        embeddings: `/v1/embeddings`.
         models: `/v1/models`.
         tokenizing: `/tokenize`.
         metrics: `/metrics`.
@@ -54,6 +56,7 @@ class OpenAiRooms:
 
     completions: Completions
     chat: ChatCompletions
+    embeddings: Embeddings
     models: Models
     tokenizing: Tokenizing
     metrics: MetricsPage
@@ -151,6 +154,7 @@ class OpenAiApp:
             routes=[
                 self._route("/v1/completions", "POST", rooms.completions.create),
                 self._route("/v1/chat/completions", "POST", rooms.chat.create),
+                self._route("/v1/embeddings", "POST", rooms.embeddings.create),
                 self._route("/v1/models", "GET", rooms.models.every),
                 self._route("/v1/models/{model:path}", "GET", rooms.models.retrieve),
                 self._route("/tokenize", "POST", rooms.tokenizing.create),
@@ -181,5 +185,5 @@ class _Server(uvicorn.Server):
 async def _nowhere(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     message = f"nothing answers {request.method} {request.url.path[:200]}"
-    posts, gets = "/v1/chat/completions, /v1/completions and /tokenize", "/v1/models, /metrics and /health"
-    return routing_answer(status, f"{message}; POST {posts}, and GET {gets} are here")
+    posts = "/v1/chat/completions, /v1/completions, /v1/embeddings and /tokenize"
+    return routing_answer(status, f"{message}; POST {posts}, and GET /v1/models, /metrics and /health are here")

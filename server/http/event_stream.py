@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
@@ -76,7 +76,7 @@ async def relay(call: Call, answer: LiveAnswer, writer: Writer, *, streams: bool
     Raises:
         ServerError: it failed before its first byte.
     """
-    async with _ending_with_the_caller(call.request, answer):
+    async with ending_with_the_caller(call.request, answer.end):
         if not streams:
             return await _whole(answer, writer)
         await _stream(call.send, answer, writer)
@@ -114,13 +114,13 @@ async def _send(send: Send, data: bytes) -> None:
 
 
 @asynccontextmanager
-async def _ending_with_the_caller(request: Request, answer: LiveAnswer) -> AsyncIterator[None]:
-    """Ends the answer when the caller hangs up while the block runs."""
+async def ending_with_the_caller(request: Request, end: Callable[[Cancelled], object]) -> AsyncIterator[None]:
+    """Calls `end` when the caller hangs up while the block runs."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        answer.end(Cancelled("the caller went away"))
+        end(Cancelled("the caller went away"))
 
     watching = asyncio.create_task(watch())
     try:

@@ -30,6 +30,7 @@ _PUBLISHED: Final = {
 """OpenAI's own codes, by our reason."""
 
 _PREFIXES: Final = ("sampling.", "stopping.")
+_INPUTS: Final = "inputs"
 _RENAMED: Final = {
     "adapter": "model",
     "target": "model",
@@ -44,6 +45,8 @@ def field_name(field: str) -> str:
     """Name of a draft's field in a body, e.g. `temperature` for `sampling.temperature`."""
     for prefix in _PREFIXES:
         field = field.removeprefix(prefix)
+    if field.startswith(_INPUTS):
+        return "input" + field.removeprefix(_INPUTS)
     return _RENAMED.get(field, field)
 
 

@@ -64,7 +64,7 @@ class ModelRunner:
             vector = self.pooler.take(piece, hidden[first:last])
             first = last
             if vector is not None and bool(vector.isfinite().all()):
-                vectors[piece.request_id] = vector.cpu().numpy().tobytes()
+                vectors[piece.request_id] = vector.cpu().numpy().astype("<f4").tobytes()
             elif vector is not None:
                 faults.add(piece.request_id)
         return vectors, frozenset(faults)

@@ -187,6 +187,7 @@ _INFERENCE: Final = {
     "Render": Rule(_generate_once),
     "Tokenize": Rule(_whole(Scope.GENERATE, within=True)),
     "Score": Rule(_generate),
+    "Embed": Rule(_generate),
     # Whose request it is decides the request itself: of others it is told to be none.
     "Abort": Rule(_whole(Scope.GENERATE, within=True)),
     "ListServable": Rule(_whole(Scope.GENERATE, within=True)),

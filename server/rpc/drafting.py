@@ -71,7 +71,12 @@ def score_draft_of(message: inference_pb2.ScoreRequest) -> RequestDraft:
     )
 
 
-Targeted = inference_pb2.GenerateRequest | inference_pb2.ChatRequest | inference_pb2.ScoreRequest
+Targeted = (
+    inference_pb2.GenerateRequest
+    | inference_pb2.ChatRequest
+    | inference_pb2.ScoreRequest
+    | inference_pb2.EmbedRequest
+)
 """Messages that say who is asked."""
 
 

@@ -13,10 +13,12 @@ from switchyard.server.calls.answers import Answers, choices_of
 from switchyard.server.calls.catalog import ServableCatalog
 from switchyard.server.calls.chat_answers import ChatAnswers
 from switchyard.server.calls.draft import BaseTarget, RequestDraft
+from switchyard.server.calls.embedding import Embedding
 from switchyard.server.engine.types import ErrorEvent, FinishedEvent, TokenEvent
 from switchyard.server.errors import Cancelled
 from switchyard.server.rpc import chat_messages, convert
 from switchyard.server.rpc.drafting import draft_of, score_draft_of
+from switchyard.server.rpc.embedding_messages import embedded_message, embedding_draft_of
 from switchyard.server.rpc.logprob_messages import TextOf
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     RenderContext = ServicerContext[inference_pb2.RenderRequest, inference_pb2.RenderResponse]
     TokenizeContext = ServicerContext[inference_pb2.TokenizeRequest, inference_pb2.TokenizeResponse]
     ScoreContext = ServicerContext[inference_pb2.ScoreRequest, inference_pb2.ScoreResponse]
+    EmbedContext = ServicerContext[inference_pb2.EmbedRequest, inference_pb2.EmbedResponse]
     AbortContext = ServicerContext[inference_pb2.AbortRequest, inference_pb2.AbortResponse]
     ListContext = ServicerContext[inference_pb2.ListServableRequest, inference_pb2.ListServableResponse]
 
@@ -36,17 +39,25 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Answers generation calls."""
 
     def __init__(
-        self, answering: Answering, catalog: ServableCatalog, text_of: TextOf, *, write_stall_s: float
+        self,
+        answering: Answering,
+        embedding: Embedding,
+        catalog: ServableCatalog,
+        text_of: TextOf,
+        *,
+        write_stall_s: float,
     ) -> None:
         """Wires the parts.
 
         Args:
             answering: accepts requests and relays their events.
+            embedding: makes vectors.
             catalog: what can be asked for.
             text_of: gives the text of one token, for logprobs.
             write_stall_s: seconds that one message may wait for a reader that takes nothing.
         """
         self._answering = answering
+        self._embedding = embedding
         self._catalog = catalog
         self._text_of = text_of
         self._write_stall_s = write_stall_s
@@ -70,6 +81,11 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         """Tells how probable the model finds a text."""
         whole = await self._whole(score_draft_of(request), context.time_remaining())
         return convert.score_message(*whole, self._text_of)
+
+    async def Embed(self, request: inference_pb2.EmbedRequest, context: EmbedContext) -> inference_pb2.EmbedResponse:
+        """Makes a vector of each text."""
+        draft = embedding_draft_of(request)
+        return embedded_message(await self._embedding.embed(draft, remaining_s=context.time_remaining()))
 
     async def Abort(self, request: inference_pb2.AbortRequest, context: AbortContext) -> inference_pb2.AbortResponse:
         """Ends a request of the same caller."""

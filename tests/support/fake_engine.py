@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from switchyard.server.engine.pooling import Pooling
 from switchyard.server.engine.streams import Delivery, TokenStream
 from switchyard.server.engine.types import (
     EngineLoad,
@@ -23,9 +26,20 @@ Script = Callable[[GenerateRequest], Sequence[Event]]
 
 def echo(request: GenerateRequest) -> list[Event]:
     """Answers `max_tokens` tokens, one letter each, and stops for length."""
+    if request.pooling is not None:
+        return [embedded(request)]
     count = request.stopping.max_tokens
     tokens: list[Event] = [TokenEvent(chr(97 + index % 26), (index,)) for index in range(count)]
     return [*tokens, finished(request, count)]
+
+
+def embedded(request: GenerateRequest) -> FinishedEvent:
+    """The terminal event of a request for a vector of tokens, last token, whether a mean, whether normalised."""
+    params = request.pooling
+    assert params is not None
+    tokens = request.prompt_tokens
+    values = (len(tokens), tokens[-1], params.pooling is Pooling.MEAN, params.normalize)
+    return replace(finished(request, 0), vector=struct.pack("<4f", *values))
 
 
 def finished(request: GenerateRequest, completion_tokens: int) -> FinishedEvent:

@@ -23,11 +23,13 @@ from rpc_harness import (
 from switchyard.registry.records import VersionRecord
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import Servable, ServablePage
+from switchyard.server.calls.embedding import Embedding
 from switchyard.server.calls.guard import Guard
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.http.app import OpenAiApp, OpenAiRooms
 from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
+from switchyard.server.http.embeddings import Embeddings
 from switchyard.server.http.endpoint import Surroundings
 from switchyard.server.http.metrics_page import MetricsPage
 from switchyard.server.http.models import Models
@@ -99,6 +101,7 @@ async def serving(
             OpenAiRooms(
                 Completions(answering, BASE.name, ByteTokenizer().text_of),
                 ChatCompletions(answering, BASE.name, ByteTokenizer().text_of),
+                Embeddings(Embedding(admission, answering, parallel=2), BASE.name),
                 Models(catalog, admission, BASE.name, BASE.digest),
                 Tokenizing(answering, BASE.name),
                 MetricsPage(metrics.exposition),

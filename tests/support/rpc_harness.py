@@ -31,6 +31,7 @@ from switchyard.server.calls.admission import Admission, AdmissionPolicy
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import ServablePage
 from switchyard.server.calls.contracts import Contracts
+from switchyard.server.calls.embedding import Embedding
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.calls.ports import Resolver
 from switchyard.server.calls.prompts import Prompts
@@ -81,6 +82,7 @@ POLICY = AdmissionPolicy(
     default_max_tokens=8,
     max_prompt_bytes=1000,
     max_request_s=60.0,
+    embedding_width=4,
 )
 FACTS = ServerFacts("0.0.0", BASE.name, BASE.digest, QUANTIZATION.label(), 4, 64, 16, 2, 1 << 20)
 
@@ -283,7 +285,10 @@ async def running(
         admission = admission_with(resolver, clock, pool)
         catalog: Any = NothingServable()
         answering = Answering(admission, engine, live, metrics)
-        inference = InferenceServicer(answering, catalog, ByteTokenizer().text_of, write_stall_s=write_stall_s)
+        embedding = Embedding(admission, answering, parallel=2)
+        inference = InferenceServicer(
+            answering, embedding, catalog, ByteTokenizer().text_of, write_stall_s=write_stall_s
+        )
         admin = AdminServicer(
             FACTS,
             admission,

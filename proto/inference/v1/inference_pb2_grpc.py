@@ -64,6 +64,11 @@ class InferenceServiceStub:
                 request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/switchyard.inference.v1.InferenceService/Embed',
+                request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.Abort = channel.unary_unary(
                 '/switchyard.inference.v1.InferenceService/Abort',
                 request_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.AbortRequest.SerializeToString,
@@ -121,6 +126,13 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Embed(self, request, context):
+        """A vector for each text, made of the model's hidden states.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Abort(self, request, context):
         """Ends a request of the same caller; its stream gets one terminal event.
         """
@@ -167,6 +179,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.EmbedRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.EmbedResponse.SerializeToString,
             ),
             'Abort': grpc.unary_unary_rpc_method_handler(
                     servicer.Abort,
@@ -341,6 +358,33 @@ class InferenceService:
             '/switchyard.inference.v1.InferenceService/Score',
             switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
             switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.inference.v1.InferenceService/Embed',
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.EmbedRequest.SerializeToString,
+            switchyard_dot_proto_dot_inference_dot_v1_dot_inference__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,10 +8,13 @@ import pytest
 
 from switchyard.registry.strict_json import Json
 from switchyard.server.calls.bounds import field_faults
+from switchyard.server.calls.embedding_bounds import embedding_faults
 from switchyard.server.calls.field_reasons import FieldLimits
 from switchyard.server.errors import InvalidField
+from switchyard.server.http.body import validated
 from switchyard.server.http.chat_body import ChatBody
 from switchyard.server.http.completion_body import CompletionBody
+from switchyard.server.http.embeddings import EmbeddingBody
 
 TURN: Json = {"role": "user", "content": "hi"}
 VALUES: tuple[Json, ...] = (
@@ -38,6 +41,21 @@ def test_a_field_is_read_or_refused_by_its_name(kind: type[CompletionBody | Chat
         except InvalidField as error:
             faults = error.faults
             assert {fault.field.partition(".")[0].partition("[")[0] for fault in faults} <= {name, "stream_options"}
+        outcomes["refused" if faults else "taken"] += 1
+    assert outcomes["refused"] > 0
+    assert outcomes["taken"] > 0
+
+
+@pytest.mark.parametrize("name", EmbeddingBody.model_fields)
+def test_a_field_of_a_request_for_vectors_is_read_or_refused_by_its_name(name: str) -> None:
+    outcomes: Counter[str] = Counter()
+    for value in (*VALUES, "float", "last", 4, [[1], "x"]):
+        try:
+            body = validated(EmbeddingBody, {"model": "tiny", "input": "hi", name: value})
+            faults = embedding_faults(body.draft("tiny"), LIMITS, 4)
+        except InvalidField as error:
+            faults = error.faults
+            assert {fault.field.partition(".")[0] for fault in faults} == {name}
         outcomes["refused" if faults else "taken"] += 1
     assert outcomes["refused"] > 0
     assert outcomes["taken"] > 0

@@ -74,7 +74,7 @@ async def test_health_follows_the_phase() -> None:
 
 async def test_what_is_not_here_says_what_is() -> None:
     async with serving() as harness, httpx2.AsyncClient() as http:
-        nowhere = await http.post(f"{harness.url}/embeddings", json={})
+        nowhere = await http.post(f"{harness.url}/moderations", json={})
         method = await http.get(f"{harness.url}/completions")
     assert (nowhere.status_code, method.status_code) == (404, 405)
     assert nowhere.json()["error"]["code"] == method.json()["error"]["code"] == "unknown_url"

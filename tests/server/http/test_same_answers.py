@@ -24,6 +24,7 @@ from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
 from switchyard.server.http.chat_body import ChatBody
 from switchyard.server.http.completion_body import CompletionBody
+from switchyard.server.http.embeddings import EmbeddingBody
 from switchyard.server.http.sampling_fields import SamplingFields
 
 pytestmark = pytest.mark.asyncio
@@ -123,7 +124,7 @@ async def test_without_a_port_there_is_no_such_face(place: Path) -> None:
 
 async def test_the_example_of_the_page_runs(place: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "openai.md").read_text(encoding="utf-8")
-    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example = "".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     async with serving(place) as (addresses, _):
         example = example.replace("127.0.0.1:8000", addresses.openai)
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", example, stdout=asyncio.subprocess.PIPE)
@@ -138,6 +139,8 @@ async def test_the_example_of_the_page_runs(place: Path) -> None:
     ]
     assert lines[4].startswith("assistant ")
     assert lines[5].startswith("team/words:1 ")
+    assert lines[-2].endswith("2 12")
+    assert lines[-1] == "True"
 
 
 async def test_the_page_has_a_row_for_every_field() -> None:
@@ -146,4 +149,4 @@ async def test_the_page_has_a_row_for_every_field() -> None:
     rows = [re.findall(r"^\| `(\w+)`", table, re.MULTILINE) for table in tables]
     shared = list(SamplingFields.model_fields)
     own = [[name for name in body.model_fields if name not in shared] for body in (CompletionBody, ChatBody)]
-    assert rows == [shared, *own]
+    assert rows == [shared, *own, list(EmbeddingBody.model_fields)]

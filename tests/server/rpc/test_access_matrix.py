@@ -84,6 +84,7 @@ EXPECTED: dict[str, tuple[str, str]] = {
     "Render": ("infer:generate", ONE),
     "Tokenize": ("infer:generate", PART),
     "Score": ("infer:generate", ONE),
+    "Embed": ("infer:generate", ONE),
     "Abort": ("infer:generate", PART),
     "ListServable": ("infer:generate", PART),
     "GetServerInfo": ("admin:observe", ALL),
@@ -152,7 +153,7 @@ def filled(descriptor: Descriptor, values: dict[str, str]) -> Any:
             message.targets.append(filled(field.message_type, values))
         elif field.name == "request":
             message.request.CopyFrom(filled(field.message_type, values))
-    if descriptor.name in {"GenerateRequest", "ChatRequest", "ScoreRequest"}:
+    if "target" in descriptor.oneofs_by_name:
         message.adapter = values["ref"]
     if descriptor.name == "WatchRequest":
         message.adapter = values["adapter"].partition("/")[2]

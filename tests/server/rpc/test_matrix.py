@@ -148,6 +148,11 @@ def _complete_generation(message: Any) -> None:
             request.base.SetInParent()
         if not request.messages:
             request.messages.add(role=pb.CHAT_ROLE_USER, content="hi")
+    if isinstance(request, pb.EmbedRequest):
+        if request.WhichOneof("target") is None:
+            request.base.SetInParent()
+        if not request.inputs:
+            request.inputs.add(text="hi")
     if isinstance(request, pb.GenerateRequest | pb.ScoreRequest):
         if request.WhichOneof("target") is None:
             request.base.SetInParent()

@@ -226,4 +226,4 @@ def _worker_does(line: Line, far: Far, worker: dict[int, str], move: str, number
 
 
 def _ready() -> Ready:
-    return Ready(BaseFacts("base", "sha256:0", "nf4", 64, 10), ByteTokenizer())
+    return Ready(BaseFacts("base", "sha256:0", "nf4", 64, 10, 8), ByteTokenizer())
