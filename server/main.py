@@ -136,7 +136,7 @@ async def _in_a_worker(around: Surroundings, stack: AsyncExitStack) -> Served | 
     """The same in a process of its own."""
     worker = await RemoteWorker.start(around.config, around.metrics, around.switch.fail_from_thread)
     stack.push_async_callback(worker.stop)
-    loading = asyncio.create_task(worker.served(around.config))
+    loading = asyncio.create_task(worker.served(around.config, around.clock))
     pressed = asyncio.create_task(around.switch.pressed())
     await asyncio.wait({loading, pressed}, return_when=asyncio.FIRST_COMPLETED)
     pressed.cancel()

@@ -20,6 +20,7 @@ from switchyard.server.calls.live import LiveWork
 from switchyard.server.calls.residents import ResidentAdapters
 from switchyard.server.config import ServerConfig
 from switchyard.server.engine.engine import Engine
+from switchyard.server.engine.gate import Passage
 from switchyard.server.engine.limits import StepLimits
 from switchyard.server.engine.ports import Clock, EngineObserver
 from switchyard.server.engine.streams import TokenStream
@@ -161,6 +162,7 @@ def build_core(
     observer: CoreObserver,
     on_failure: Callable[[BaseException], None],
     after_step: Callable[[], None] | None = None,
+    on_passage: Callable[[str, Passage], None] | None = None,
 ) -> ServingCore:
     """Loads the base, registers it, and puts an engine on it that is not started yet.
 
@@ -171,6 +173,7 @@ def build_core(
         observer: hears what happens to requests and adapters.
         on_failure: called when the step loop has died.
         after_step: see `Engine`.
+        on_passage: see `Engine`.
 
     Raises:
         BaseModelError: the base cannot be served.
@@ -209,6 +212,7 @@ def build_core(
         observer=observer,
         on_failure=on_failure,
         after_step=after_step,
+        on_passage=on_passage,
     )
     host.wake = engine.wake
     return ServingCore(base, engine, host, GrammarCompilers(base.tokenizer.grammar_view, base.spec.digest), clock)

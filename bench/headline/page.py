@@ -100,11 +100,13 @@ def _goal_table(seeds: Sequence[SeedResult]) -> list[str]:
         lines.append(
             f"| {form}, {which} of {len(seeds)} seeds | at least {least:.1%} | {found:.2%} | {_mark(found >= least)} |"
         )
-    most_s = max(_together_s(one, form) for one in seeds for form in FORM_NAMES)
-    return [
-        *lines,
-        f"| base and QLoRA together, slowest seed | at most {LIMIT_S / 60:.0f} min | {most_s / 60:.1f} CPU min | {_mark(most_s <= LIMIT_S)} |",
-    ]
+    for form in FORM_NAMES:
+        most_s = max(_together_s(one, form) for one in seeds)
+        lines.append(
+            f"| {form}, base and QLoRA together, slowest seed | at most {LIMIT_S / 60:.0f} min "
+            f"| {most_s / 60:.2f} CPU min | {_mark(most_s <= LIMIT_S)} |"
+        )
+    return lines
 
 
 def _mark(holds: bool) -> str:

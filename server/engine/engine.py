@@ -16,8 +16,8 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from switchyard.server.engine.fairness import FairShares
-from switchyard.server.engine.forecast import ServiceForecast
-from switchyard.server.engine.gate import Gate
+from switchyard.server.engine.forecast import Outlook, ServiceForecast
+from switchyard.server.engine.gate import Gate, GateBounds, Passage
 from switchyard.server.engine.kv_memory import KvMemory
 from switchyard.server.engine.limits import FairnessRules, KvLimits, StepLimits
 from switchyard.server.engine.mailbox import Command, Mailbox
@@ -44,8 +44,8 @@ _T = TypeVar("_T")
 class Engine:
     """Continuous batching over one runner.
 
-    Thread-safe from outside: `submit`, `submit_to`, `abort`, `call`, `why`, `load`,
-    `begin_drain`, `start`, `stop`. `step` belongs to the engine thread, or to a
+    Thread-safe from outside: `submit`, `submit_to`, `displace`, `abort`, `call`, `why`, `load`,
+    `outlook`, `begin_drain`, `start`, `stop`. `step` belongs to the engine thread, or to a
     test that has not started one.
     """
 
@@ -64,6 +64,7 @@ class Engine:
         observer: EngineObserver | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
         after_step: Callable[[], None] | None = None,
+        on_passage: Callable[[str, Passage], None] | None = None,
     ) -> None:
         """Wires an engine that does not run yet.
 
@@ -80,6 +81,7 @@ class Engine:
             observer: hears what happens.
             on_failure: called when the step loop has died.
             after_step: called on the engine thread once a step's events have gone to their sinks.
+            on_passage: see `Gate`; called on the engine thread.
         """
         self.clock = clock
         self._runner = runner
@@ -90,12 +92,12 @@ class Engine:
         rules = rules or FairnessRules()
         memory = memory or KvLimits(limits.max_sequences * limits.blocks_of(max_context_tokens))
         self._forecast = ServiceForecast(limits.prefill_chunk_tokens)
-        self._gate = Gate(
+        self.bounds = GateBounds(
             max_live=limits.max_sequences + max_queue,
             longest_tokens=min(max_context_tokens, memory.blocks * limits.block_tokens),
-            rules=rules,
-            forecast=self._forecast,
+            chunk_tokens=limits.prefill_chunk_tokens,
         )
+        self._gate = Gate(self.bounds, rules, self._forecast, on_passage)
         self._memory = KvMemory(runner, limits, memory)
         self._scheduler = Scheduler(limits, self._memory, adapters, FairShares(rules))
         self._requests = LiveRequests(
@@ -127,20 +129,31 @@ class Engine:
         self.submit_to(request, stream)
         return stream
 
-    def submit_to(self, request: GenerateRequest, sink: EventSink) -> None:
+    def submit_to(self, request: GenerateRequest, sink: EventSink, *, let_in: bool = False) -> None:
         """Accepts a request; its events go to `sink`, called on the engine thread.
+
+        Args:
+            request: what is asked.
+            sink: where its events go.
+            let_in: another gate has let it in, see `Gate.let_in`.
 
         Raises:
             ServerError: see `Gate.enter`.
         """
         now = self.clock.now()
+
+        def accept() -> None:
+            self._mailbox.post(lambda: self._requests.accept(request, sink, now))
+
         # Posted by the gate, so that no request slips in behind the last look at the mailbox.
-        self._gate.enter(
-            request,
-            now,
-            lambda: self._mailbox.post(lambda: self._requests.accept(request, sink, now)),
-            self._displace,
-        )
+        if let_in:
+            self._gate.let_in(request, accept)
+        else:
+            self._gate.enter(request, now, accept, self.displace)
+
+    def displace(self, request_id: str, error: ServerError) -> None:
+        """Ends a request with `error` before its next step, as others need its place; unknown ids are ignored."""
+        self._mailbox.post(lambda: self._requests.cancel(request_id, error, self.clock.now()))
 
     def abort(self, request_id: str, sink: EventSink | None = None) -> None:
         """Ends a request before its next step; unknown ids are ignored.
@@ -186,6 +199,11 @@ class Engine:
             waiting_for=Counter(self._plan.waiting.values()),
         )
 
+    @property
+    def outlook(self) -> Outlook:
+        """What its forecasts rest on."""
+        return self._forecast.outlook
+
     def wake(self) -> None:
         """Makes the engine look for finished loads."""
         self._mailbox.wake()
@@ -206,9 +224,6 @@ class Engine:
         self._mailbox.wake()
         if self._thread is not None:
             self._thread.join(timeout_s)
-
-    def _displace(self, request_id: str, error: ServerError) -> None:
-        self._mailbox.post(lambda: self._requests.cancel(request_id, error, self.clock.now()))
 
     def _cancel(self, request_id: str, sink: EventSink | None) -> None:
         gone = Cancelled("the caller went away")

@@ -41,12 +41,25 @@ class Rates:
     output_tokens: float | None = None
 
 
-class ServiceForecast:
-    """Measured by the engine thread; read by any.
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a forecast rests on.
 
     Attributes:
         is_busy: whether the last plan left somebody out for want of room.
         rates: what was measured; None while that is too little.
+    """
+
+    is_busy: bool = False
+    rates: Rates | None = None
+
+
+class ServiceForecast:
+    """Measured by the engine thread; read by any.
+
+    Attributes:
+        is_busy: see `Outlook`.
+        rates: see `Outlook`.
     """
 
     def __init__(self, chunk_tokens: int) -> None:
@@ -58,6 +71,15 @@ class ServiceForecast:
         self._steps = 0
         self._stretch = 1.0
         self._output_tokens: float | None = None
+
+    @property
+    def outlook(self) -> Outlook:
+        """What it rests on now."""
+        return Outlook(self.is_busy, self.rates)
+
+    def adopt(self, outlook: Outlook) -> None:
+        """Takes what another forecast has measured."""
+        self.is_busy, self.rates = outlook.is_busy, outlook.rates
 
     def planned(self, waiting: Iterable[WaitReason]) -> None:
         """Notes why the next step leaves sequences out."""

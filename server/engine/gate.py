@@ -2,7 +2,8 @@
 
 The only part of the engine that callers' threads run themselves, so that a
 refusal takes no step and no queue: what cannot be answered in time is refused
-at once, before it costs anything.
+at once, before it costs anything. Where the engine has a process of its own,
+this part stays with the callers, and hears from the engine who has passed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from switchyard.server.engine.forecast import ServiceForecast
@@ -36,6 +38,31 @@ def sequence_ids(request: GenerateRequest) -> tuple[str, ...]:
     return (request.request_id, *(f"{request.request_id}/{choice}" for choice in range(1, answers)))
 
 
+@dataclass(frozen=True, slots=True)
+class GateBounds:
+    """What the gate has to know of its engine.
+
+    Attributes:
+        max_live: sequences that may run and wait together.
+        longest_tokens: tokens of prompt and answer that a KV row, and KV memory, can hold for one sequence.
+        chunk_tokens: longest piece of a prompt in one step.
+    """
+
+    max_live: int
+    longest_tokens: int
+    chunk_tokens: int
+
+
+class Passage(Enum):
+    """What becomes of a live sequence."""
+
+    STARTED = "started"
+    """It waits no longer."""
+
+    FINISHED = "finished"
+    """It runs no longer; its id stays taken while others of its request run."""
+
+
 @dataclass(slots=True)
 class _Entry:
     request_id: str
@@ -51,19 +78,23 @@ class Gate:
     """The live sequences as seen from outside; thread-safe."""
 
     def __init__(
-        self, *, max_live: int, longest_tokens: int, rules: FairnessRules, forecast: ServiceForecast
+        self,
+        bounds: GateBounds,
+        rules: FairnessRules,
+        forecast: ServiceForecast,
+        on_passage: Callable[[str, Passage], None] | None = None,
     ) -> None:
         """Opens the gate.
 
         Args:
-            max_live: sequences that may run and wait together.
-            longest_tokens: tokens of prompt and answer that a KV row, and KV memory, can hold for one sequence.
+            bounds: what the engine can hold.
             rules: what tenants may have.
             forecast: tells what can end in time.
+            on_passage: hears what becomes of each sequence, before anybody hears that it ended.
         """
-        self._max_live = max_live
-        self._longest_tokens = longest_tokens
+        self._bounds = bounds
         self._rules = rules
+        self._on_passage = on_passage
         self._forecast = forecast
         self._lock = threading.Lock()
         self._live: dict[str, _Entry] = {}
@@ -121,23 +152,33 @@ class Gate:
             for request_id, error in displaced:
                 self._leave(request_id)
                 displace(request_id, error)
-            share = self._forecast.work_tokens(request) / len(ids)
-            for sequence_id in ids:
-                self._live[sequence_id] = _Entry(request.request_id, request.tenant, request.priority, share)
+            self._count(request, ids)
             accept()
 
-    def started(self, sequence_id: str) -> None:
-        """A sequence waits no longer."""
-        with self._lock:
-            self._live[sequence_id].waits = False
+    def let_in(self, request: GenerateRequest, accept: Callable[[], None]) -> None:
+        """Takes in a request that another gate, which hears of this one's passages, has let in.
 
-    def finished(self, sequence_id: str) -> None:
-        """A sequence runs no longer; its id stays taken while others of its request run."""
+        Raises:
+            EngineFailed: the step loop has died.
+            Draining: the server is stopping.
+        """
+        with self._lock:
+            self._refuse_closed()
+            self._count(request, sequence_ids(request))
+            accept()
+
+    def passed(self, sequence_id: str, passage: Passage) -> None:
+        """Notes what has become of a sequence."""
         with self._lock:
             entry = self._live[sequence_id]
-            self._leaving -= entry.leaves
-            entry.ended, entry.leaves = True, False
-            self._ended += 1
+            if passage is Passage.STARTED:
+                entry.waits = False
+            else:
+                self._leaving -= entry.leaves
+                entry.ended, entry.leaves = True, False
+                self._ended += 1
+        if self._on_passage is not None:
+            self._on_passage(sequence_id, passage)
 
     def ended(self, request: GenerateRequest) -> None:
         """A request has its terminal event."""
@@ -172,6 +213,11 @@ class Gate:
                 f"the gate counts {self.live} of {sorted(self._live)}, alive are {unfinished} of {sorted(ids)}"
             )
 
+    def _count(self, request: GenerateRequest, ids: tuple[str, ...]) -> None:
+        share = self._forecast.work_tokens(request) / len(ids)
+        for sequence_id in ids:
+            self._live[sequence_id] = _Entry(request.request_id, request.tenant, request.priority, share)
+
     def _refuse_closed(self) -> None:
         if self._failure is not None:
             raise EngineFailed("the step loop has died; the server is about to restart")
@@ -179,11 +225,11 @@ class Gate:
             raise Draining("the server is stopping; send the request to another one")
 
     def _refuse_impossible(self, request: GenerateRequest) -> None:
-        prompt, answer = len(request.prompt_tokens), request.stopping.max_tokens
-        if prompt + answer > self._longest_tokens:
+        prompt, answer, most = len(request.prompt_tokens), request.stopping.max_tokens, self._bounds.longest_tokens
+        if prompt + answer > most:
             raise ContextLength(
                 f"the prompt has {prompt} tokens and max_tokens is {answer}; together "
-                f"they may be {self._longest_tokens} tokens on this server; shorten the prompt or ask for fewer"
+                f"they may be {most} tokens on this server; shorten the prompt or ask for fewer"
             )
 
     def _refuse_own_limit(self, request: GenerateRequest, answers: int) -> None:
@@ -199,17 +245,18 @@ class Gate:
     def _refuse_too_many(self, request: GenerateRequest, answers: int) -> list[tuple[str, QueueFull]]:
         """Who has to go so that there is room, and what they are told."""
         staying = self.live - self._leaving
-        missing = staying + answers - self._max_live
+        most = self._bounds.max_live
+        missing = staying + answers - most
         if missing <= 0:
             return []
         displaced = self._crowding(request, answers, missing)
         if not displaced:
             raise QueueFull(
-                f"{staying} answers are being made or wait, the limit is {self._max_live} and the request "
+                f"{staying} answers are being made or wait, the limit is {most} and the request "
                 f"needs {answers}; try again later",
                 retry_after_s=self._retry_after_s(request),
             )
-        told = f"{staying} answers are being made or wait, the limit is {self._max_live}; your tenant held most of it"
+        told = f"{staying} answers are being made or wait, the limit is {most}; your tenant held most of it"
         return [
             (request_id, QueueFull(f"{told}; try again later", retry_after_s=self._retry_after_s(request)))
             for request_id in displaced

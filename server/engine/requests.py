@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from switchyard.server.engine.forecast import ServiceForecast
-from switchyard.server.engine.gate import Gate, unreachable
+from switchyard.server.engine.gate import Gate, Passage, unreachable
 from switchyard.server.engine.groups import RequestGroup, make_group
 from switchyard.server.engine.ports import EngineObserver, EventSink, Runner, TextDecoder
 from switchyard.server.engine.prefix_cache import BlockKey, block_keys
@@ -123,7 +123,7 @@ class LiveRequests:
         for _ in admissions.preempted:
             self._observer.preempted()
         for sequence in admissions.started:
-            self._gate.started(sequence.sequence_id)
+            self._gate.passed(sequence.sequence_id, Passage.STARTED)
             group, _ = self._by_sequence[sequence.sequence_id]
             self._observer.prefix(sequence.cached_tokens)
             if sum(other.started_s is not None for other in group.sequences) == 1:
@@ -223,7 +223,7 @@ class LiveRequests:
     def _finish(self, group: RequestGroup, sequence: Sequence, reason: FinishReason, now: float) -> None:
         sequence.ended_by = reason
         self._retire(sequence, now)
-        self._gate.finished(sequence.sequence_id)
+        self._gate.passed(sequence.sequence_id, Passage.FINISHED)
         group.unfinished -= 1
         started_s = sequence.started_s if sequence.started_s is not None else now
         by_itself = reason is FinishReason.STOP

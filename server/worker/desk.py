@@ -10,9 +10,9 @@ from functools import partial
 
 from switchyard.registry.errors import RegistryError
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, GenerateRequest
-from switchyard.server.errors import EngineFailed, ServerError
+from switchyard.server.errors import Cancelled, EngineFailed, ServerError
 from switchyard.server.resident import ServingCore
-from switchyard.server.worker.messages import Abort, Answer, Ask, GiveUp, GrammarTicket, Order, Question
+from switchyard.server.worker.messages import Abort, Answer, Ask, Displace, GiveUp, GrammarTicket, Order, Question
 from switchyard.server.worker.outbox import Outbox
 
 _log = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ class Desk:
             self._give_up(message.number)
         elif isinstance(message, Abort):
             self._core.engine.abort(message.request_id)
+        elif isinstance(message, Displace):
+            self._core.engine.displace(message.request_id, message.error)
         elif message is Order.DRAIN:
             self._core.engine.begin_drain()
         else:
@@ -94,8 +96,9 @@ class Desk:
         self._send(answer)
 
     def _done(self, number: int, task: asyncio.Task[None]) -> None:
-        del task
         del self._under_way[number]
+        if task.cancelled():
+            self._send(Answer(number, error=Cancelled("nobody waited for the answer any more")))
 
     async def _submit(self, number: int, subject: object) -> None:
         if not isinstance(subject, GenerateRequest):
@@ -106,7 +109,7 @@ class Desk:
             request = replace(request, sampling=replace(request.sampling, grammar=grammar))
         sink = self._sinks[number] = _Sink(number, request.request_id, self._outbox, self._ended)
         try:
-            self._core.engine.submit_to(request, sink)
+            self._core.engine.submit_to(request, sink, let_in=True)
         except ServerError:
             del self._sinks[number]
             raise

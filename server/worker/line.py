@@ -27,6 +27,7 @@ _GONE: Final = "the process that holds the model has gone; the server is about t
 class _Submitted:
     stream: TokenStream
     prompt_tokens: int
+    ended: Callable[[], None]
     completion_tokens: int = 0
 
 
@@ -56,6 +57,7 @@ class Line:
         self._failed = False
         self._ending = False
         self._send: Callable[[object], None] = lambda _: None
+        self._watch: Callable[[Happened], None] = lambda _: None
         self._delivery = Delivery(asyncio.get_running_loop())
 
     @property
@@ -66,6 +68,10 @@ class Line:
     def connect(self, send: Callable[[object], None]) -> None:
         """Has a way to the worker from now on."""
         self._send = send
+
+    def watch(self, heard: Callable[[Happened], None]) -> None:
+        """Has `heard` called with all that happens from now on, before anybody else hears of it."""
+        self._watch = heard
 
     def end(self) -> None:
         """The worker is about to be stopped: from now on its end is no failure."""
@@ -88,20 +94,24 @@ class Line:
         """
         return await self._asking(next(self._numbers), question, subject)
 
-    async def submit(self, request: GenerateRequest) -> TokenStream:
+    async def submit(self, request: GenerateRequest, ended: Callable[[], None]) -> TokenStream:
         """Submits a request; its events go to the returned stream.
+
+        Args:
+            request: what is asked.
+            ended: called once, when the worker holds nothing of the request any more.
 
         Raises:
             ServerError: the worker refused, or is gone.
         """
         number = next(self._numbers)
         made = TokenStream(self._delivery, lambda: self._send(GiveUp(number)))
-        self._submitted[number] = _Submitted(made, len(request.prompt_tokens))
-        try:
-            await self._asking(number, Question.SUBMIT, request)
-        except BaseException:
-            self._submitted.pop(number, None)
-            raise
+        if self._failed:
+            ended()
+        else:
+            # Until the worker says that it ended, also when nobody waits for it any more.
+            self._submitted[number] = _Submitted(made, len(request.prompt_tokens), ended)
+        await self._asking(number, Question.SUBMIT, request)
         return made
 
     def take(self, message: object) -> None:
@@ -141,6 +151,8 @@ class Line:
             del self._asked[number]
 
     def _answered(self, answer: Answer) -> None:
+        if answer.error is not None and (told := self._submitted.pop(answer.number, None)):
+            told.ended()
         future = self._asked.get(answer.number)
         if future is None or future.done():
             return
@@ -151,6 +163,7 @@ class Line:
 
     def _happened(self, message: Happened) -> None:
         self.load, self.worker_rss_bytes = message.load, message.rss_bytes
+        self._watch(message)
         for number, event in message.events:
             self._event(number, event)
         for note in message.notes:
@@ -164,6 +177,7 @@ class Line:
             told.completion_tokens += len(event.token_ids)
         else:
             del self._submitted[number]
+            told.ended()
         told.stream.take(event)
 
     def _fail(self, error: Exception) -> None:

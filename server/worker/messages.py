@@ -7,8 +7,11 @@ from enum import Enum
 
 from switchyard.server.calls.ports import Tokenizer
 from switchyard.server.config import ServerConfig
+from switchyard.server.engine.forecast import Outlook
+from switchyard.server.engine.gate import GateBounds, Passage
 from switchyard.server.engine.structure import Structure
 from switchyard.server.engine.types import EngineLoad, Event
+from switchyard.server.errors import ServerError
 from switchyard.server.served import BaseFacts
 
 
@@ -16,7 +19,8 @@ class Question(Enum):
     """What the server may ask of a worker, with the type of its subject and of its answer."""
 
     SUBMIT = "submit"
-    """A `GenerateRequest`; None once it is accepted, its events follow under the question's number."""
+    """A `GenerateRequest` that the server's gate has let in; None once it is accepted, its events follow
+    under the question's number."""
 
     STATUSES = "statuses"
     """None; the `AdapterStatus` of every adapter."""
@@ -46,7 +50,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question, answered by one `Answer` with its number unless it is given up.
+    """A question, answered by one `Answer` with its number.
 
     Attributes:
         number: unique while the pair of processes lives.
@@ -81,6 +85,19 @@ class Abort:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Displace:
+    """Ends a request that waits, as another needs its place.
+
+    Attributes:
+        request_id: of the request; unknown ones are ignored.
+        error: its terminal event.
+    """
+
+    request_id: str
+    error: ServerError
+
+
 class Order(Enum):
     """What a worker is told without an answer."""
 
@@ -98,10 +115,12 @@ class Ready:
     Attributes:
         facts: about the base.
         tokenizer: of the base, for the server's own use.
+        bounds: for the server's gate.
     """
 
     facts: BaseFacts
     tokenizer: Tokenizer
+    bounds: GateBounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +162,16 @@ class Happened:
         notes: what observers are to hear, in order.
         load: a snapshot of the engine.
         rss_bytes: resident memory of the worker.
+        passages: what has become of sequences, those whose requests end in `events` among them.
+        outlook: for the forecasts of the server's gate.
     """
 
     events: tuple[tuple[int, Event], ...]
     notes: tuple[Note, ...]
     load: EngineLoad
     rss_bytes: int
+    passages: tuple[tuple[str, Passage], ...]
+    outlook: Outlook
 
 
 @dataclass(frozen=True, slots=True)

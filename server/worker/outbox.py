@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
+from switchyard.server.engine.forecast import Outlook
+from switchyard.server.engine.gate import Passage
 from switchyard.server.engine.types import EngineLoad, Event
 from switchyard.server.observe.memory import resident_bytes
 from switchyard.server.worker.messages import Happened, Note
@@ -32,6 +34,7 @@ class Outbox:
         self._send = send
         self._events: deque[tuple[int, Event]] = deque()
         self._notes: deque[Note] = deque()
+        self._passages: deque[tuple[str, Passage]] = deque()
         self._load: EngineLoad | None = None
 
     def event(self, number: int, event: Event) -> None:
@@ -42,20 +45,26 @@ class Outbox:
         """Takes one call of an observer."""
         self._notes.append((name, arguments))
 
-    def flush(self, load: EngineLoad) -> None:
+    def passage(self, sequence_id: str, passage: Passage) -> None:
+        """Takes what has become of a sequence, before any event that ends its request."""
+        self._passages.append((sequence_id, passage))
+
+    def flush(self, load: EngineLoad, outlook: Outlook) -> None:
         """Has everything sent, if there is any news; called on the engine thread after each step.
 
         Args:
             load: the engine now.
+            outlook: its forecasts now; goes with other news only.
         """
-        if not (self._events or self._notes) and load == self._load:
+        if not (self._events or self._notes or self._passages) and load == self._load:
             return
         self._load = load
-        self._loop.call_soon_threadsafe(self._send_all, load)
+        self._loop.call_soon_threadsafe(self._send_all, load, outlook)
 
-    def _send_all(self, load: EngineLoad) -> None:
-        events, notes = _taken(self._events), _taken(self._notes)
-        self._send(Happened(events, notes, load, resident_bytes()))
+    def _send_all(self, load: EngineLoad, outlook: Outlook) -> None:
+        # Passages last: those of the requests that end in these events are then among them.
+        events, notes, passages = _taken(self._events), _taken(self._notes), _taken(self._passages)
+        self._send(Happened(events, notes, load, resident_bytes(), passages, outlook))
 
 
 def _taken(queue: deque[_T]) -> tuple[_T, ...]:

@@ -60,7 +60,8 @@ class Worker:
             MonotonicClock(),
             Recorder(outbox.note),
             self._died,
-            after_step=lambda: outbox.flush(built[0].engine.load()),
+            after_step=lambda: outbox.flush(built[0].engine.load(), built[0].engine.outlook),
+            on_passage=outbox.passage,
         )
         built.append(core)
         return core
@@ -68,7 +69,7 @@ class Worker:
     async def _serve(self, core: ServingCore, pipe: Pipe, outbox: Outbox) -> None:
         self._desk = Desk(core, outbox, pipe.send)
         core.engine.start()
-        pipe.send(Ready(core.facts, core.base.tokenizer))
+        pipe.send(Ready(core.facts, core.base.tokenizer, core.engine.bounds))
         await self._stop.wait()
         await asyncio.to_thread(core.engine.stop)
         core.close()

@@ -7,62 +7,24 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final, TypeVar
 
 from switchyard.server.adapters.tiers import AdapterStatus
 from switchyard.server.config import ServerConfig
-from switchyard.server.engine.streams import TokenStream
+from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.structure import Structure
-from switchyard.server.engine.types import AdapterSelection, Digest, EngineLoad, GenerateRequest
-from switchyard.server.errors import Draining
+from switchyard.server.engine.types import AdapterSelection, Digest
 from switchyard.server.observe.memory import resident_bytes
 from switchyard.server.resident import CoreObserver
 from switchyard.server.served import Served
 from switchyard.server.worker.line import Line
-from switchyard.server.worker.messages import Abort, GrammarTicket, Note, Order, Question, Start
+from switchyard.server.worker.messages import GrammarTicket, Note, Order, Question, Start
 from switchyard.server.worker.pipe import Pipe
+from switchyard.server.worker.remote_engine import RemoteEngine
 
 _MODULE: Final = "switchyard.server.worker.process"
 _STOP_S: Final = 30.0
 _T = TypeVar("_T")
-
-
-class RemoteEngine:
-    """Satisfies `GenerationEngine`."""
-
-    def __init__(self, line: Line, send: Callable[[object], None], nothing: EngineLoad) -> None:
-        """Sees an engine through a line.
-
-        Args:
-            line: to the worker.
-            send: to the same.
-            nothing: what its load is before it was heard of.
-        """
-        self._line = line
-        self._send = send
-        self._nothing = nothing
-        self._draining = False
-
-    async def submit(self, request: GenerateRequest) -> TokenStream:
-        """See `GenerationEngine.submit`."""
-        if self._draining:
-            raise Draining("the server is stopping; send the request to another one")
-        return await self._line.submit(request)
-
-    def abort(self, request_id: str) -> None:
-        """See `GenerationEngine.abort`."""
-        self._send(Abort(request_id))
-
-    def load(self) -> EngineLoad:
-        """See `GenerationEngine.load`; as told with the last step that changed anything."""
-        load = self._line.load or self._nothing
-        return replace(load, draining=load.draining or self._draining)
-
-    def begin_drain(self) -> None:
-        """See `GenerationEngine.begin_drain`."""
-        self._draining = True
-        self._send(Order.DRAIN)
 
 
 class RemoteMemory:
@@ -143,8 +105,12 @@ class RemoteWorker:
         pipe.send(Start(config))
         return cls(process, pipe, line)
 
-    async def served(self, config: ServerConfig) -> Served:
+    async def served(self, config: ServerConfig, clock: Clock) -> Served:
         """Waits until the base is loaded.
+
+        Args:
+            config: everything that can be set.
+            clock: the one clock; the worker's is the same.
 
         Raises:
             BaseModelError: the base cannot be served.
@@ -152,7 +118,6 @@ class RemoteWorker:
             EngineFailed: the process has ended.
         """
         ready, line = await self._line.ready(), self._line
-        nothing = EngineLoad(0, 0, 0, config.max_sequences, draining=False)
 
         async def fingerprint() -> str:
             return _only(str, await line.ask(Question.FINGERPRINT))
@@ -160,7 +125,7 @@ class RemoteWorker:
         return Served(
             facts=ready.facts,
             tokenizer=ready.tokenizer,
-            engine=RemoteEngine(line, self._pipe.send, nothing),
+            engine=RemoteEngine(line, self._pipe.send, ready.bounds, config, clock),
             memory=RemoteMemory(line),
             grammars=RemoteGrammars(line),
             fingerprint=fingerprint,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fake_runner import FakeClock, FakePool, FakeRunner, LetterDecoder, ListSink, request
 
 from switchyard.server.engine.engine import Engine
+from switchyard.server.engine.gate import Passage
 from switchyard.server.engine.limits import FairnessRules, KvLimits, StepLimits
 from switchyard.server.engine.ports import NullObserver
 from switchyard.server.engine.types import (
@@ -68,6 +69,8 @@ class Bench:
         cached: int = 0,
         rules: FairnessRules | None = None,
         share: float = 1.0,
+        after_step: Callable[[], None] | None = None,
+        on_passage: Callable[[str, Passage], None] | None = None,
     ) -> None:
         self.pool, self.clock, self.observer = FakePool(), FakeClock(), CountingObserver()
         self.runner = CostlyRunner(block_tokens=4, clock=self.clock)
@@ -83,6 +86,8 @@ class Bench:
             memory=KvLimits(blocks or sequences * limits.blocks_of(context), cached),
             rules=rules,
             observer=self.observer,
+            after_step=after_step,
+            on_passage=on_passage,
         )
 
     def submit(self, *args: object, **kwargs: object) -> ListSink:

@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rpc_harness import ByteTokenizer
 
+from switchyard.server.engine.forecast import Outlook
+from switchyard.server.engine.gate import GateBounds
 from switchyard.server.engine.sampling_params import SamplingParams, StoppingParams
 from switchyard.server.engine.streams import TokenStream
 from switchyard.server.engine.types import (
@@ -22,7 +24,7 @@ from switchyard.server.engine.types import (
     Timing,
     TokenEvent,
 )
-from switchyard.server.errors import EngineFailed, QueueFull
+from switchyard.server.errors import Cancelled, EngineFailed, QueueFull
 from switchyard.server.served import BaseFacts
 from switchyard.server.worker.line import Line
 from switchyard.server.worker.messages import Answer, Ask, Failed, GiveUp, Happened, Question, Ready
@@ -45,6 +47,10 @@ class Far:
     sent: list[object] = field(default_factory=list)
     failures: list[BaseException] = field(default_factory=list)
     heard: list[object] = field(default_factory=list)
+    ends: int = 0
+
+    def end(self) -> None:
+        self.ends += 1
 
     def line(self) -> Line:
         line = Line(self.heard.append, self.failures.append)
@@ -52,7 +58,7 @@ class Far:
         return line
 
     def happened(self, *events: tuple[int, Event]) -> Happened:
-        return Happened(events, (("step", (0.5, 1, 2)),), LOAD, 1000)
+        return Happened(events, (("step", (0.5, 1, 2)),), LOAD, 1000, (), Outlook())
 
 
 async def drained(stream: TokenStream) -> list[Event]:
@@ -63,7 +69,7 @@ async def drained(stream: TokenStream) -> list[Event]:
 async def test_a_request_is_accepted_and_its_events_arrive() -> None:
     far = Far()
     line = far.line()
-    submitting = asyncio.create_task(line.submit(request()))
+    submitting = asyncio.create_task(line.submit(request(), far.end))
     await asyncio.sleep(0)
     [asked] = far.sent
     assert asked == Ask(1, Question.SUBMIT, request())
@@ -81,19 +87,35 @@ async def test_a_request_is_accepted_and_its_events_arrive() -> None:
 async def test_a_refusal_is_raised_and_nothing_is_left() -> None:
     far = Far()
     line = far.line()
-    submitting = asyncio.create_task(line.submit(request()))
+    submitting = asyncio.create_task(line.submit(request(), far.end))
     await asyncio.sleep(0)
     line.take(Answer(1, error=QueueFull("full", retry_after_s=4.0)))
     with pytest.raises(QueueFull, match="full"):
         await submitting
-    assert line.live == 0
+    assert (line.live, far.ends) == (0, 1)
+
+
+@pytest.mark.asyncio
+async def test_a_request_that_was_given_up_counts_until_the_worker_has_let_go_of_it() -> None:
+    far = Far()
+    line = far.line()
+    tasks = [asyncio.create_task(line.submit(request(name), far.end)) for name in "ab"]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert (line.live, far.ends) == (2, 0)
+    line.take(Answer(1, error=Cancelled("nobody waited")))
+    assert (line.live, far.ends) == (1, 1)
+    line.take(far.happened((2, finished())))
+    assert (line.live, far.ends) == (0, 2)
 
 
 @pytest.mark.asyncio
 async def test_a_caller_that_goes_while_it_asks_gives_up_and_one_that_goes_later_too() -> None:
     far = Far()
     line = far.line()
-    early, late = (asyncio.create_task(line.submit(request(name))) for name in "ab")
+    early, late = (asyncio.create_task(line.submit(request(name), far.end)) for name in "ab")
     await asyncio.sleep(0)
     early.cancel()
     line.take(Answer(2))
@@ -113,7 +135,7 @@ async def test_a_worker_that_is_gone_ends_everything_once_and_says_so() -> None:
     far = Far()
     line = far.line()
     line.take(_ready())
-    submitting = asyncio.create_task(line.submit(request()))
+    submitting = asyncio.create_task(line.submit(request(), far.end))
     asking = asyncio.create_task(line.ask(Question.STATUSES))
     await asyncio.sleep(0)
     line.take(Answer(1))
@@ -128,7 +150,7 @@ async def test_a_worker_that_is_gone_ends_everything_once_and_says_so() -> None:
     with pytest.raises(EngineFailed):
         await asking
     with pytest.raises(EngineFailed):
-        await line.submit(request("later"))
+        await line.submit(request("later"), far.end)
     assert (len(far.failures), line.live) == (1, 0)
 
 
@@ -184,7 +206,7 @@ async def _play(moves: list[tuple[str, int]]) -> None:
     worker: dict[int, str] = {}
     for move, which in moves:
         if move == "submit":
-            tasks.append(asyncio.create_task(line.submit(request(f"r{len(tasks)}"))))
+            tasks.append(asyncio.create_task(line.submit(request(f"r{len(tasks)}"), far.end)))
             worker[len(tasks)] = "asked"
         elif move == "leave":
             _leave(tasks, which)
@@ -198,16 +220,21 @@ async def _play(moves: list[tuple[str, int]]) -> None:
     line.lost()
     await asyncio.gather(*tasks, return_exceptions=True)
     for task in tasks:
-        if not task.exception():
+        if not task.cancelled() and not task.exception():
             events = await drained(task.result())
             assert isinstance(events[-1], FinishedEvent | ErrorEvent)
             assert all(isinstance(event, TokenEvent) for event in events[:-1])
-    assert (line.live, len(far.failures)) == (0, 1)
+    assert (line.live, len(far.failures), far.ends) == (0, 1, len(tasks))
 
 
 def _leave(tasks: list[asyncio.Task[TokenStream]], which: int) -> None:
-    if which < len(tasks) and tasks[which].done() and not tasks[which].exception():
-        tasks[which].result().close()
+    if which >= len(tasks):
+        return
+    task = tasks[which]
+    if not task.done():
+        task.cancel()
+    elif not task.cancelled() and not task.exception():
+        task.result().close()
 
 
 def _worker_does(line: Line, far: Far, worker: dict[int, str], move: str, number: int) -> None:
@@ -226,4 +253,4 @@ def _worker_does(line: Line, far: Far, worker: dict[int, str], move: str, number
 
 
 def _ready() -> Ready:
-    return Ready(BaseFacts("base", "sha256:0", "nf4", 64, 10, 8), ByteTokenizer())
+    return Ready(BaseFacts("base", "sha256:0", "nf4", 64, 10, 8), ByteTokenizer(), GateBounds(4, 64, 16))
