@@ -18,6 +18,7 @@ from switchyard.clients import failure
 from switchyard.clients.commands import (
     aliasing,
     browsing,
+    chatting,
     comparing,
     demonstration,
     finding,
@@ -26,6 +27,7 @@ from switchyard.clients.commands import (
     operating,
     owning,
     publishing,
+    reading_texts,
     serving,
     stating,
 )
@@ -105,6 +107,11 @@ app.command(rich_help_panel=OPERATIONS_PANEL)(operating.retention)
 app.command(rich_help_panel=OPERATIONS_PANEL)(operating.audit)
 app.add_typer(owning.app, name="namespace", rich_help_panel=OPERATIONS_PANEL)
 app.command(rich_help_panel=SERVING_PANEL)(generating.generate)
+app.command(rich_help_panel=SERVING_PANEL)(chatting.chat)
+app.command(rich_help_panel=SERVING_PANEL)(reading_texts.embed)
+app.command(rich_help_panel=SERVING_PANEL)(reading_texts.score)
+app.command(rich_help_panel=SERVING_PANEL)(reading_texts.tokenize)
+app.command(rich_help_panel=SERVING_PANEL)(reading_texts.abort)
 app.command(rich_help_panel=SERVING_PANEL)(comparing.compare)
 app.command(rich_help_panel=SERVING_PANEL)(serving.status)
 app.command(rich_help_panel=DEMO_PANEL)(demonstration.demo)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from switchyard.clients.answers import Answer
 from switchyard.clients.asking import Asking
+from switchyard.clients.async_inference import AsyncInferenceClient
 from switchyard.clients.errors import ClientError, Fault, NobodyToCompare
-from switchyard.clients.inference import AsyncInferenceClient
 from switchyard.clients.prompts import Prompt
 
 Heard = Callable[[int, str], None]

@@ -5,6 +5,7 @@
     │   ├── AddressInvalid            not an address of a server
     │   ├── CredentialInvalid         a token or certificate that cannot be used, or not safely
     │   ├── TargetInvalid             not exactly one of adapter, base and composition
+    │   ├── ConversationInvalid       a turn has a role that there is not
     │   ├── StructureAmbiguous        more than one of JSON schema, regex, grammar and choices
     │   ├── PromptsInvalid            a file of prompts is not one; lists every bad line
     │   ├── NobodyToCompare           a name to compare does not answer; lists every one
@@ -121,6 +122,10 @@ class TargetInvalid(LocalError):
     """Not exactly one of adapter, base and composition was given."""
 
     reason = "TARGET_INVALID"
+
+
+class ConversationInvalid(LocalError):
+    """A turn of a conversation has a role that there is not."""
 
 
 class StructureAmbiguous(LocalError):

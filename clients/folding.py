@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from switchyard.clients.answers import (
     Answer,
@@ -20,32 +22,44 @@ from switchyard.clients.logprobs import TokenLogprob, logprobs_from
 from switchyard.clients.statuses import from_event
 from switchyard.proto.inference.v1 import inference_pb2 as pb
 
+WholeT = TypeVar("WholeT")
+ChunkT = TypeVar("ChunkT")
+_ChunkT_co = TypeVar("_ChunkT_co", covariant=True)
 
-@dataclass(slots=True)
-class _Parts:
-    """One answer so far."""
 
-    texts: list[str] = field(default_factory=list)
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+class Event(Protocol[_ChunkT_co]):
+    """One event of a stream."""
 
     @property
-    def text(self) -> str:
-        return "".join(self.texts)
+    def started(self) -> pb.Started:
+        """The request was accepted."""
+
+    @property
+    def chunk(self) -> _ChunkT_co:
+        """New output."""
+
+    @property
+    def finished(self) -> pb.Finished:
+        """How it ended."""
+
+    @property
+    def error(self) -> pb.GenerateError:
+        """Why it failed."""
+
+    def WhichOneof(self, oneof_group: str, /) -> str | None:  # noqa: N802 - protobuf's name
+        """Which of them it is."""
 
 
-class AnswerBuilder:
-    """Folds the events of one stream into an `Answer` and holds the stream to its contract.
+class StreamBuilder(ABC, Generic[ChunkT, WholeT]):
+    """Folds the events of one stream into one answer and holds the stream to its contract.
 
     The contract: `started`, then chunks, then exactly one of `finished` and `error`;
     what answers stays the same from `started` to `finished`.
     """
 
     def __init__(self) -> None:
-        self._parts: defaultdict[int, _Parts] = defaultdict(_Parts)
-        self._prompt_logprobs: list[TokenLogprob] = []
         self._started: pb.Started | None = None
-        self._answer: Answer | None = None
+        self._answer: WholeT | None = None
 
     @property
     def accepted(self) -> bool:
@@ -58,14 +72,14 @@ class AnswerBuilder:
         return self._answer is not None
 
     @property
+    @abstractmethod
     def text(self) -> str:
         """The text so far; of the first answer, when several were asked for."""
-        return self._parts[0].text
 
     @property
+    @abstractmethod
     def tokens(self) -> int:
         """Tokens so far, over all answers."""
-        return sum(len(parts.token_ids) for parts in self._parts.values())
 
     @property
     def served_by(self) -> ServedBy:
@@ -79,7 +93,7 @@ class AnswerBuilder:
         return served_by_from(self._started.served_by)
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> WholeT:
         """The whole answer.
 
         Raises:
@@ -92,7 +106,15 @@ class AnswerBuilder:
             )
         return self._answer
 
-    def accept(self, event: pb.GenerateResponse) -> str:
+    @abstractmethod
+    def add(self, chunk: ChunkT) -> str:
+        """Takes new output; returns the text that it adds to the first answer, which may be empty."""
+
+    @abstractmethod
+    def complete(self, started: pb.Started, finished: pb.Finished) -> WholeT:
+        """Puts the whole answer together."""
+
+    def accept(self, event: Event[ChunkT]) -> str:
         """Takes one event and returns the text that it adds to the first answer, which may be empty.
 
         Raises:
@@ -104,9 +126,9 @@ class AnswerBuilder:
         if kind == "started":
             self._started = event.started
         elif kind == "chunk":
-            return self._add(event.chunk)
+            return self.add(event.chunk)
         elif kind == "finished":
-            self._answer = self._complete(event.finished)
+            self._answer = self._finish(event.finished)
         else:
             error = event.error
             raise from_event(error.code, error.reason, error.message, retryable=error.retryable)
@@ -125,18 +147,6 @@ class AnswerBuilder:
                 accepted=self.accepted,
             )
 
-    def _add(self, chunk: pb.Chunk) -> str:
-        parts = self._parts[chunk.index]
-        parts.texts.append(chunk.text)
-        parts.token_ids.extend(chunk.token_ids)
-        parts.logprobs.extend(logprobs_from(chunk.logprobs))
-        self._prompt_logprobs.extend(logprobs_from(chunk.prompt_logprobs))
-        return "" if chunk.index else chunk.text
-
-    def _choice(self, message: pb.Choice) -> Choice:
-        parts = self._parts[message.index]
-        return choice_from(message, parts.text, parts.token_ids, tuple(parts.logprobs))
-
     def _check_order(self, kind: str | None) -> None:
         found = kind or "an event of a kind that this client does not know"
         if self.finished:
@@ -146,7 +156,7 @@ class AnswerBuilder:
         if self._started is None and kind not in {"started", "error"}:
             raise StreamBroken(f"expected `started` first, found {found}.")
 
-    def _complete(self, finished: pb.Finished) -> Answer:
+    def _finish(self, finished: pb.Finished) -> WholeT:
         started = self._started or pb.Started()
         if finished.served_by != started.served_by:
             raise StreamBroken(
@@ -154,6 +164,51 @@ class AnswerBuilder:
                 f"{served_by_from(finished.served_by).label}; one answer comes from one version.",
                 accepted=True,
             )
+        return self.complete(started, finished)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """One answer so far."""
+
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+class AnswerBuilder(StreamBuilder[pb.Chunk, Answer]):
+    """Folds the events of one generation into an `Answer`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: defaultdict[int, _Parts] = defaultdict(_Parts)
+        self._prompt_logprobs: list[TokenLogprob] = []
+
+    @property
+    def text(self) -> str:
+        """The text so far; of the first answer, when several were asked for."""
+        return self._parts[0].text
+
+    @property
+    def tokens(self) -> int:
+        """Tokens so far, over all answers."""
+        return sum(len(parts.token_ids) for parts in self._parts.values())
+
+    def add(self, chunk: pb.Chunk) -> str:
+        """Takes new output."""
+        parts = self._parts[chunk.index]
+        parts.texts.append(chunk.text)
+        parts.token_ids.extend(chunk.token_ids)
+        parts.logprobs.extend(logprobs_from(chunk.logprobs))
+        self._prompt_logprobs.extend(logprobs_from(chunk.prompt_logprobs))
+        return "" if chunk.index else chunk.text
+
+    def complete(self, started: pb.Started, finished: pb.Finished) -> Answer:
+        """Puts the whole answer together."""
         first = self._parts[0]
         return Answer(
             text=first.text,
@@ -169,3 +224,7 @@ class AnswerBuilder:
             prompt_logprobs=tuple(self._prompt_logprobs),
             choices=tuple(self._choice(one) for one in finished.choices),
         )
+
+    def _choice(self, message: pb.Choice) -> Choice:
+        parts = self._parts[message.index]
+        return choice_from(message, parts.text, parts.token_ids, tuple(parts.logprobs))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from switchyard.proto.inference.v1 import inference_pb2 as pb
+
+_PAGE_SIZE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +68,8 @@ def servable_from(pages: Sequence[pb.ListServableResponse]) -> Servable:
             for one in page.adapters
         ),
     )
+
+
+def page_after(pages: Sequence[pb.ListServableResponse]) -> pb.ListServableRequest:
+    """The message that asks for the page behind those."""
+    return pb.ListServableRequest(page_size=_PAGE_SIZE, page_token=pages[-1].next_page_token if pages else "")

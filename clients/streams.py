@@ -8,23 +8,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import grpc
 
 from switchyard.clients.answers import Answer, ServedBy
+from switchyard.clients.chat_answers import ChatAnswer, ChatBuilder
 from switchyard.clients.errors import ClientError
-from switchyard.clients.folding import AnswerBuilder
+from switchyard.clients.folding import AnswerBuilder, Event, StreamBuilder
 from switchyard.clients.statuses import from_call
 from switchyard.proto.inference.v1 import inference_pb2 as pb
 
+ChunkT = TypeVar("ChunkT")
+WholeT = TypeVar("WholeT")
 
-class _Progress(ABC):
+
+class _Progress(ABC, Generic[ChunkT, WholeT]):
     """What is known of an answer while it is produced."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, builder: StreamBuilder[ChunkT, WholeT]) -> None:
         self._address = address
-        self._builder = AnswerBuilder()
+        self._builder = builder
 
     @property
     def served_by(self) -> ServedBy:
@@ -42,7 +46,7 @@ class _Progress(ABC):
         return self._builder.tokens
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> WholeT:
         """The whole answer.
 
         Raises:
@@ -54,7 +58,7 @@ class _Progress(ABC):
     def close(self) -> None:
         """Cancels the request if it still runs; harmless otherwise."""
 
-    def _take(self, event: pb.GenerateResponse) -> str:
+    def _take(self, event: Event[ChunkT]) -> str:
         try:
             return self._builder.accept(event)
         except ClientError:
@@ -63,14 +67,13 @@ class _Progress(ABC):
             raise
 
 
-class AnswerStream(_Progress):
+class _Reader(_Progress[ChunkT, WholeT]):
     """Iterate over the text, then read `answer`. One thread reads; any thread may `close`."""
 
-    def __init__(self, call: grpc.Call, address: str) -> None:
-        """Takes over the running `call`, whose events it alone reads."""
-        super().__init__(address)
+    def __init__(self, call: grpc.Call, address: str, builder: StreamBuilder[ChunkT, WholeT]) -> None:
+        super().__init__(address, builder)
         self._call = call
-        self._events: Iterator[pb.GenerateResponse] = iter(call)  # type: ignore[call-overload]
+        self._events: Iterator[Event[ChunkT]] = iter(call)  # type: ignore[call-overload]
 
     def wait_until_accepted(self) -> Self:
         """Reads the first event, so that a refusal is raised here and not while iterating.
@@ -87,7 +90,7 @@ class AnswerStream(_Progress):
         """Cancels the request if it still runs; harmless otherwise."""
         self._call.cancel()
 
-    def _next_event(self) -> pb.GenerateResponse | None:
+    def _next_event(self) -> Event[ChunkT] | None:
         try:
             event = next(self._events, None)
         except grpc.RpcError as error:
@@ -115,14 +118,13 @@ class AnswerStream(_Progress):
         self.close()
 
 
-class AsyncAnswerStream(_Progress):
+class _AsyncReader(_Progress[ChunkT, WholeT]):
     """Iterate over the text with `async for`, then read `answer`."""
 
-    def __init__(self, call: grpc.aio.Call, address: str) -> None:
-        """Takes over the running `call`, whose events it alone reads."""
-        super().__init__(address)
+    def __init__(self, call: grpc.aio.Call, address: str, builder: StreamBuilder[ChunkT, WholeT]) -> None:
+        super().__init__(address, builder)
         self._call = call
-        self._events: AsyncIterator[pb.GenerateResponse] = aiter(call)  # type: ignore[arg-type]
+        self._events: AsyncIterator[Event[ChunkT]] = aiter(call)  # type: ignore[arg-type]
 
     async def wait_until_accepted(self) -> Self:
         """Reads the first event, so that a refusal is raised here and not while iterating.
@@ -139,7 +141,7 @@ class AsyncAnswerStream(_Progress):
         """Cancels the request if it still runs; harmless otherwise."""
         self._call.cancel()
 
-    async def _next_event(self) -> pb.GenerateResponse | None:
+    async def _next_event(self) -> Event[ChunkT] | None:
         try:
             event = await anext(self._events, None)
         except grpc.RpcError as error:
@@ -165,3 +167,35 @@ class AsyncAnswerStream(_Progress):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class AnswerStream(_Reader[pb.Chunk, Answer]):
+    """A running generation: iterate over the text, then read `answer`. One thread reads; any thread may `close`."""
+
+    def __init__(self, call: grpc.Call, address: str) -> None:
+        """Takes over the running `call`, whose events it alone reads."""
+        super().__init__(call, address, AnswerBuilder())
+
+
+class AsyncAnswerStream(_AsyncReader[pb.Chunk, Answer]):
+    """A running generation: iterate over the text with `async for`, then read `answer`."""
+
+    def __init__(self, call: grpc.aio.Call, address: str) -> None:
+        """Takes over the running `call`, whose events it alone reads."""
+        super().__init__(call, address, AnswerBuilder())
+
+
+class ChatStream(_Reader[pb.ChatChunk, ChatAnswer]):
+    """A running answer to a conversation; see `AnswerStream`."""
+
+    def __init__(self, call: grpc.Call, address: str) -> None:
+        """Takes over the running `call`, whose events it alone reads."""
+        super().__init__(call, address, ChatBuilder())
+
+
+class AsyncChatStream(_AsyncReader[pb.ChatChunk, ChatAnswer]):
+    """A running answer to a conversation; see `AsyncAnswerStream`."""
+
+    def __init__(self, call: grpc.aio.Call, address: str) -> None:
+        """Takes over the running `call`, whose events it alone reads."""
+        super().__init__(call, address, ChatBuilder())

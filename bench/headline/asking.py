@@ -12,8 +12,8 @@ from material import FORMS
 from measured_run import ONE_THREAD
 
 from switchyard.clients.asking import Asking
+from switchyard.clients.async_inference import AsyncInferenceClient
 from switchyard.clients.demo.children import Children, wait_for_facts
-from switchyard.clients.inference import AsyncInferenceClient
 from switchyard.trainer.demo.rows import Row
 
 READY_S = 120.0

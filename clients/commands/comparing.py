@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from switchyard.clients.asking import Asking
+from switchyard.clients.async_inference import AsyncInferenceClient
 from switchyard.clients.channel import DEFAULT_ADDRESS
 from switchyard.clients.commands.generation_options import MaxTokens, Seed, Stop
 from switchyard.clients.commands.options import JsonOption
 from switchyard.clients.comparing import Compared, Contender, ask_all, settle, standings
 from switchyard.clients.comparison_page import ComparisonPage, standings_table
 from switchyard.clients.failure import FAILED
-from switchyard.clients.inference import AsyncInferenceClient
 from switchyard.clients.prompts import Prompt, read_prompts
 from switchyard.clients.render import console, print_json_line
 from switchyard.clients.where import ServerOption

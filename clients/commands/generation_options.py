@@ -9,7 +9,8 @@ from typing import Annotated, Never, TypeVar, cast
 
 import typer
 
-from switchyard.clients.asking import COMPOSITION_METHODS, Asking
+from switchyard.clients.asking import Asking
+from switchyard.clients.targeting import COMPOSITION_METHODS
 
 _T = TypeVar("_T")
 

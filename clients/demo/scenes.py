@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from switchyard.clients.admin import AdminClient
 from switchyard.clients.answers import Answer
 from switchyard.clients.asking import Asking
+from switchyard.clients.async_inference import AsyncInferenceClient
 from switchyard.clients.demo.scoring import Row, is_right
-from switchyard.clients.inference import AsyncInferenceClient, InferenceClient
+from switchyard.clients.inference import InferenceClient
 from switchyard.clients.records import Version
 from switchyard.clients.registry import RegistryClient
 

@@ -17,8 +17,8 @@ from typing import Final
 
 from switchyard.clients.answers import Answer
 from switchyard.clients.asking import Asking
+from switchyard.clients.async_inference import AsyncInferenceClient
 from switchyard.clients.errors import DemoFailed
-from switchyard.clients.inference import AsyncInferenceClient
 
 _Z_95: Final = 1.959963984540054
 """Two-sided 95 % point of the normal distribution."""
