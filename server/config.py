@@ -14,12 +14,16 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from switchyard.registry.errors import RefSyntax
+from switchyard.registry.refs import AdapterName
+from switchyard.server.calls.quotas import Quota
 from switchyard.server.engine.limits import FairnessRules, TenantPolicy
 from switchyard.server.observe.log import LogFormat
 from switchyard.server.protection import AccessMode, TlsFiles, is_local, require_protection, tls_files
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -48,6 +52,9 @@ class TenantSettings(BaseModel):
         weight: its share of the service, relative to the others'.
         max_running: sequences in the batch; None for as many as there are rows.
         max_waiting: sequences that wait; None for as many as the queue holds.
+        requests_per_minute: calls for answers or vectors; None for no limit, as below.
+        tokens_per_minute: tokens of prompts and answers.
+        max_live: calls under way at once.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -55,11 +62,40 @@ class TenantSettings(BaseModel):
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     max_running: Count | None = None
     max_waiting: Annotated[int, Field(ge=0)] | None = None
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    max_live: Count | None = None
 
     @property
     def policy(self) -> TenantPolicy:
         """The same for the engine."""
         return TenantPolicy(self.weight, self.max_running, self.max_waiting)
+
+    @property
+    def quota(self) -> Quota:
+        """The same for calls."""
+        return Quota(self.requests_per_minute, self.tokens_per_minute, self.max_live)
+
+
+class AdapterSettings(BaseModel):
+    """What one adapter may be asked for, by everybody together.
+
+    Attributes:
+        requests_per_minute: calls for answers or vectors; None for no limit, as below.
+        tokens_per_minute: tokens of prompts and answers.
+        max_live: calls under way at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    max_live: Count | None = None
+
+    @property
+    def quota(self) -> Quota:
+        """The same for calls."""
+        return Quota(self.requests_per_minute, self.tokens_per_minute, self.max_live)
 
 
 class ServerConfig(BaseModel):
@@ -90,6 +126,8 @@ class ServerConfig(BaseModel):
         max_queue: accepted requests that may wait.
         tenants: what single tenants may have, by the name that access control proves.
         other_tenants: what every other tenant may have; None for weight 1 and no limits.
+        adapters: what single adapters may be asked for, by `ns/name`.
+        other_adapters: what every other adapter may be asked for; None for no limits.
         default_max_tokens: answer length when the caller names none.
         max_prompt_bytes: largest prompt text, in UTF-8 bytes.
         max_request_s: longest life of a request, in seconds.
@@ -133,6 +171,8 @@ class ServerConfig(BaseModel):
     max_queue: Annotated[int, Field(ge=0)] = 256
     tenants: dict[str, TenantSettings] = Field(default={})
     other_tenants: TenantSettings | None = None
+    adapters: dict[str, AdapterSettings] = Field(default={})
+    other_adapters: AdapterSettings | None = None
     default_max_tokens: Count = 256
     max_prompt_bytes: Count = 256 * 1024
     max_request_s: Seconds = 600.0
@@ -163,6 +203,15 @@ class ServerConfig(BaseModel):
         require_protection(f"[{host}]:0", access, has_tls=others.data.get("tls_certificate") is not None)
         return host
 
+    @field_validator("adapters")
+    @classmethod
+    def _adapter_names(cls, adapters: dict[str, AdapterSettings]) -> dict[str, AdapterSettings]:
+        """Refuses a name that no adapter can have: its limit would never hold."""
+        wrong = [name for name in adapters if not _is_adapter(name)]
+        if wrong:
+            raise ValueError(f"{', '.join(map(repr, wrong))}: expected names of adapters, like ns/name")
+        return adapters
+
     @model_validator(mode="after")
     def _whole_tls(self) -> ServerConfig:
         """Refuses half of what TLS needs."""
@@ -192,6 +241,14 @@ class ServerConfig(BaseModel):
         tenants = {tenant: settings.policy for tenant, settings in self.tenants.items()}
         return FairnessRules(tenants, (self.other_tenants or TenantSettings()).policy)
 
+    def tenant_quota(self, tenant: str) -> Quota:
+        """What a tenant may have in a minute and at once."""
+        return (self.tenants.get(tenant) or self.other_tenants or TenantSettings()).quota
+
+    def adapter_quota(self, adapter: str) -> Quota:
+        """What an adapter, as `ns/name`, may be asked for in a minute and at once."""
+        return (self.adapters.get(adapter) or self.other_adapters or AdapterSettings()).quota
+
     @property
     def http_host(self) -> str:
         """Where metrics are told: they name adapters, and nobody proves who asks for them."""
@@ -200,6 +257,13 @@ class ServerConfig(BaseModel):
     def address(self, port: int) -> str:
         """`host:port` in the form that listeners take."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+
+def _is_adapter(name: str) -> bool:
+    try:
+        return str(AdapterName.parse(name)) == name
+    except RefSyntax:
+        return False
 
 
 def read_config(file: Path | None, flags: dict[str, object]) -> ServerConfig:

@@ -25,6 +25,8 @@
     ├── Overloaded                refused early, try again later
     │   ├── QueueFull                 the waiting queue is at its limit
     │   ├── DeadlineUnreachable       the answer would come after its deadline
+    │   ├── TenantQuota               the tenant has had what it may have in a minute, or at once
+    │   ├── AdapterQuota              the same of an adapter, whoever asks
     │   ├── CompilersBusy             as many structures wait to be compiled as may
     │   ├── RenderersBusy             as many conversations wait for their template as may
     │   ├── TooManyWatches            as many callers watch the registry as may
@@ -248,6 +250,18 @@ class DeadlineUnreachable(Overloaded):
     """The answer would come after its deadline."""
 
     reason = "DEADLINE_UNREACHABLE"
+
+
+class TenantQuota(Overloaded):
+    """The tenant has had the requests or tokens that it may have in a minute, or has enough under way."""
+
+    reason = "TENANT_QUOTA"
+
+
+class AdapterQuota(Overloaded):
+    """An adapter has had the requests or tokens that it may have in a minute, or has enough under way."""
+
+    reason = "ADAPTER_QUOTA"
 
 
 class CompilersBusy(Overloaded):

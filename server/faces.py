@@ -14,6 +14,7 @@ from switchyard.server.calls.catalog import RegistryResolver, ServableCatalog
 from switchyard.server.calls.contracts import Contracts
 from switchyard.server.calls.embedding import Embedding
 from switchyard.server.calls.prompts import Prompts
+from switchyard.server.calls.quotas import Quotas
 from switchyard.server.chat.renderer import TemplateRenderer
 from switchyard.server.config import ServerConfig
 from switchyard.server.http.app import OpenAiRooms
@@ -72,7 +73,8 @@ def build_faces(around: Surroundings, served: Served, tail: FeedTail) -> Faces:
         base_digest=facts.base_digest,
         quantization=facts.quantization,
     )
-    answering = Answering(admission, served.engine, around.live, around.metrics)
+    quotas = Quotas(around.clock, around.config.tenant_quota, around.config.adapter_quota)
+    answering = Answering(admission, served.engine, around.live, around.metrics, quotas)
     embedding = Embedding(admission, answering, parallel=around.config.max_sequences)
     inference = InferenceServicer(
         answering, embedding, catalog, served.tokenizer.text_of, write_stall_s=around.config.write_stall_s

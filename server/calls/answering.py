@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Protocol
 
 from switchyard.registry.errors import RegistryError
@@ -19,6 +19,7 @@ from switchyard.server.calls.draft import RequestDraft
 from switchyard.server.calls.live import EndGuard, LiveWork
 from switchyard.server.calls.ports import GenerationEngine, RefusalObserver
 from switchyard.server.calls.prompts import Prompt
+from switchyard.server.calls.quotas import Quotas
 from switchyard.server.engine.streams import TokenStream
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, TokenEvent
 from switchyard.server.errors import Cancelled, RequestIdInUse, ServerError
@@ -47,6 +48,11 @@ class LiveAnswer:
         self._guard = guard
         self._produced_tokens = 0
 
+    @property
+    def used_tokens(self) -> int:
+        """Tokens of the prompt and of all answers so far."""
+        return len(self.admitted.request.prompt_tokens) + self._produced_tokens
+
     async def next(self) -> Event:
         """The next event, of which exactly one is terminal; an answer that is told to end gets that one here."""
         try:
@@ -55,7 +61,10 @@ class LiveAnswer:
             event = ErrorEvent(error, len(self.admitted.request.prompt_tokens), self._produced_tokens)
         if isinstance(event, TokenEvent):
             self._produced_tokens += len(event.token_ids)
-        elif self.admitted.request.pooling is None:
+            return event
+        # More than was shown, where more answers were made than given.
+        self._produced_tokens = max(self._produced_tokens, event.completion_tokens)
+        if self.admitted.request.pooling is None:
             _log_end(self.admitted, event)
         return event
 
@@ -68,7 +77,12 @@ class Answering:
     """Admits drafts and submits them; belongs to one event loop."""
 
     def __init__(
-        self, admission: Admission, engine: GenerationEngine, live: LiveWork, observer: RefusalObserver
+        self,
+        admission: Admission,
+        engine: GenerationEngine,
+        live: LiveWork,
+        observer: RefusalObserver,
+        quotas: Quotas,
     ) -> None:
         """Wires the parts.
 
@@ -77,7 +91,9 @@ class Answering:
             engine: answers them.
             live: ends answers when the server stops.
             observer: hears of refusals.
+            quotas: what tenants and adapters may have.
         """
+        self.quotas = quotas
         self._admission = admission
         self._engine = engine
         self._live = live
@@ -104,12 +120,16 @@ class Answering:
             ServerError: see `Admission.admit` and `GenerationEngine.submit`.
             RegistryError: the ref names nothing, or the registry failed.
         """
-        with self.noting_refusal():
-            admitted = await self._admission.admit(draft, remaining_s=remaining_s, tenant=proven_actor() or "")
-            submitted = await self.submit(admitted)
-        async with submitted as answer:
-            with self.named(admitted.request.tenant, admitted.request.request_id, answer):
+        async with AsyncExitStack() as held:
+            with self.noting_refusal():
+                admitted = await self._admission.admit(draft, remaining_s=remaining_s, tenant=proven_actor() or "")
+                charge = held.enter_context(self.quotas.charged((admitted.request,)))
+                answer = await held.enter_async_context(await self.submit(admitted))
+            held.enter_context(self.named(admitted.request.tenant, admitted.request.request_id, answer))
+            try:
                 yield answer
+            finally:
+                charge.used_tokens = answer.used_tokens
 
     async def submit(self, admitted: Admitted) -> AbstractAsyncContextManager[LiveAnswer]:
         """Submits a request; the answer is let go of when its block ends. It has no name that `abort` knows.

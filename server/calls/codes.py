@@ -72,6 +72,8 @@ CODES: Final[dict[type[Exception], Code]] = {
     server_errors.AdapterInUse: Code.FAILED_PRECONDITION,
     server_errors.QueueFull: Code.RESOURCE_EXHAUSTED,
     server_errors.DeadlineUnreachable: Code.RESOURCE_EXHAUSTED,
+    server_errors.TenantQuota: Code.RESOURCE_EXHAUSTED,
+    server_errors.AdapterQuota: Code.RESOURCE_EXHAUSTED,
     server_errors.CompilersBusy: Code.RESOURCE_EXHAUSTED,
     server_errors.RenderersBusy: Code.RESOURCE_EXHAUSTED,
     server_errors.TooManyWatches: Code.RESOURCE_EXHAUSTED,

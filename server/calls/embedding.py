@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from switchyard.registry.errors import RegistryError
@@ -86,8 +87,7 @@ class Embedding:
             with self._answering.noting_refusal():
                 call.requests = await self._admit(draft, remaining_s)
             first = call.requests[0].request
-            with self._answering.named(first.tenant, first.request_id, call):
-                events = await call.run()
+            events = await self._run(call)
         except (ServerError, RegistryError) as error:
             _log.warning("embedding failed", extra=call.facts | {"reason": reason_of(error)})
             raise
@@ -99,6 +99,17 @@ class Embedding:
             prompt_tokens=tuple(event.prompt_tokens for event in events),
             cached_prompt_tokens=sum(event.cached_prompt_tokens for event in events),
         )
+
+    async def _run(self, call: _Call) -> list[FinishedEvent]:
+        first = call.requests[0].request
+        with ExitStack() as held:
+            with self._answering.noting_refusal():
+                charge = held.enter_context(self._answering.quotas.charged([one.request for one in call.requests]))
+            held.enter_context(self._answering.named(first.tenant, first.request_id, call))
+            try:
+                return await call.run()
+            finally:
+                charge.used_tokens = call.used_tokens
 
     async def _admit(self, draft: EmbeddingDraft, remaining_s: float | None) -> Sequence[Admitted]:
         width = self._admission.policy.embedding_width
@@ -191,6 +202,11 @@ class _Call:
             "inputs": len(self.requests),
             "prompt_tokens": sum(len(one.request.prompt_tokens) for one in self.requests),
         }
+
+    @property
+    def used_tokens(self) -> int:
+        """Tokens of the inputs that have become vectors."""
+        return sum(event.prompt_tokens for event in self._events.values())
 
     def end(self, error: ServerError) -> None:
         """Makes it end with `error`."""

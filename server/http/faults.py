@@ -26,6 +26,8 @@ _PUBLISHED: Final = {
     "UNAUTHENTICATED": "invalid_api_key",
     "CONTEXT_LENGTH": "context_length_exceeded",
     "QUEUE_FULL": "rate_limit_exceeded",
+    "TENANT_QUOTA": "rate_limit_exceeded",
+    "ADAPTER_QUOTA": "rate_limit_exceeded",
 }
 """OpenAI's own codes, by our reason."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from switchyard.server.calls.quotas import NO_QUOTA, Quota
 from switchyard.server.config import ServerConfig, read_config
 from switchyard.server.engine.limits import FairnessRules, TenantPolicy
 from switchyard.server.protection import TlsFiles
@@ -111,7 +112,34 @@ def test_tenants_get_what_the_file_says(tmp_path: Path) -> None:
     assert ServerConfig.model_validate(MINIMAL).fairness == FairnessRules()
 
 
-@pytest.mark.parametrize("settings", [{"weight": 0}, {"weight": "inf"}, {"max_running": 0}, {"max_runing": 1}])
+def test_quotas_are_those_of_the_file() -> None:
+    config = ServerConfig.model_validate(
+        MINIMAL
+        | {
+            "tenants": {"gold": {"tokens_per_minute": 5000}},
+            "other_tenants": {"requests_per_minute": 60, "max_live": 2},
+            "adapters": {"team/a": {"max_live": 1}},
+        }
+    )
+    assert config.tenant_quota("gold") == Quota(None, 5000, None)
+    assert config.tenant_quota("") == config.tenant_quota("anybody") == Quota(60, None, 2)
+    assert config.adapter_quota("team/a") == Quota(None, None, 1)
+    assert config.adapter_quota("team/b") == ServerConfig.model_validate(MINIMAL).tenant_quota("x") == NO_QUOTA
+    with pytest.raises(ValidationError, match="'team/a@prod', 'a': expected names of adapters, like ns/name"):
+        ServerConfig.model_validate(MINIMAL | {"adapters": {"team/a@prod": {}, "a": {}, "team/b": {}}})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weight": 0},
+        {"weight": "inf"},
+        {"max_running": 0},
+        {"max_runing": 1},
+        {"tokens_per_minute": 0},
+        {"max_live": 0},
+    ],
+)
 def test_a_tenant_that_could_never_be_served_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ServerConfig.model_validate({**MINIMAL, "tenants": {"t": settings}})

@@ -26,6 +26,7 @@ from switchyard.server.calls.catalog import Servable, ServablePage
 from switchyard.server.calls.embedding import Embedding
 from switchyard.server.calls.guard import Guard
 from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.quotas import Quotas
 from switchyard.server.http.app import OpenAiApp, OpenAiRooms
 from switchyard.server.http.chat import ChatCompletions
 from switchyard.server.http.completions import Completions
@@ -80,6 +81,7 @@ async def serving(
     guard: Guard | None = None,
     tls: TlsFiles | None = None,
     write_stall_s: float = 5.0,
+    quotas: Quotas | None = None,
 ) -> AsyncIterator[Harness]:
     """Serves until the block ends."""
     engine = engine or FakeEngine()
@@ -96,7 +98,7 @@ async def serving(
         catalog: Any = FakeCatalog(versions)
         app = OpenAiApp(readiness, Surroundings(live, metrics, guard, write_stall_s), tls)
         address = app.bind("127.0.0.1", 0)
-        answering = Answering(admission, engine, live, metrics)
+        answering = Answering(admission, engine, live, metrics, quotas or Quotas(clock))
         app.serve(
             OpenAiRooms(
                 Completions(answering, BASE.name, ByteTokenizer().text_of),

@@ -35,6 +35,7 @@ from switchyard.server.calls.embedding import Embedding
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.calls.ports import Resolver
 from switchyard.server.calls.prompts import Prompts
+from switchyard.server.calls.quotas import Quotas
 from switchyard.server.chat.origin import Segment
 from switchyard.server.chat.render_worker import answer
 from switchyard.server.chat.renderer import Rendered, rendered_of
@@ -274,7 +275,10 @@ class Harness:
 
 @asynccontextmanager
 async def running(
-    engine: FakeEngine | None = None, *versions: VersionRecord, write_stall_s: float = 5.0
+    engine: FakeEngine | None = None,
+    *versions: VersionRecord,
+    write_stall_s: float = 5.0,
+    quotas: Quotas | None = None,
 ) -> AsyncIterator[Harness]:
     """Serves until the block ends."""
     engine = engine or FakeEngine()
@@ -284,7 +288,7 @@ async def running(
     with ThreadPoolExecutor(1) as pool:
         admission = admission_with(resolver, clock, pool)
         catalog: Any = NothingServable()
-        answering = Answering(admission, engine, live, metrics)
+        answering = Answering(admission, engine, live, metrics, quotas or Quotas(clock))
         embedding = Embedding(admission, answering, parallel=2)
         inference = InferenceServicer(
             answering, embedding, catalog, ByteTokenizer().text_of, write_stall_s=write_stall_s

@@ -28,7 +28,9 @@ from switchyard.registry.validation.validator import validate_files
 from switchyard.server.calls.admission import AdmissionPolicy
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import RegistryResolver
+from switchyard.server.calls.embedding import Embedding
 from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.quotas import Quotas
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.rpc.app import GrpcApp, Service
@@ -82,8 +84,9 @@ async def serving(place: Path) -> AsyncIterator[Caller]:
         policy = AdmissionPolicy(base.digest, "none/float32", 64, 16, 8)
         admission = admission_with(RegistryResolver(registry, pool), FakeClock(), pool, policy)
         catalog: Any = None
-        answering = Answering(admission, FakeEngine(), live, Metrics())
-        inference = InferenceServicer(answering, catalog, ByteTokenizer().text_of, write_stall_s=5.0)
+        answering = Answering(admission, FakeEngine(), live, Metrics(), Quotas(FakeClock()))
+        embedding = Embedding(admission, answering, parallel=1)
+        inference = InferenceServicer(answering, embedding, catalog, ByteTokenizer().text_of, write_stall_s=5.0)
         app = GrpcApp([INFERENCE, *REGISTRY_SERVICES], live, Readiness())
         address, _ = await app.bind("127.0.0.1:0", None)
         own = Service(INFERENCE, inference, inference_pb2_grpc.add_InferenceServiceServicer_to_server)

@@ -8,11 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_engine import FakeEngine
-from rpc_harness import BASE, OTHER_BASE, QUANTIZATION, refusal_of, running, version
+from fake_engine import FakeEngine, echo
+from rpc_harness import BASE, OTHER_BASE, QUANTIZATION, FakeClock, refusal_of, running, version
 
 from switchyard.proto.inference.v1 import inference_pb2 as pb
 from switchyard.registry.errors import StoreBusy
+from switchyard.server.calls.quotas import Quota, Quotas
 from switchyard.server.errors import Draining, EngineFailed, QueueFull
 
 pytestmark = pytest.mark.asyncio
@@ -292,3 +293,31 @@ async def test_prompts_and_answers_stay_out_of_the_log(caplog: pytest.LogCapture
             await refusal_of(harness.inference.Generate(request(prompt="canary-7f3", adapter="no:1")).read())
     assert any(record.message == "call ended" for record in caplog.records)
     assert not any("canary" in str(vars(record)) for record in caplog.records)
+
+
+@pytest.mark.parametrize(("adapter", "reason"), [(None, "TENANT_QUOTA"), ("good:1", "ADAPTER_QUOTA")])
+async def test_a_quota_is_held_by_every_call_and_given_back(adapter: str | None, reason: str) -> None:
+    quota, engine, clock = Quota(max_live=1), FakeEngine(None), FakeClock()
+    limited = {"adapter_quota" if adapter else "tenant_quota": lambda _: quota}
+    asked: dict[str, Any] = {"adapter": adapter} if adapter else {"base": pb.BaseTarget()}
+    others: list[tuple[str, Any]] = [
+        ("GenerateOnce", pb.GenerateOnceRequest(request=request(**asked))),
+        ("Score", pb.ScoreRequest(prompt="hi", **asked)),
+        ("Embed", pb.EmbedRequest(inputs=[pb.EmbedInput(text="a")], **asked)),
+    ]
+    async with running(engine, *VERSIONS, quotas=Quotas(clock, **limited)) as harness:
+        first = harness.inference.Generate(request(**asked))
+        await first.read()
+        for method, message in others:
+            refused = await refusal_of(getattr(harness.inference, method)(message))
+            assert (refused.code, refused.reason, refused.retry_after_s) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                reason,
+                1.0,
+            )
+        first.cancel()
+        await engine.aborted_one()
+        assert await harness.live.wait_idle(10)
+        engine.script = echo
+        for method, message in others[::2]:
+            assert (await getattr(harness.inference, method)(message)).request_id

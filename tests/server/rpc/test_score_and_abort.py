@@ -15,6 +15,7 @@ from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.caller import CALLER
 from switchyard.server.calls.draft import BaseTarget, RequestDraft
 from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.quotas import Quotas
 from switchyard.server.engine.types import ErrorEvent, Event, GenerateRequest, SampledToken, TokenEvent
 from switchyard.server.observe.metrics import Metrics
 
@@ -70,7 +71,7 @@ async def test_an_aborted_stream_ends_once() -> None:
 async def test_nobody_ends_the_request_of_another() -> None:
     with ThreadPoolExecutor(1) as pool:
         admission = admission_with(FakeResolver(), FakeClock(), pool)
-        answering = Answering(admission, FakeEngine(None), LiveWork(), Metrics())
+        answering = Answering(admission, FakeEngine(None), LiveWork(), Metrics(), Quotas(FakeClock()))
         CALLER.set(Principal("ann", (), "a"))
         async with answering.answer(RequestDraft(BaseTarget(), prompt="hi", request_id="r-1")) as answer:
             CALLER.set(Principal("bob", (), "b"))
