@@ -4,12 +4,19 @@ A real server with access control in one process, an open loop of callers in
 this one. Capacity is measured first, in a closed loop; then requests arrive at
 random (a Poisson process) at 1, 2 and 10 times that rate, each with the same
 deadline. Then a tenant that asks at capacity has it for itself, and once more
-beside a tenant that asks for ten times as much.
+beside a tenant that asks for ten times as much. All of it twice: with the engine
+in a process of its own, and in that of the server.
+
+Refusals are timed at both ends, as generator, server and engine share two
+cores: what the server takes for one stands in its log, what a caller waits
+contains the generator's own queue.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import os
 import statistics
 import sys
@@ -139,15 +146,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="switchyard-bench-") as name:
         place = Path(name)
         secrets = _prepare(place, shape)
-        settings: dict[str, int | str | bool] = {
-            "max_sequences": SEQUENCES,
-            "adapter_slots": ADAPTERS,
-            "threads": 1,
-            "access": "tokens",
-        }
-        with server(place / "base", place / "registry", settings, place / "serve.log") as address:
-            lines = asyncio.run(_measure(address, secrets, shape, duration_s))
-    text = "\n".join([_heading(shape), *lines]) + "\n"
+        lines = [_heading(shape)]
+        for own_process, where in ((True, "in a process of its own (`--worker-process`)"), (False, "in the server")):
+            settings: dict[str, int | str | bool] = {
+                **{"max_sequences": SEQUENCES, "adapter_slots": ADAPTERS, "threads": 1},
+                **{"access": "tokens", "log_format": "json", "worker_process": own_process},
+            }
+            log = place / f"serve-{own_process}.log"
+            with server(place / "base", place / "registry", settings, log) as address:
+                lines += [
+                    f"## The engine {where}",
+                    "",
+                    *asyncio.run(_measure(address, secrets, log, shape, duration_s)),
+                ]
+            lines.append("")
+    text = "\n".join(lines).rstrip() + "\n"
     Console().print(text, soft_wrap=True)
     if shape is not TINY:
         RESULT.parent.mkdir(exist_ok=True)
@@ -167,14 +180,16 @@ def _prepare(place: Path, shape: Shape) -> list[str]:
     return secrets
 
 
-async def _measure(address: str, secrets: Sequence[str], shape: Shape, duration_s: float) -> list[str]:
+async def _measure(address: str, secrets: Sequence[str], log: Path, shape: Shape, duration_s: float) -> list[str]:
     victim, aggressor = (Caller(address, secret, shape.vocab, seed) for seed, secret in enumerate(secrets))
     await victim.closed_loop(SEQUENCES, CLOSED_LOOP_S / 4)
     capacity = await victim.closed_loop(SEQUENCES, CLOSED_LOOP_S)
     deadline_s = 3 * SEQUENCES / capacity
-    loads = {}
+    loads, inside = {}, {}
     for factor in (1, 2, 10):
+        read = log.stat().st_size
         loads[factor] = await victim.open_loop(factor * capacity, duration_s, deadline_s)
+        inside[factor] = _refusals_inside(log, read)
     alone = await victim.open_loop(capacity, duration_s, deadline_s)
     beside, attack = await asyncio.gather(
         victim.open_loop(capacity, duration_s, deadline_s), aggressor.open_loop(10 * capacity, duration_s, deadline_s)
@@ -184,9 +199,9 @@ async def _measure(address: str, secrets: Sequence[str], shape: Shape, duration_
         f"Capacity {capacity:.1f} requests/s in a closed loop of {SEQUENCES}; deadline {deadline_s:.2f} s; "
         f"{duration_s:g} s each.",
         "",
-        "| load | asked | tokens in time | over 1x | refusals p50 / p99, ms | ends |",
-        "|---|---|---|---|---|---|",
-        *(_row(f"{factor}x", told, loads[1]) for factor, told in loads.items()),
+        "| load | asked | tokens in time | over 1x | refusals p50 / p99, ms: in the server | as callers see them | ends |",
+        "|---|---|---|---|---|---|---|",
+        *(_row(f"{factor}x", told, loads[1], inside[factor]) for factor, told in loads.items()),
         "",
         "| victim, asking at 1x | tokens in time | ITL p99, ms | over alone | ends |",
         "|---|---|---|---|---|",
@@ -195,8 +210,17 @@ async def _measure(address: str, secrets: Sequence[str], shape: Shape, duration_
     ]
 
 
-def _row(load: str, told: Told, single: Told) -> str:
-    refusals = _quantiles(told.refusals_s) if len(told.refusals_s) > 1 else "none"
+def _refusals_inside(log: Path, read: int) -> list[float]:
+    """How long the server took for each call that it refused, by what it wrote since."""
+    with log.open("rb") as lines:
+        lines.seek(read)
+        told = [json.loads(line) for line in lines.read().splitlines() if line.endswith(b"}")]
+    refused = grpc.StatusCode.RESOURCE_EXHAUSTED.name
+    return [float(record["duration_s"]) for record in told if record.get("code") == refused]
+
+
+def _row(load: str, told: Told, single: Told, inside: Sequence[float]) -> str:
+    refusals = " | ".join(_quantiles(seconds) for seconds in (inside, told.refusals_s))
     ratio = told.tokens_in_time / max(1, single.tokens_in_time)
     return f"| {load} | {told.asked} | {told.tokens_in_time} | {ratio:.2f} | {refusals} | {_ends(told)} |"
 
@@ -211,10 +235,14 @@ def _ends(told: Told) -> str:
 
 
 def _p99(seconds: Sequence[float]) -> float:
+    if len(seconds) < 2:
+        return math.nan
     return statistics.quantiles(seconds, n=100, method="inclusive")[98]
 
 
 def _quantiles(seconds: Sequence[float]) -> str:
+    if len(seconds) < 2:
+        return "none"
     return f"{statistics.median(seconds) * 1e3:.1f} / {_p99(seconds) * 1e3:.1f}"
 
 

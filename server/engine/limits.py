@@ -16,8 +16,8 @@ class StepLimits:
         max_sequences: sequences in the batch; also the number of KV rows.
         max_step_tokens: tokens processed in one step.
         prefill_chunk_tokens: longest piece of a prompt in one step; a multiple of `block_tokens`.
-        prefill_share: most of a step's time that prefills may take while others decode; 1 for all of it. One block of
-            one prompt always goes, so that prompts end.
+        prefill_share: most of a step's time that prefills may take while others decode; 1 for all of it. Where more
+            sequences prefill than decode they may take a share by heads; one block of one prompt always goes.
         block_tokens: tokens of one block of KV memory; other than `BLOCK_TOKENS` in tests only.
     """
 

@@ -120,11 +120,11 @@ class Scheduler:
         """The work of the next step, and why the others wait; changes nothing."""
         slices = [self._slice(s, len(s.context)) for s in self.running if s.state is SequenceState.DECODE]
         budget = self.limits.max_step_tokens - len(slices)
-        beside = self.cost.prefill_tokens_beside(len(slices), self.limits.prefill_share)
-        in_time = budget if beside is None else beside
-        at_least = self.limits.block_tokens
         waiting = {s.sequence_id: s.waiting_for or WaitReason.TURN for s in self.waiting}
         prefills = [sequence for sequence in self.running if sequence.state is SequenceState.PREFILL]
+        beside = self.cost.prefill_tokens_beside(len(slices), len(prefills), self.limits.prefill_share)
+        in_time = budget if beside is None else beside
+        at_least = self.limits.block_tokens
         for sequence in sorted(prefills, key=self._order):
             most = min(budget, max(in_time, at_least), self.limits.prefill_chunk_tokens)
             end = sequence.chunk_end(most, self.limits.block_tokens)

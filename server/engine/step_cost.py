@@ -36,11 +36,15 @@ class StepCost:
             token_s = max(0.0, duration_s - beside_s) / prefill_tokens
             self._prefill_token_s = _moved(self._prefill_token_s, token_s)
 
-    def prefill_tokens_beside(self, decodes: int, share: float) -> int | None:
+    def prefill_tokens_beside(self, decodes: int, prefills: int, share: float) -> int | None:
         """Prompt tokens that take at most `share` of a step with so many decodes.
+
+        Where more wait for their first token than for their next, prefills may take a share by heads instead: a few
+        streams do not hold up a crowd.
 
         Args:
             decodes: sequences that get their next token in the step.
+            prefills: sequences of the batch that have no first token yet.
             share: of the step's time, above 0.
 
         Returns:
@@ -49,7 +53,8 @@ class StepCost:
         decodes_s = self._expected_s(decodes)
         if not decodes or share >= 1.0 or not decodes_s or not self._prefill_token_s:
             return None
-        return int(decodes_s * share / (1.0 - share) / self._prefill_token_s)
+        times_decodes = max(share / (1.0 - share), prefills / decodes)
+        return int(decodes_s * times_decodes / self._prefill_token_s)
 
     def _expected_s(self, decodes: int) -> float | None:
         """What so many decodes take: as measured, or as of the number nearest to it."""
