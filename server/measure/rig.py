@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ from switchyard.registry.validation.validator import validate_files
 from switchyard.server.calls.draft import AdapterTarget, BaseTarget, RequestDraft, StoppingDraft
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.config import ServerConfig
+from switchyard.server.engine.ports import AdapterTier
 from switchyard.server.engine.types import ErrorEvent, Event, GenerateRequest, TokenEvent
 from switchyard.server.faces import admission_of, renderer_of
 from switchyard.server.lifecycle import StopSwitch
@@ -126,7 +127,11 @@ class Rig:
         return listener
 
     def prefill_and_decode(self, asks: Sequence[Ask]) -> tuple[Spent, Spent]:
-        """Answers requests together, all of one length; time up to and after everybody's first token."""
+        """Answers requests together, all of one length; time up to and after everybody's first token.
+
+        Their adapters are in memory before: whoever waited for one would start later, beside the others' tokens.
+        """
+        self._warm(asks)
         listeners = [self.submit(ask) for ask in asks]
         began = Spent.now()
         while not all(listener.tokens for listener in listeners):
@@ -135,6 +140,17 @@ class Rig:
         while not all(listener.ended for listener in listeners):
             self.core.engine.step()
         return started.since(began), Spent.now().since(started)
+
+    def _warm(self, asks: Sequence[Ask]) -> None:
+        first_of = {ask.adapter: ask for ask in reversed(asks) if ask.adapter is not None}
+        keys = {number: self.admitted(ask).adapter for number, ask in first_of.items()}
+        tier_of = self.core.host.tier
+        cold = [
+            first_of[n] for n, key in keys.items() if key is not None and tier_of(key.key) is not AdapterTier.MEMORY
+        ]
+        listeners = [self.submit(replace(ask, prompt=ask.prompt[:1], tokens=1)) for ask in cold]
+        while not all(listener.ended for listener in listeners):
+            self.core.engine.step()
 
     def closed_loop(self, asks: Sequence[Ask], in_flight: int) -> Spent:
         """Answers requests with so many under way at any time."""
