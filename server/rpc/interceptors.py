@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -97,6 +97,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 context.add_done_callback(lambda _: self._live.end())  # type: ignore[arg-type]
             try:
                 self._check(request, counted)
+                if isinstance(request, AsyncIterator):
+                    request = _each_checked(request)
                 answer = await behaviour(request, context)
                 code = Code.OK
                 return answer
@@ -116,9 +118,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     def _check(self, request: object, counted: bool) -> None:
-        if isinstance(request, _Malformed):
-            message = "the bytes are not the message that this method takes, or hold text that is not UTF-8"
-            raise InvalidField((FieldFault("request", FieldReason.ENCODING, message),))
+        _refuse_malformed(request)
         if counted and self._draining is not None:
             raise self._draining
 
@@ -141,12 +141,25 @@ def _wrapped(
     }
     make, behaviour = choices[handler.request_streaming, handler.response_streaming]
     decode = handler.request_deserializer
-    if decode is not None and not handler.request_streaming:
+    if decode is not None:
         decode = _tolerant(decode)
     wrapped: grpc.RpcMethodHandler[Any, Any] = make(
         around(behaviour), request_deserializer=decode, response_serializer=handler.response_serializer
     )
     return wrapped
+
+
+async def _each_checked(requests: AsyncIterator[object]) -> AsyncIterator[object]:
+    """The messages of a stream, up to one that is none."""
+    async for request in requests:
+        _refuse_malformed(request)
+        yield request
+
+
+def _refuse_malformed(request: object) -> None:
+    if isinstance(request, _Malformed):
+        message = "the bytes are not the message that this method takes, or hold text that is not UTF-8"
+        raise InvalidField((FieldFault("request", FieldReason.ENCODING, message),))
 
 
 def _tolerant(decode: Callable[[bytes], object]) -> Callable[[bytes], object]:

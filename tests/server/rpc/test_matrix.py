@@ -18,8 +18,9 @@ from fake_engine import FakeEngine, echo, finished
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from guarded import silent_services
 from handmade import write_adapter, write_base
-from rpc_harness import POLICY, refusal, running, version
+from rpc_harness import POLICY, refusal, refusal_of, running, version
 
 from switchyard.proto.admin.v1 import admin_pb2
 from switchyard.proto.inference.v1 import inference_pb2 as pb
@@ -35,12 +36,13 @@ from switchyard.registry.validation.validator import validate_files
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.engine.types import GenerateRequest, TokenEvent
 from switchyard.server.observe.readiness import Readiness
-from switchyard.server.rpc.app import GrpcApp
+from switchyard.server.rpc.app import MESSAGE_BYTES, GrpcApp
 from switchyard.server.rpc.registry.services import REGISTRY_SERVICES, registry_services
 from switchyard.server.rpc.registry.tail import FeedTail
 
 INT_EXTREMES = (0, 1, -1, 2**31 - 1, -(2**31), 2**31, 2**32 - 1, 2**63 - 1, -(2**63), 2**64 - 1)
 FLOAT_EXTREMES = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e9, 3e38, math.nan, math.inf, -math.inf)
+MARKED = "e\u0301" * 99
 TEXT_EXTREMES = (
     "",
     "\x00",
@@ -50,8 +52,12 @@ TEXT_EXTREMES = (
     "路" * 300,
     "\u202e",
     "sha256:" + "0" * 64,
-    "e\u0301" * 99,
+    "x" * 200_000,
+    MARKED,
 )
+LARGEST_BYTES = MESSAGE_BYTES + (1 << 20)
+"""Messages that gRPC refuses for their size are tried too, but no larger ones."""
+
 BYTES_EXTREMES = (b"", b"\x00" * 10, b"\xff" * 2000)
 
 ANSWERS_NEVER_GIVEN = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED}
@@ -98,6 +104,8 @@ def variants(descriptor: Descriptor, depth: int = 0) -> Iterator[Message]:
         elif field.message_type is not None:
             for nested in variants(field.message_type, depth + 1) if depth < 3 else ():
                 for count in (1, 300) if field.is_repeated else (1,):
+                    if nested.ByteSize() * count > LARGEST_BYTES:
+                        continue
                     message = make()
                     place = getattr(message, field.name)
                     if field.is_repeated:
@@ -269,8 +277,50 @@ async def test_no_field_at_an_extreme_is_an_internal_error(name: str, method: An
     assert all(request.stopping.max_tokens <= POLICY.max_context_tokens for request in harness.engine.submitted)
 
 
-def _call(channel: grpc.aio.Channel, path: str, method: Any, message: Message, answer: Any) -> Any:
-    encode = type(message).SerializeToString
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("name", "method"), METHODS, ids=[name for name, _ in METHODS])
+async def test_text_that_is_not_utf8_is_the_callers_fault(name: str, method: Any) -> None:
+    """In every text field of every request, nested ones included; no encoder of ours would send it."""
+    marked = MARKED.encode()
+    wrong = [
+        encoded.replace(marked, b"\xff" * len(marked))
+        for message in variants(method.input_type)
+        if marked in (encoded := message.SerializeToString()) and len(encoded) <= MESSAGE_BYTES
+    ]
+    async with guarded_by_nobody() as channel:
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        for encoded in wrong:
+            call = _call(channel, path, method, encoded, GetMessageClass(method.output_type).FromString)
+            refused = await refusal_of(call.read() if method.server_streaming else call)
+            assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ENCODING"), encoded
+    assert bool(wrong) is _has_text(method.input_type)
+
+
+@asynccontextmanager
+async def guarded_by_nobody() -> AsyncIterator[grpc.aio.Channel]:
+    """Every service, over servicers that answer every call that reaches them."""
+    services = silent_services()
+    app = GrpcApp([service.name for service in services], LiveWork(), Readiness())
+    address, _ = await app.bind("127.0.0.1:0", None)
+    await app.serve(services)
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield channel
+    await app.stop()
+
+
+def _has_text(descriptor: Descriptor, depth: int = 0) -> bool:
+    if descriptor.GetOptions().map_entry or depth > 3:
+        return False
+    return any(
+        _has_text(field.message_type, depth + 1)
+        if field.message_type is not None
+        else field.type == FieldDescriptor.TYPE_STRING
+        for field in descriptor.fields
+    )
+
+
+def _call(channel: grpc.aio.Channel, path: str, method: Any, message: Message | bytes, answer: Any) -> Any:
+    encode = bytes if isinstance(message, bytes) else type(message).SerializeToString
     if method.client_streaming:
         return channel.stream_unary(path, encode, answer)(iter([message]))
     if method.server_streaming:
