@@ -143,11 +143,9 @@ class Rig:
 
     def _warm(self, asks: Sequence[Ask]) -> None:
         first_of = {ask.adapter: ask for ask in reversed(asks) if ask.adapter is not None}
-        keys = {number: self.admitted(ask).adapter for number, ask in first_of.items()}
-        tier_of = self.core.host.tier
-        cold = [
-            first_of[n] for n, key in keys.items() if key is not None and tier_of(key.key) is not AdapterTier.MEMORY
-        ]
+        selections = {number: self.admitted(ask).adapter for number, ask in first_of.items()}
+        warm = {n for n, one in selections.items() if one and self.core.host.tier(one.key) is AdapterTier.MEMORY}
+        cold = [ask for number, ask in first_of.items() if number not in warm]
         listeners = [self.submit(replace(ask, prompt=ask.prompt[:1], tokens=1)) for ask in cold]
         while not all(listener.ended for listener in listeners):
             self.core.engine.step()
