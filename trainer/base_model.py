@@ -93,8 +93,13 @@ def describe(directory: Path, section: BaseSection) -> BaseModelSpec:
         raise BaseUnusable(f"the base model in {directory} is not usable: {error}") from error
 
 
-def load_base(section: BaseSection, quantization: QuantizationSection) -> LoadedBase:
+def load_base(section: BaseSection, quantization: QuantizationSection, *, on_cpu: bool = False) -> LoadedBase:
     """Loads and quantises a base model.
+
+    Args:
+        section: Where it is.
+        quantization: How it is stored.
+        on_cpu: Leave it in the machine's memory, GPU or not.
 
     Raises:
         BaseUnusable: If it is missing, incomplete, needs code of its own, is stored quantised, or has no
@@ -104,7 +109,7 @@ def load_base(section: BaseSection, quantization: QuantizationSection) -> Loaded
     spec = describe(directory, section)
     config = read_config(directory)
     tokenizer = load_tokenizer(directory)
-    model = _load_model(directory, quantization)
+    model = _load_model(directory, quantization, on_cpu=on_cpu)
     return LoadedBase(spec, model, tokenizer, directory, context_tokens(config))
 
 
@@ -162,11 +167,12 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _load_model(directory: Path, quantization: QuantizationSection) -> PreTrainedModel:
+def _load_model(directory: Path, quantization: QuantizationSection, *, on_cpu: bool) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype: torch.dtype = getattr(torch, quantization.compute_dtype)
+    has_gpu = torch.cuda.is_available() and not on_cpu
     config = None
     if quantization.method is QuantizationMethod.INT8:
         config = BitsAndBytesConfig(load_in_8bit=True)
@@ -184,7 +190,8 @@ def _load_model(directory: Path, quantization: QuantizationSection) -> PreTraine
             directory,
             quantization_config=config,
             dtype=dtype,
-            device_map={"": "cuda:0" if torch.cuda.is_available() else "cpu"},
+            # The current one is that of this process.
+            device_map={"": f"cuda:{torch.cuda.current_device()}" if has_gpu else "cpu"},
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,

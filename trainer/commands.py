@@ -12,7 +12,7 @@ import contextlib
 import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,6 +65,10 @@ ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest unfinished one in runs/.")
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.", show_default=False)]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that share the run, one for each GPU; parallel.processes by default."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Print steps, tokens, parameters and memory of the run; train nothing.")
@@ -91,6 +95,7 @@ def train(
     out: OutOption = None,
     resume: ResumeOption = False,
     threads: ThreadsOption = None,
+    processes: ProcessesOption = None,
     explain: ExplainOption = False,
     dry_run: DryRunOption = False,
     verify: VerifyOption = None,
@@ -107,8 +112,8 @@ def train(
     from rich.console import Console
 
     from switchyard.trainer.gate.parent import parent_of
+    from switchyard.trainer.parallel.following import follows
     from switchyard.trainer.publish import publish_target
-    from switchyard.trainer.recipe_file import load_recipe
     from switchyard.trainer.result_page import print_result
 
     console = Console(stderr=True)
@@ -118,8 +123,9 @@ def train(
     if recipe is None:
         raise typer.BadParameter("give a recipe file, or --verify LOCK.", ctx=context, param_hint="RECIPE")
     with _expected_failures(context, console, as_json=as_json):
-        what = load_recipe(recipe, changes or ())
-        what = what if base is None else what.with_base(base)
+        what = _recipe(recipe, changes or (), base, processes)
+        if follows(what, out, threads, is_run=not (explain or dry_run)):
+            return
         registry, server = _chosen_place(context, publish, registry, server)
         target = publish_target(what, ref=publish, registry=registry, server=server)
         if explain or dry_run:
@@ -131,6 +137,14 @@ def train(
             result = _train(what, out, threads, console, parent)
         published = _publish(result, what, target, console, as_json=as_json)
     print_result(result, published, as_json=as_json)
+
+
+def _recipe(path: Path, changes: Sequence[str], base: Path | None, processes: int | None) -> Recipe:
+    from switchyard.trainer.recipe_file import load_recipe
+
+    more = () if processes is None else (f"parallel.processes={processes}",)
+    recipe = load_recipe(path, (*changes, *more))
+    return recipe if base is None else recipe.with_base(base)
 
 
 def _verify(

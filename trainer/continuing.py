@@ -146,6 +146,7 @@ def end_if_asked(stop: StopRequest, store: CheckpointStore) -> None:
     Raises:
         RunStopped: If so.
     """
+    stop.settle()
     if stop.asked_by is None:
         return
     steps = store.steps()

@@ -16,7 +16,8 @@
     │   ├── OutputExists           the output directory already holds an adapter
     │   ├── DiskFull               the run's files would not fit where they go
     │   ├── OutputBusy             another process trains in the output directory
-    │   ├── LaunchUnsupported      one of several processes of a launcher; a run is one process
+    │   ├── LaunchMismatch         the recipe's processes are not those that a launcher started, or GPUs are missing
+    │   ├── ProcessLost            one of the run's other processes ended by itself
     │   ├── BatchTooLarge          not even a small batch of the longest rows fits in memory
     │   ├── TrainingDiverged       the loss or the adapter became non-finite
     │   ├── StartUnusable          the version to begin with cannot be had or does not fit; lists every difference
@@ -200,10 +201,16 @@ class OutputBusy(RunError):
     reason = "OUTPUT_BUSY"
 
 
-class LaunchUnsupported(RunError):
-    """A launcher such as `accelerate launch` started several processes, and a run is one."""
+class LaunchMismatch(RunError):
+    """The recipe's processes are not those that a launcher started or that the machine has GPUs for."""
 
-    reason = "LAUNCH_UNSUPPORTED"
+    reason = "LAUNCH_MISMATCH"
+
+
+class ProcessLost(RunError):
+    """One of the run's other processes ended by itself; the newest checkpoint is whole."""
+
+    reason = "PROCESS_LOST"
 
 
 class StartUnusable(FaultyInput, RunError):

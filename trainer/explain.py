@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from switchyard.trainer.base_model import context_tokens, describe, load_tokenizer, locate_base, read_config
 from switchyard.trainer.data import Split, TruncationReport
-from switchyard.trainer.memory import MemoryEstimate, available_bytes, estimate_memory, libraries_bytes
+from switchyard.trainer.memory import MemoryEstimate, available_bytes, estimate_memory, has_gpu, libraries_bytes
 from switchyard.trainer.packing import Packing, packing_report
 from switchyard.trainer.preference_rows import answers_report, counted
 from switchyard.trainer.preflight import (
@@ -24,9 +24,10 @@ from switchyard.trainer.preflight import (
     data_warnings,
     machine_warnings,
     read_data,
+    sharing_warnings,
 )
 from switchyard.trainer.quiet import quiet_libraries
-from switchyard.trainer.recipe import Method, Recipe
+from switchyard.trainer.recipe import Method, Recipe, Strategy
 from switchyard.trainer.sequences import pack
 from switchyard.trainer.servability import serving_warnings
 from switchyard.trainer.token_rows import TokenRow, encode
@@ -34,6 +35,8 @@ from switchyard.trainer.trackers import check_trackers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from switchyard.trainer.step_memory import StepShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,9 @@ class Explanation:
         steps: Optimizer steps.
         steps_per_epoch: Optimizer steps of one pass over the training rows.
         tokens: Tokens that the whole run processes, prompts included; rounded for a last pass that ends early.
-        memory: What the process holds at its peak.
+        memory: What the process, or each of several, holds at its peak.
+        processes: Processes of the run.
+        strategy: What each of them holds.
         available_bytes: What the machine has now.
         warnings: Findings that would not stop the run.
     """
@@ -69,6 +74,8 @@ class Explanation:
     steps_per_epoch: int
     tokens: int
     memory: MemoryEstimate
+    processes: int
+    strategy: Strategy
     available_bytes: int
     warnings: tuple[str, ...]
 
@@ -79,8 +86,13 @@ class Explanation:
 
     @property
     def fits(self) -> bool:
-        """Whether the machine has the memory now."""
-        return self.memory.total_bytes <= self.available_bytes
+        """Whether the machine has the memory now; each process has a GPU of its own, or all share the machine's."""
+        return self.needed_bytes <= self.available_bytes
+
+    @property
+    def needed_bytes(self) -> int:
+        """What is taken of the memory that is counted."""
+        return self.memory.total_bytes * (1 if has_gpu() else self.processes)
 
     def document(self) -> dict[str, object]:
         """Returns everything as a JSON document."""
@@ -102,7 +114,7 @@ def explain(recipe: Recipe) -> Explanation:
 
 def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
     from switchyard.trainer.adapter_shape import adapter_shape
-    from switchyard.trainer.step_memory import StepShape, rehearse
+    from switchyard.trainer.step_memory import rehearse
 
     directory = locate_base(recipe.base)
     spec = describe(directory, recipe.base)
@@ -116,18 +128,9 @@ def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
     longest = max(lengths)
     per_epoch = steps_per_epoch(len(lengths), train.batch_size, train.gradient_accumulation)
     steps = train.max_steps or math.ceil((train.epochs or 1) * per_epoch)
-    batch = min(train.batch_size, len(lengths))
-    shape = StepShape(
-        # Where rows keep their borders, TRL puts a batch into one line; two answers are two sequences.
-        batch=1 if recipe.packing.keeps_borders else batch * (2 if splits["train"].rows[0].rejected else 1),
-        tokens=max(2, longest * batch if recipe.packing.keeps_borders else longest),
-        compute_dtype=str(recipe.quantization.compute_dtype),
-        adapter_dtype=str(train.adapter_dtype),
-        is_quantized=recipe.quantization.is_quantized,
-        recomputes=train.gradient_checkpointing,
-        has_reference=recipe.method.name.has_reference,
-    )
     libraries = libraries_bytes()
+    answers = 2 if splits["train"].rows[0].rejected else 1
+    shape = _step_shape(recipe, min(train.batch_size, len(lengths)), longest, answers)
     step = rehearse(directory, adapter_shape(recipe, spec), shape)
     return Explanation(
         name=recipe.name,
@@ -141,13 +144,34 @@ def _explained(recipe: Recipe, splits: dict[str, Split]) -> Explanation:
         steps=steps,
         steps_per_epoch=per_epoch,
         tokens=round(rows.tokens * steps / per_epoch),
-        memory=estimate_memory(step, recipe.quantization, train.adapter_dtype, train.optimizer, libraries),
+        memory=estimate_memory(
+            step, recipe.quantization, train.adapter_dtype, train.optimizer, libraries, recipe.parallel
+        ),
+        processes=recipe.parallel.processes,
+        strategy=recipe.parallel.strategy,
         available_bytes=available_bytes(),
         warnings=(
             *serving_warnings(recipe),
             *data_warnings(recipe, splits, rows),
             *machine_warnings(recipe, step.trained_shapes),
+            *sharing_warnings(recipe, len(lengths)),
         ),
+    )
+
+
+def _step_shape(recipe: Recipe, batch: int, longest_tokens: int, answers: int) -> StepShape:
+    from switchyard.trainer.step_memory import StepShape
+
+    is_line = recipe.packing.keeps_borders
+    return StepShape(
+        # Where rows keep their borders, TRL puts a batch into one line; two answers are two sequences.
+        batch=1 if is_line else batch * answers,
+        tokens=max(2, longest_tokens * batch if is_line else longest_tokens),
+        compute_dtype=str(recipe.quantization.compute_dtype),
+        adapter_dtype=str(recipe.train.adapter_dtype),
+        is_quantized=recipe.quantization.is_quantized,
+        recomputes=recipe.train.gradient_checkpointing,
+        has_reference=recipe.method.name.has_reference,
     )
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from switchyard.trainer.dry_run import DryRun
 from switchyard.trainer.explain import Explanation
 from switchyard.trainer.memory import MemoryEstimate
+from switchyard.trainer.recipe import Strategy
 
 _MIB = 1024 * 1024
 
@@ -63,6 +64,10 @@ def _rows(explanation: Explanation) -> dict[str, str]:
     if rows.sequences:
         unit = "sequence"
         packed = {"packed": f"into {rows.sequences:,} sequences, {rows.lost_tokens:,} tokens lost"}
+    shared = {}
+    if explanation.processes > 1:
+        holds = "a share of the base" if explanation.strategy is Strategy.FSDP else "the whole base"
+        shared = {"processes": f"{explanation.processes}, each of which holds {holds}; below, one of them"}
     verdict = "fits" if explanation.fits else "DOES NOT FIT"
     return {
         "base": f"{explanation.base}, {explanation.base_parameters:,} parameters",
@@ -75,7 +80,8 @@ def _rows(explanation: Explanation) -> dict[str, str]:
         "ends learnt": f"{rows.rows - rows.cut:,} of {rows.rows:,} rows keep their end-of-sequence token",
         "steps": f"{explanation.steps:,}; {explanation.steps_per_epoch:,} in one pass over the rows",
         "run tokens": f"{explanation.tokens:,}",
-        "memory": f"{_size(explanation.memory.total_bytes)} of {_size(explanation.available_bytes)} free: {verdict}",
+        **shared,
+        "memory": f"{_size(explanation.needed_bytes)} of {_size(explanation.available_bytes)} free: {verdict}",
         **{f"  {name}": _size(size) for name, size in _parts(explanation.memory).items()},
     }
 

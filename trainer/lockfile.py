@@ -76,7 +76,8 @@ def lock_document(recipe: Recipe, manifest: Mapping[str, object], directory: Pat
         "batch": {
             "rows": figures["batch_size"],
             "accumulation": figures["gradient_accumulation"],
-            "rows_per_step": figures["batch_size"] * figures["gradient_accumulation"],
+            "processes": figures["processes"],
+            "rows_per_step": figures["batch_size"] * figures["gradient_accumulation"] * figures["processes"],
         },
         "outcome": {
             "steps": figures["steps"],

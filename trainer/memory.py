@@ -9,13 +9,14 @@ double quantisation, one 8-bit constant for 64 weights and one float32 for 256 o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from switchyard.trainer.optimizers import optimizer_bytes
-from switchyard.trainer.recipe import AdapterDType, Optimizer, QuantizationSection
+from switchyard.trainer.recipe import AdapterDType, Optimizer, ParallelSection, QuantizationSection, Strategy
 
 if TYPE_CHECKING:
     from switchyard.trainer.step_memory import StepMemory
@@ -30,7 +31,7 @@ ADAPTER_BYTES: Final[Mapping[AdapterDType, int]] = {AdapterDType.FLOAT32: 4, Ada
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """What the process of a run holds at its peak, in bytes.
+    """What the process of a run, or each of several, holds at its peak, in bytes.
 
     Attributes:
         libraries_bytes: What the libraries take in the machine's memory before anything is loaded.
@@ -67,6 +68,7 @@ def estimate_memory(
     adapter_dtype: AdapterDType,
     optimizer: Optimizer = Optimizer.ADAMW,
     libraries_bytes: int = 0,
+    parallel: ParallelSection | None = None,
 ) -> MemoryEstimate:
     """Adds up the parts of a run.
 
@@ -76,13 +78,18 @@ def estimate_memory(
         adapter_dtype: Type of the adapter and its gradients.
         optimizer: Whose states are kept.
         libraries_bytes: As `libraries_bytes()` has it, or 0 for what the model alone takes.
+        parallel: The run's processes, of which one is counted: with `fsdp` its share of the base, without the block
+            that is gathered while it computes; with `ddp` also the buffers in which gradients are sent.
     """
+    parallel = parallel or ParallelSection()
+    is_cut, is_sent = parallel.strategy is Strategy.FSDP, parallel.processes > 1
+    weights = _stored_bytes(step.quantized_parameters, quantization) + step.other_bytes
     adapter = step.trainable_parameters * ADAPTER_BYTES[adapter_dtype]
     return MemoryEstimate(
         libraries_bytes=libraries_bytes,
-        weights_bytes=_stored_bytes(step.quantized_parameters, quantization) + step.other_bytes,
+        weights_bytes=math.ceil(weights / parallel.processes) if is_cut else weights,
         adapter_bytes=adapter,
-        gradient_bytes=step.gradient_bytes,
+        gradient_bytes=step.gradient_bytes * (2 if is_sent and not is_cut else 1),
         optimizer_bytes=optimizer_bytes(optimizer, step.trained_shapes, ADAPTER_BYTES[adapter_dtype]),
         activation_bytes=max(0, step.peak_bytes - step.gradient_bytes),
     )
@@ -110,6 +117,13 @@ def libraries_bytes() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     held = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
     return held + _IN_USE_BYTES
+
+
+def has_gpu() -> bool:
+    """Tells whether a run computes on a GPU here."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def available_bytes() -> int:

@@ -5,7 +5,6 @@ Owns the checks between parts that are right by themselves: recipe and base, spl
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from switchyard.trainer.errors import (
     ChatTemplateMissing,
     DataInvalid,
     Fault,
-    LaunchUnsupported,
     NothingToLearn,
     RecipeInvalid,
 )
@@ -26,23 +24,6 @@ from switchyard.trainer.recipe import DataSection, Leaks, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-def check_launch(variables: Mapping[str, str] = os.environ) -> None:
-    """Checks that the run is the only process of its launcher.
-
-    Args:
-        variables: The environment, in which launchers say how many processes there are.
-
-    Raises:
-        LaunchUnsupported: If there are more.
-    """
-    count = variables.get("WORLD_SIZE", "1")
-    if count != "1":
-        raise LaunchUnsupported(
-            f"WORLD_SIZE is {count}: a launcher (`accelerate launch`, `torchrun`) started {count} processes, and a "
-            "run is one. Start `switchyard train` by itself; rows are not spread over several GPUs, nor is the base"
-        )
 
 
 def read_data(recipe: Recipe) -> dict[str, Split]:
@@ -168,6 +149,23 @@ def machine_warnings(recipe: Recipe, shapes: Sequence[tuple[int, ...]]) -> tuple
     import torch
 
     return tuple(optimizer_warnings(recipe.train.optimizer, has_gpu=torch.cuda.is_available(), shapes=shapes))
+
+
+def sharing_warnings(recipe: Recipe, sequences: int) -> tuple[str, ...]:
+    """Returns what several processes do otherwise than one, one sentence each.
+
+    Args:
+        recipe: What would be done.
+        sequences: Training rows after truncation, or packed sequences.
+    """
+    count = recipe.parallel.processes
+    repeated = -sequences % (recipe.train.batch_size * count)
+    if count == 1 or repeated == 0:
+        return ()
+    return (
+        f"{sequences} rows do not fill the batches of {count} processes: each epoch ends with {repeated} rows of its "
+        "beginning once more",
+    )
 
 
 def batch_warnings(recipe: Recipe, fitted: Recipe) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Final
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.lineage import Lineage, Metric, QuantizationSpec
 from switchyard.trainer.data import Split
+from switchyard.trainer.parallel.launched import launched
 from switchyard.trainer.recipe import QuantizationSection, Recipe
 from switchyard.trainer.result import RunFigures
 
@@ -113,7 +114,7 @@ def training_manifest(
 
 
 def environment() -> dict[str, str]:
-    """Returns the versions and the device that decide the bits of a run."""
+    """Returns the versions, the device, threads and processes that decide the bits of a run."""
     import torch
 
     versions = {}
@@ -126,11 +127,14 @@ def environment() -> dict[str, str]:
         device = torch.cuda.get_device_name(0)
     else:
         device = f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
-    return versions | {
-        "device": device,
-        "python": platform.python_version(),
-        "threads": str(torch.get_num_threads()),
-    }
+    place = launched()
+    # Said only of several, so that what one process did is told as before.
+    processes = {} if place is None else {"processes": str(place.count)}
+    return (
+        versions
+        | {"device": device, "python": platform.python_version(), "threads": str(torch.get_num_threads())}
+        | processes
+    )
 
 
 def code_commit(directory: Path) -> str:

@@ -3,9 +3,9 @@
 Owns every key of a recipe file with its unit, default and bounds. A key that is not listed here is an error,
 and all faults of a file are reported together. The same object can be built in Python.
 
-A recipe's digest covers everything that decides how training goes, and nothing about where things lie: the
-base and the data are identified by their own digests, in the manifest beside it. So one recipe has one digest
-on every machine.
+A recipe's digest covers everything that decides how training goes, and nothing about where things lie or how many
+processes do them: the base and the data are identified by their own digests, in the manifest beside it. So one recipe
+has one digest on every machine.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from switchyard.trainer.recipe_outcome import (
     MergeInto,
     PublishSection,
 )
+from switchyard.trainer.recipe_parallel import ParallelSection, Strategy
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod, QuantizationSection
 from switchyard.trainer.recipe_section import LATER, Section
 from switchyard.trainer.recipe_selection import DevMetric, Kept, SelectionSection
@@ -63,6 +64,7 @@ __all__ = (
     "Method",
     "MethodSection",
     "Optimizer",
+    "ParallelSection",
     "PublishSection",
     "QuantizationMethod",
     "QuantizationSection",
@@ -70,6 +72,7 @@ __all__ = (
     "Schedule",
     "SelectionSection",
     "StartSection",
+    "Strategy",
     "Tracker",
     "TrackingSection",
     "TrainSection",
@@ -90,6 +93,7 @@ class Recipe(Section):
     start: StartSection = StartSection()
     method: Annotated[MethodSection, LATER] = MethodSection()
     train: TrainSection
+    parallel: ParallelSection = ParallelSection()
     selection: SelectionSection = SelectionSection()
     checkpoints: CheckpointSection = CheckpointSection()
     gate: GateSection = GateSection()
@@ -111,7 +115,18 @@ class Recipe(Section):
 
     def document(self) -> dict[str, object]:
         """Returns the resolved recipe without its name and the places of things: what `digest` covers."""
-        elsewhere = {"name", "base", "data", "start", "checkpoints", "tracking", "gate", "export", "publish"}
+        elsewhere = {
+            "name",
+            "base",
+            "data",
+            "start",
+            "parallel",
+            "checkpoints",
+            "tracking",
+            "gate",
+            "export",
+            "publish",
+        }
         found = {name: value for name, value in super().document().items() if name not in elsewhere}
         said = {} if self.packing is Packing.NONE else {"packing": str(self.packing)}
         found["train"] = {name: value for name, value in self.train.document().items() if name != "packing"} | said

@@ -14,6 +14,7 @@ from switchyard.trainer.recipe_gate import METRICS
 from switchyard.trainer.recipe_lora import Bias, LoraInit, LoraSection
 from switchyard.trainer.recipe_method import ROWS_OF, Method
 from switchyard.trainer.recipe_outcome import MergeInto
+from switchyard.trainer.recipe_parallel import Strategy
 from switchyard.trainer.recipe_quantization import DType, QuantizationMethod
 from switchyard.trainer.recipe_section import value_at
 from switchyard.trainer.recipe_selection import Kept
@@ -135,6 +136,46 @@ def _method(given: Given) -> list[str]:
     return found + (_reference(given, method) if method.has_reference else [])
 
 
+def _processes(given: Given) -> list[str]:
+    count = value_at(given, "parallel", "processes")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 2:
+        return []
+    found = []
+    passes = value_at(given, "train", "gradient_accumulation") or 1
+    if isinstance(passes, int) and passes % count:
+        found.append(
+            f"`parallel.processes: {count}` share the forward passes of a step, and `train.gradient_accumulation` is "
+            f"{passes}: give a multiple of {count}, with a smaller `train.batch_size` for the same rows"
+        )
+    if value_at(given, "train", "auto_batch"):
+        found.append("`train.auto_batch` tries the memory of one process: leave it out with `parallel.processes`")
+    if value_at(given, "lora", "init") == LoraInit.EVA:
+        found.append("`lora.init: eva` looks at all rows, and each of `parallel.processes` has a part: run it in one")
+    if value_at(given, "method", "name") == Method.KTO:
+        found.append("`method.name: kto` compares the answers of all processes' batches: run it in one process")
+    return found
+
+
+def _sharding(given: Given) -> list[str]:
+    if value_at(given, "parallel", "strategy") != Strategy.FSDP:
+        return []
+    found = []
+    if (value_at(given, "parallel", "processes") or 1) == 1:
+        found.append(
+            "`parallel.strategy: fsdp` shares the base among processes: give more `parallel.processes` than 1"
+        )
+    if value_at(given, "quantization", "method") == QuantizationMethod.INT8:
+        found.append("`parallel.strategy: fsdp` cannot cut `quantization.method: int8`; give `nf4`, `fp4` or `none`")
+    storage = value_at(given, "quantization", "storage_dtype")
+    compute = value_at(given, "quantization", "compute_dtype") or DType.FLOAT32
+    if storage is not None and storage != compute:
+        found.append(
+            f"`parallel.strategy: fsdp` sends weights of one type: `quantization.storage_dtype: {storage}` is not "
+            f"the `compute_dtype`, {compute}; give the same, or leave it out"
+        )
+    return found
+
+
 _ANSWERS_ALONE: Final = (
     ("train", "packing", {"none"}),
     ("adapter", "kind", {AdapterKind.LORA, AdapterKind.IA3}),
@@ -164,5 +205,7 @@ CONFLICTS: Final[tuple[Callable[[Given], list[str]], ...]] = (
     _start,
     _gate,
     _method,
+    _processes,
+    _sharding,
 )
 """Every check; each returns its faults."""

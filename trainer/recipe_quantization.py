@@ -41,8 +41,8 @@ class QuantizationSection(Section):
     """Type of the arithmetic, and of everything that is not quantised: `float32`, `bfloat16` or `float16`."""
 
     storage_dtype: Annotated[DType | None, Field(strict=False), LATER] = None
-    """Type that 4-bit weights are packed into; bytes by default. FSDP shards floating types only, so give
-    `compute_dtype` there. It changes no number."""
+    """Type that 4-bit weights are packed into; bytes by default. It changes no number. With `parallel.strategy: fsdp`
+    it must be `compute_dtype` where it is given."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, object]) -> list[str]:

@@ -115,7 +115,8 @@ class RunFigures:
         rows: What `max_length` did to the training rows.
         evaluations: Evaluations in order.
         batch_size: Rows per forward pass, as they were in the end.
-        gradient_accumulation: Forward passes per optimizer step, as they were in the end.
+        gradient_accumulation: Forward passes of each process per optimizer step, as they were in the end.
+        processes: Processes that shared the steps.
     """
 
     steps: int
@@ -131,6 +132,7 @@ class RunFigures:
     evaluations: tuple[Evaluated, ...]
     batch_size: int
     gradient_accumulation: int
+    processes: int = 1
 
     @property
     def tokens_per_s(self) -> float:

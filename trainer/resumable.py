@@ -9,9 +9,10 @@ measured so far, of which the published lineage is made.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import safetensors.torch
@@ -22,6 +23,7 @@ from switchyard.trainer.callback import EventCallback, finite
 from switchyard.trainer.checkpoint import Checkpoint, CheckpointStore
 from switchyard.trainer.events import Curve
 from switchyard.trainer.identity import Identity
+from switchyard.trainer.parallel.team import ALONE, Team
 from switchyard.trainer.recipe import Kept, SelectionSection
 from switchyard.trainer.selection import Standing, standing
 from switchyard.trainer.stopping import StopRequest
@@ -43,10 +45,11 @@ class Progress:
         total_steps: Optimizer steps of the whole run.
         is_finished: Whether no step is left to do.
         elapsed_s: Seconds of training.
-        loss_sum: Sum of the steps' losses since the last log entry, in nats.
+        loss_sum: Sum of the steps' losses since the last log entry, in nats; the mean of all processes.
         logged_step: Step of the last log entry.
         tokens: Tokens processed.
         metrics: TRL's figures since the last log entry.
+        loss_sums: `loss_sum` of each process, where there are several.
     """
 
     curve: dict[str, list[dict[str, object]]]
@@ -57,6 +60,7 @@ class Progress:
     logged_step: int
     tokens: int
     metrics: dict[str, list[float]]
+    loss_sums: list[float] = field(default_factory=list)
 
 
 def read_progress(checkpoint: Checkpoint) -> Progress:
@@ -75,6 +79,7 @@ class Keeping:
         every_steps: Optimizer steps between two, or None.
         stop: Who asks the run to stop.
         selection: Which state is kept in the end, and when the run is over.
+        team: The processes of the run; the first writes.
     """
 
     store: CheckpointStore
@@ -83,6 +88,22 @@ class Keeping:
     every_steps: int | None
     stop: StopRequest
     selection: SelectionSection
+    team: Team = ALONE
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What each process of a run has for itself.
+
+    Attributes:
+        random_file: Name of the file of its random states.
+        random_states: What is in it.
+        loss_sum: Sum of its steps' losses since the last log entry, in nats.
+    """
+
+    random_file: str
+    random_states: bytes
+    loss_sum: float
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc]
@@ -104,6 +125,9 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     def train_from(self, checkpoint: Checkpoint | None) -> None:
         """Trains to the end, from a checkpoint or from nothing."""
         if checkpoint is None:
+            if self._keeping is not None and not self._keeping.team.is_first:
+                # Masks of other rows are other masks.
+                torch.manual_seed(self.args.seed + self._keeping.team.rank)
             self.train()
             return
         self._past = read_progress(checkpoint)
@@ -119,12 +143,17 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         """Restores the sums and the clock of an earlier part of the run, if there is one."""
         if self._past is None:
             return
-        self._tr_loss = torch.tensor(self._past.loss_sum, device=self.args.device)
+        self._tr_loss = torch.tensor(self._own_loss_sum(self._past), device=self.args.device)
         self._globalstep_last_logged = self._past.logged_step
         self._total_train_tokens = self._past.tokens
         for name, values in self._past.metrics.items():
             self._metrics["train"][name] = list(values)
         self._events.continue_from(self._past.elapsed_s)
+
+    def _own_loss_sum(self, past: Progress) -> float:
+        """Another number of processes goes on with the mean."""
+        team = ALONE if self._keeping is None else self._keeping.team
+        return past.loss_sums[team.rank] if len(past.loss_sums) == team.count else past.loss_sum
 
     def judge(self) -> None:
         """Looks at the latest evaluation: keeps the adapter if it is the best, ends a run whose patience is out."""
@@ -158,12 +187,30 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         """Tells whether somebody asked the run to stop."""
         return self._keeping is not None and self._keeping.stop.asked_by is not None
 
+    def hear(self) -> None:
+        """Takes up what any process was asked."""
+        if self._keeping is not None:
+            self._keeping.stop.settle()
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         keeping = self._keeping
-        if keeping is not None:
-            keeping.store.write(self.state.global_step, keeping.identity, lambda path: self._write(path, keeping))
+        if keeping is None:
+            return
+        told = keeping.team.gathered(self._own()) if keeping.team.count > 1 else []
+        if keeping.team.is_first:
+            keeping.store.write(
+                self.state.global_step, keeping.identity, lambda path: self._write(path, keeping, told)
+            )
+        # Nobody ends before what it stands on is durable.
+        keeping.team.wait()
 
-    def _write(self, directory: Path, keeping: Keeping) -> None:
+    def _own(self) -> _Own:
+        with TemporaryDirectory(prefix="switchyard-random-") as name:
+            self._save_rng_state(name)
+            (path,) = Path(name).iterdir()
+            return _Own(path.name, path.read_bytes(), float(self._tr_loss))
+
+    def _write(self, directory: Path, keeping: Keeping, told: Sequence[_Own]) -> None:
         finite(float(self._tr_loss), self.state.global_step, "loss")
         weights = {name: parameter.detach().contiguous() for name, parameter in _trained(self.model).items()}
         # Python's own writing, because safetensors' has an error of its own for a full disk.
@@ -172,21 +219,26 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             (directory / BEST_FILE).write_bytes(safetensors.torch.save(self._best))
         self._save_optimizer_and_scheduler(str(directory))
         self._save_scaler(str(directory))
-        self._save_rng_state(str(directory))
+        if not told:
+            self._save_rng_state(str(directory))
+        for own in told:
+            (directory / own.random_file).write_bytes(own.random_states)
         self.state.save_to_json(str(directory / STATE_FILE))
-        (directory / PROGRESS_FILE).write_text(json.dumps(asdict(self._progress(keeping))), encoding="utf-8")
+        progress = self._progress(keeping, [own.loss_sum for own in told] or [float(self._tr_loss)])
+        (directory / PROGRESS_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
 
-    def _progress(self, keeping: Keeping) -> Progress:
+    def _progress(self, keeping: Keeping, loss_sums: list[float]) -> Progress:
         state = self.state
         return Progress(
             curve=keeping.curve.document(),
             total_steps=state.max_steps,
             is_finished=state.global_step >= state.max_steps or self._standing(keeping).is_over,
             elapsed_s=self._events.elapsed_s,
-            loss_sum=float(self._tr_loss),
+            loss_sum=sum(loss_sums) / len(loss_sums),
             logged_step=self._globalstep_last_logged,
             tokens=self._total_train_tokens,
             metrics={name: list(values) for name, values in self._metrics["train"].items()},
+            loss_sums=loss_sums if len(loss_sums) > 1 else [],
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
@@ -237,6 +289,7 @@ class _CheckpointCallback(TrainerCallback):  # type: ignore[misc]
         self._trainer.take_up_sums()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        self._trainer.hear()
         if self._trainer.is_checkpoint_due(state.global_step, state.max_steps):
             control.should_save = True
         if self._trainer.is_stopping():

@@ -1,7 +1,8 @@
 """The run: from a recipe to a directory with an adapter and everything known about it.
 
 Owns the order of things. Whatever can be refused is refused before the base is loaded; the adapter directory
-appears last and whole, and the run's checkpoints go after that.
+appears last and whole, and the run's checkpoints go after that. Of several processes the first does all this, and
+the others take part in the steps.
 """
 
 from __future__ import annotations
@@ -10,86 +11,34 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from switchyard.registry.digest import sha256_digest
+from switchyard.registry.digest import canonical_json, sha256_digest
 from switchyard.trainer.allocator import give_back_freed_memory, keep_freed_memory
-from switchyard.trainer.base_model import LoadedBase, load_base
 from switchyard.trainer.card import model_card
 from switchyard.trainer.checkpoint import Checkpoint, CheckpointCopies, CheckpointStore, Newest
-from switchyard.trainer.continuing import (
-    claimed,
-    continuation_warnings,
-    end_if_asked,
-    find_checkpoint,
-    refuse_finished,
-    refuse_other,
-)
-from switchyard.trainer.data import Split, TruncationReport
+from switchyard.trainer.continuing import claimed, end_if_asked, find_checkpoint, refuse_finished
+from switchyard.trainer.data import Split
 from switchyard.trainer.durable import replace_directory, write_directory, write_file
-from switchyard.trainer.errors import RunError
+from switchyard.trainer.errors import LaunchMismatch, RunError
 from switchyard.trainer.events import Curve, RunListener
 from switchyard.trainer.export import CARD_FILE, adapter_files, document_bytes
-from switchyard.trainer.gate.asked import Question
-from switchyard.trainer.gate.run import Gate, Judged, Parent, gate_questions, judge, make_gate
-from switchyard.trainer.identity import learnt_identity, run_identity
+from switchyard.trainer.gate.run import Judged, Parent, judge, make_gate
+from switchyard.trainer.identity import learnt_identity
 from switchyard.trainer.lockfile import lock_document
 from switchyard.trainer.merging import write_merged
 from switchyard.trainer.metrics_log import MetricsLog
-from switchyard.trainer.preflight import (
-    batch_warnings,
-    check_borders,
-    check_context,
-    check_launch,
-    check_rows,
-    check_template,
-    data_warnings,
-    machine_warnings,
-    read_data,
-)
+from switchyard.trainer.parallel.joining import place_of, team_of
+from switchyard.trainer.parallel.team import Team, agreed
+from switchyard.trainer.preflight import read_data
+from switchyard.trainer.preparing import Plan, Prepared, prepare
 from switchyard.trainer.provenance import make_lineage, training_manifest
 from switchyard.trainer.quiet import quiet_libraries
 from switchyard.trainer.recipe import Recipe
 from switchyard.trainer.result import OutputLayout, RunFigures, TrainResult
-from switchyard.trainer.servability import serving_warnings
 from switchyard.trainer.stopping import StopRequest
 from switchyard.trainer.trackers import check_trackers
-from switchyard.trainer.warm_start import WarmStart, begin_with, fetch_start
-
-if TYPE_CHECKING:
-    from switchyard.trainer.resumable import Keeping
-    from switchyard.trainer.sft import AdapterTrainer
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A run whose base is not loaded yet."""
-
-    recipe: Recipe
-    splits: Mapping[str, Split]
-    output: OutputLayout
-    store: CheckpointStore
-    newest: Newest
-    curve: Curve
-    stop: StopRequest
-    start: WarmStart | None
-    gate: Gate | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A run that can start."""
-
-    recipe: Recipe
-    splits: Mapping[str, Split]
-    base: LoadedBase
-    trainer: AdapterTrainer
-    rows: TruncationReport
-    questions: tuple[Question, ...]
-    warnings: tuple[str, ...]
-    parents: tuple[str, ...]
+from switchyard.trainer.warm_start import WarmStart, fetch_start
 
 
 def train(
@@ -124,56 +73,105 @@ def train(
         TrainerError: If anything is wrong with recipe, data, base, checkpoints or run; nothing is exported then.
     """
     started_s = time.perf_counter()
-    check_launch()
+    place = place_of(recipe)
+    if place is not None and not place.is_first:
+        raise LaunchMismatch(
+            f"this is process {place.rank} of {place.count}: the first calls `train`, it `take_part`"
+        )
     output, stop = OutputLayout(out_dir), stop or StopRequest()
     refuse_finished(output)
     check_trackers(recipe)
     recipe = recipe.model_copy(update={"data": recipe.data.pinned()})
     splits, gate = read_data(recipe), make_gate(recipe, parent)
     start = fetch_start(recipe.start)
-    with claimed(output), quiet_libraries(), _torch_threads(threads):
-        give_back_freed_memory()
-        store = CheckpointStore(output.checkpoints, recipe.checkpoints.keep, copies)
-        newest = find_checkpoint(store, learnt_identity(recipe, splits, start.digest if start else None))
-        curve, log = _measured(newest.checkpoint, output)
-        with log:
-            end_if_asked(stop, store)
-            plan = _Plan(recipe, splits, output, store, newest, curve, stop, start, gate)
-            prepared = _prepare(plan, [*listeners, log, curve])
-            keep_freed_memory()
-            end_if_asked(stop, store)
-            adapter_step = _run(prepared, newest.checkpoint, curve, plan)
-            figures = _figures(prepared, curve, adapter_step, time.perf_counter() - started_s)
-            result = _export(prepared, curve, figures, plan)
+    store = CheckpointStore(output.checkpoints, recipe.checkpoints.keep, copies)
+    with claimed(output), _working(recipe, out_dir, threads) as team:
+        newest = _found(recipe, splits, start, store, team)
+        curve, stop = _measured(newest.checkpoint), agreed(stop, team)
+        plan = Plan(recipe, splits, out_dir, store, newest, curve, stop, team, start, gate)
+        with _logged(newest.checkpoint, curve, output) as log:
+            prepared, adapter_step = _trained(plan, [*listeners, log, curve])
+            figures = _figures(prepared, adapter_step, time.perf_counter() - started_s)
+            result = _export(prepared, figures, output)
         store.clear()
         write_merged(recipe, output)
         return result
 
 
-def _run(prepared: _Prepared, checkpoint: Checkpoint | None, curve: Curve, plan: _Plan) -> int:
-    """Trains and evaluates; returns the step of the adapter that is kept."""
-    trainer, splits = prepared.trainer, prepared.splits
-    trainer.train_from(checkpoint)
+def take_part(recipe: Recipe, *, out_dir: Path, threads: int | None = None, stop: StopRequest | None = None) -> None:
+    """Takes the steps of a run as one of its other processes; the first calls `train`.
+
+    Args:
+        recipe: As for the first process.
+        out_dir: The first process's output directory; only its checkpoints are read.
+        threads: As for the first process.
+        stop: Lets others ask the run to save its state and end; all processes then do.
+
+    Raises:
+        RunStopped: If any process was asked to stop.
+        TrainerError: As `train` raises it.
+    """
+    recipe = recipe.model_copy(update={"data": recipe.data.pinned()})
+    splits, start = read_data(recipe), fetch_start(recipe.start)
+    store = CheckpointStore(OutputLayout(out_dir).checkpoints, recipe.checkpoints.keep)
+    with _working(recipe, out_dir, threads) as team:
+        newest = _found(recipe, splits, start, store, team)
+        curve, asked = _measured(newest.checkpoint), agreed(stop or StopRequest(), team)
+        _trained(Plan(recipe, splits, out_dir, store, newest, curve, asked, team, start, None), [curve])
+
+
+@contextlib.contextmanager
+def _working(recipe: Recipe, out_dir: Path, threads: int | None) -> Iterator[Team]:
+    """Puts the process in order for a run, with its team."""
+    absolute = recipe.with_paths(lambda path: path.expanduser().absolute())
+    with quiet_libraries(), team_of(absolute, out_dir, threads) as team, _torch_threads(threads):
+        give_back_freed_memory()
+        yield team
+
+
+def _found(
+    recipe: Recipe, splits: Mapping[str, Split], start: WarmStart | None, store: CheckpointStore, team: Team
+) -> Newest:
+    """Finds what the run goes on from, in all processes the same."""
+    identity = learnt_identity(recipe, splits, start.digest if start else None)
+    team.require_same("recipe or data", sha256_digest(canonical_json(dict(identity))))
+    with team.first_goes_first():
+        return find_checkpoint(store, identity)
+
+
+def _trained(plan: Plan, listeners: Sequence[RunListener]) -> tuple[Prepared, int]:
+    """Trains and evaluates; returns what did it, and the step of the adapter that is kept."""
     end_if_asked(plan.stop, plan.store)
-    if "dev" in splits and not curve.has_evaluated("dev", trainer.state.global_step):
+    prepared = prepare(plan, listeners)
+    keep_freed_memory()
+    end_if_asked(plan.stop, plan.store)
+    trainer, splits = prepared.trainer, plan.splits
+    trainer.train_from(plan.newest.checkpoint)
+    end_if_asked(plan.stop, plan.store)
+    if "dev" in splits and not plan.curve.has_evaluated("dev", trainer.state.global_step):
         trainer.evaluate()
     end_if_asked(plan.stop, plan.store)
     adapter_step = trainer.use_best()
     if "test" in splits:
         trainer.evaluate_split(splits["test"], adapter_step)
     trainer.end_tracking()
-    return adapter_step
+    return prepared, adapter_step
 
 
-def _measured(checkpoint: Checkpoint | None, output: OutputLayout) -> tuple[Curve, MetricsLog]:
-    """Returns what was measured before, and the log that goes on with it."""
+def _measured(checkpoint: Checkpoint | None) -> Curve:
+    """Returns what was measured before."""
+    from switchyard.trainer.resumable import read_progress
+
+    return Curve() if checkpoint is None else Curve.restored(read_progress(checkpoint).curve)
+
+
+def _logged(checkpoint: Checkpoint | None, curve: Curve, output: OutputLayout) -> MetricsLog:
+    """Returns the log, which goes on with what was measured before."""
     from switchyard.trainer.resumable import read_progress
 
     if checkpoint is None:
-        return Curve(), MetricsLog(output.metrics_log)
-    progress = read_progress(checkpoint)
-    curve = Curve.restored(progress.curve)
-    return curve, MetricsLog(output.metrics_log, curve.events(), progress.total_steps)
+        return MetricsLog(output.metrics_log)
+    return MetricsLog(output.metrics_log, curve.events(), read_progress(checkpoint).total_steps)
 
 
 @contextlib.contextmanager
@@ -189,82 +187,12 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _prepare(plan: _Plan, listeners: Sequence[RunListener]) -> _Prepared:
-    from switchyard.trainer.resumable import trained_shapes
-    from switchyard.trainer.sequences import rows_report
-
-    recipe, splits = plan.recipe, plan.splits
-    base = load_base(recipe.base, recipe.quantization)
-    check_context(recipe, base.spec.name, base.context_tokens)
-    check_template(splits, base.tokenizer, base.spec.name)
-    check_borders(recipe, base.spec.name, base.directory)
-    questions = _questions(plan, base)
-    keeping = _keeping(plan, base)
-    base, trainer, tried = _fitting(plan, base, listeners, keeping)
-    if plan.start is not None:
-        begin_with(trainer.model, plan.start, base.spec)
-    rows = rows_report(recipe, splits["train"], trainer.train_dataset, base.tokenizer)
-    check_rows(recipe, rows)
-    warnings = (
-        *serving_warnings(recipe),
-        *data_warnings(recipe, splits, rows),
-        *machine_warnings(recipe, trained_shapes(trainer.model)),
-        *batch_warnings(recipe, tried),
-        *continuation_warnings(plan.newest, keeping.identity),
-    )
-    parents = (plan.start.digest,) if plan.start is not None else ()
-    return _Prepared(recipe, splits, base, trainer, rows, questions, warnings, parents)
-
-
-def _fitting(
-    plan: _Plan, base: LoadedBase, listeners: Sequence[RunListener], keeping: Keeping
-) -> tuple[LoadedBase, AdapterTrainer, Recipe]:
-    """Returns the trainer, and the recipe with the batch that fits where the recipe lets it be found."""
-    from switchyard.trainer.batch_fitting import fits_longest, halved
-    from switchyard.trainer.sft import make_trainer
-
-    tried = plan.recipe
-    while True:
-        trainer = make_trainer(
-            tried,
-            base,
-            train=plan.splits["train"],
-            dev=plan.splits.get("dev"),
-            directory=plan.output.directory,
-            listeners=listeners,
-            keeping=keeping,
-        )
-        if not tried.train.auto_batch or fits_longest(trainer, tried):
-            return base, trainer, tried
-        tried = halved(tried)
-        del trainer
-        # The adapter is in the model already, so the next trial begins with another one.
-        base = load_base(plan.recipe.base, plan.recipe.quantization)
-
-
-def _questions(plan: _Plan, base: LoadedBase) -> tuple[Question, ...]:
-    if plan.gate is None:
-        return ()
-    return gate_questions(plan.gate, plan.splits["test"], base.tokenizer, base.context_tokens)
-
-
-def _keeping(plan: _Plan, base: LoadedBase) -> Keeping:
-    from switchyard.trainer.resumable import Keeping
-
-    start = plan.start.digest if plan.start is not None else None
-    identity = run_identity(plan.recipe, plan.splits, base.spec.digest, start)
-    if plan.newest.checkpoint is not None:
-        refuse_other(plan.newest.checkpoint, identity)
-    return Keeping(
-        plan.store, identity, plan.curve, plan.recipe.checkpoints.every_steps, plan.stop, plan.recipe.selection
-    )
-
-
-def _figures(prepared: _Prepared, curve: Curve, adapter_step: int, wall_s: float) -> RunFigures:
-    trainable, total = prepared.trainer.model.get_nb_trainable_parameters()
+def _figures(prepared: Prepared, adapter_step: int, wall_s: float) -> RunFigures:
+    trainer, curve = prepared.trainer, prepared.plan.curve
+    trainable, total = trainer.model.get_nb_trainable_parameters()
     first, last = curve.entries[0], curve.entries[-1]
     return RunFigures(
-        steps=prepared.trainer.state.global_step,
+        steps=trainer.state.global_step,
         adapter_step=adapter_step,
         first_loss=first.loss,
         final_loss=last.loss,
@@ -275,27 +203,28 @@ def _figures(prepared: _Prepared, curve: Curve, adapter_step: int, wall_s: float
         total_parameters=total,
         rows=prepared.rows,
         evaluations=tuple(curve.evaluations),
-        batch_size=int(prepared.trainer._train_batch_size),
-        gradient_accumulation=int(prepared.trainer.args.gradient_accumulation_steps),
+        batch_size=int(trainer._train_batch_size),
+        gradient_accumulation=int(trainer.args.gradient_accumulation_steps),
+        processes=prepared.plan.team.count,
     )
 
 
-def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, plan: _Plan) -> TrainResult:
+def _export(prepared: Prepared, figures: RunFigures, output: OutputLayout) -> TrainResult:
     from switchyard.trainer.plots import draw_curves
 
-    recipe, spec, output = prepared.recipe, prepared.base.spec, plan.output
-    lineage = make_lineage(recipe, prepared.splits, figures, prepared.parents)
-    trainer = prepared.trainer
+    plan, spec, trainer = prepared.plan, prepared.base.spec, prepared.trainer
+    recipe = plan.recipe
+    lineage = make_lineage(recipe, plan.splits, figures, prepared.parents)
     files = adapter_files(trainer.model, spec, recipe.base.revision, trainer.first_factors)
-    judged = _judged(prepared, plan, files)
+    judged = _judged(prepared, files)
     if judged is not None:
         lineage = dataclasses.replace(lineage, metrics=(*lineage.metrics, *judged.report.metrics()))
         files |= judged.adapter_files()
     files[CARD_FILE] = model_card(recipe, spec, lineage, figures.trainable_parameters).encode()
     digests = {name: sha256_digest(content) for name, content in files.items()}
-    manifest = training_manifest(recipe, spec, prepared.splits, figures, lineage, digests)
+    manifest = training_manifest(recipe, spec, plan.splits, figures, lineage, digests)
     try:
-        write_file(output.curves, draw_curves(curve, recipe.name))
+        write_file(output.curves, draw_curves(plan.curve, recipe.name))
         write_file(output.metrics, document_bytes(figures.document()))
         write_file(output.manifest, document_bytes(manifest))
         write_file(output.lock, document_bytes(lock_document(recipe, manifest, output.directory)))
@@ -308,7 +237,6 @@ def _export(prepared: _Prepared, curve: Curve, figures: RunFigures, plan: _Plan)
     return TrainResult(recipe.name, output, spec, lineage, figures, prepared.warnings, report)
 
 
-def _judged(prepared: _Prepared, plan: _Plan, files: Mapping[str, bytes]) -> Judged | None:
-    if plan.gate is None:
-        return None
-    return judge(plan.gate, prepared.questions, prepared.splits["test"], files)
+def _judged(prepared: Prepared, files: Mapping[str, bytes]) -> Judged | None:
+    plan = prepared.plan
+    return None if plan.gate is None else judge(plan.gate, prepared.questions, plan.splits["test"], files)

@@ -7,12 +7,16 @@ float32), an evaluation leaves the random state alone, and a non-finite loss is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import torch
 from datasets import Dataset
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from trl import DPOConfig, DPOTrainer, KTOConfig, SFTConfig, SFTTrainer
 
@@ -23,6 +27,7 @@ from switchyard.trainer.data import Split
 from switchyard.trainer.events import Evaluated, RunListener
 from switchyard.trainer.initialisation import Factors, initialise
 from switchyard.trainer.optimizers import KINDS
+from switchyard.trainer.parallel.sharding import average_gradients, share_base
 from switchyard.trainer.preference_losses import CountingKtoTrainer, OrpoTrainer
 from switchyard.trainer.recipe import AdapterDType, DType, Method, Recipe
 from switchyard.trainer.resumable import Keeping, ResumableTrainer
@@ -38,6 +43,7 @@ class AdapterTrainer(ResumableTrainer):
     """
 
     first_factors: Factors | None = None
+    gather_function: Callable[[torch.Tensor], torch.Tensor]
 
     def __init__(self, *, recipe: Recipe, events: EventCallback, keeping: Keeping | None, **settings: object) -> None:
         super().__init__(**settings)
@@ -49,6 +55,15 @@ class AdapterTrainer(ResumableTrainer):
         self._trackers: Sequence[Tracking] = ()
         if keeping is not None:
             self.keep_with(keeping)
+
+    def share_base(self) -> None:
+        """Cuts the base among the processes of the run; once, when the adapter has its first weights."""
+        share_base(self.model, self.args.device)
+        average_gradients(self.model, lambda: bool(self.accelerator.sync_gradients))
+        # accelerate would wrap the model in DDP, which needs every parameter whole.
+        self.accelerator.prepare_model = partial(
+            self.accelerator.prepare_model, device_placement=False, evaluation_mode=True
+        )
 
     def track(self, trackers: Sequence[Tracking]) -> None:
         """Tells trackers what happens, until `end_tracking`."""
@@ -65,14 +80,48 @@ class AdapterTrainer(ResumableTrainer):
         """Evaluates the dev split, or `eval_dataset`, with a random state of its own.
 
         Making a data loader draws from torch's generator, which would move the dropout masks of every later
-        step.
+        step. Every process evaluates all rows, so scores, and what is decided by them, are those of one process.
         """
-        with torch.random.fork_rng():
+        rows = len(self.eval_dataset if eval_dataset is None else eval_dataset)
+        with torch.random.fork_rng(), self._by_itself(rows):
             metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **settings)
         if eval_dataset is None:
             self._events.evaluated("dev", self.state.global_step, len(self.eval_dataset), metrics)
             self.judge()
         return metrics
+
+    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader[object]:
+        """Returns all rows, in order, whatever other processes there are."""
+        if self.args.world_size == 1:
+            loader: DataLoader[object] = super().get_eval_dataloader(eval_dataset)
+            return loader
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        rows = self._remove_unused_columns(rows, description="evaluation")
+        return DataLoader(rows, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator)
+
+    @contextlib.contextmanager
+    def _by_itself(self, rows: int) -> Iterator[None]:
+        """Lets this process keep its figures to itself, where all processes have the same."""
+        if self.args.world_size == 1:
+            yield
+            return
+        gathering, before = ("gather", "gather_for_metrics"), self.gather_function
+        for name in gathering:
+            setattr(self.accelerator, name, _itself)
+        left = iter(range(rows))
+
+        def of_rows(losses: torch.Tensor) -> torch.Tensor:
+            # transformers repeats a loss for a full batch, and lets the gathering cut what the last one lacks.
+            return losses[: len(list(itertools.islice(left, len(losses))))]
+
+        self.gather_function = of_rows
+        try:
+            yield
+        finally:
+            for name in gathering:
+                # What the class has comes back.
+                delattr(self.accelerator, name)
+            self.gather_function = before
 
     def evaluate_split(self, split: Split, step: int) -> Evaluated:
         """Evaluates rows that the trainer was not made with, and reports them under the split's name.
@@ -83,6 +132,10 @@ class AdapterTrainer(ResumableTrainer):
         """
         rows = held_out_dataset(split, self._recipe, self.processing_class)
         return self._events.evaluated(split.name, step, len(rows), self.evaluate(rows))
+
+
+def _itself(figures: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+    return figures
 
 
 class SftAdapterTrainer(AdapterTrainer, SFTTrainer):  # type: ignore[misc]
@@ -175,7 +228,7 @@ def _settings(recipe: Recipe, directory: Path) -> TrainingArguments:
         max_steps=train.max_steps if train.max_steps is not None else -1,
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=train.batch_size,
-        gradient_accumulation_steps=train.gradient_accumulation,
+        gradient_accumulation_steps=train.gradient_accumulation // recipe.parallel.processes,
         gradient_checkpointing=train.gradient_checkpointing,
         learning_rate=train.learning_rate,
         optim=KINDS[train.optimizer].name,
@@ -188,6 +241,9 @@ def _settings(recipe: Recipe, directory: Path) -> TrainingArguments:
         bf16=compute is DType.BFLOAT16,
         fp16=compute is DType.FLOAT16 and torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
+        ddp_backend="gloo" if recipe.parallel.processes > 1 and not torch.cuda.is_available() else None,
+        # Every step trains every parameter of an adapter.
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         eval_strategy="steps" if evaluates else "no",
         eval_steps=train.eval_steps,

@@ -30,6 +30,9 @@ class StopRequest:
         """Asks the run to stop after its current step."""
         self._asked_by = by
 
+    def settle(self) -> None:
+        """Called where a run can end, before `asked_by` is looked at; a run of several processes agrees here."""
+
 
 @contextlib.contextmanager
 def stop_on_signals(notice: Callable[[str], None]) -> Iterator[StopRequest]:

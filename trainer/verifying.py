@@ -20,7 +20,6 @@ from switchyard.trainer.export import CARD_FILE
 from switchyard.trainer.gate.report import REPORT_FILE
 from switchyard.trainer.lockfile import Lock, read_lock
 from switchyard.trainer.preflight import read_data
-from switchyard.trainer.provenance import environment
 from switchyard.trainer.recipe import ExportSection, Recipe, TrackingSection
 from switchyard.trainer.result import TrainResult
 from switchyard.trainer.run import train
@@ -133,9 +132,8 @@ def compare(lock: Lock, result: TrainResult) -> Verified:
     files = tuple(sorted(name for name, digest in lock.files.items() if made[name] != digest and name not in told))
     new = {metric.name: metric.value for metric in result.lineage.metrics}
     scores = {name: (lock.scores.get(name), new.get(name)) for name in {**lock.scores, **new}}
-    here = environment()
-    # The number of threads was the run's, and is back at the process's by now.
-    here["threads"] = result.lineage.environment["threads"]
+    # The run's, because threads and processes are back at what they were.
+    here = result.lineage.environment
     changed = tuple(
         f"{name}: {lock.environment.get(name)} then, {here.get(name)} now"
         for name in {**lock.environment, **here}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from switchyard.trainer.errors import LaunchUnsupported, TrainerError
+from switchyard.trainer.errors import TrainerError
 from switchyard.trainer.explain import explain
 from switchyard.trainer.recipe_file import load_recipe
 from switchyard.trainer.run import train
-from tests.trainer.conftest import MakeRecipe, rows, write_rows
+from tests.trainer.conftest import rows, write_rows
 
 Edit = Callable[[dict[str, Any], Path], None]
 
@@ -87,12 +87,3 @@ def test_one_clear_error(recipe_document: dict[str, Any], tmp_path: Path, case: 
     assert message in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert not (tmp_path / "out" / "adapter").exists()
-
-
-def test_several_processes_of_a_launcher_are_refused_by_name(
-    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(LaunchUnsupported, match=r"WORLD_SIZE is 2: a launcher .* 2 processes, and a run is one"):
-        train(make_recipe(), out_dir=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
