@@ -41,7 +41,7 @@ def edited(lock: Path, change: dict[str, Any]) -> Path:
 def test_a_lock_says_what_the_run_was_made_of(done: TrainResult) -> None:
     document = json.loads(done.output.lock.read_text())
     manifest = json.loads(done.output.manifest.read_text())
-    assert document["batch"] == {"rows": 4, "accumulation": 2, "rows_per_step": 8}
+    assert document["batch"] == {"rows": 4, "accumulation": 2, "processes": 1, "rows_per_step": 8}
     assert document["recipe"]["data"]["train"] == "../../train.jsonl"
     assert (document["seed"], document["outcome"]["steps"]) == (42, 3)
     assert document["outcome"]["files"] == manifest["files"]
