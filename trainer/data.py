@@ -8,7 +8,7 @@ token, masks and truncation belong to TRL; `truncation_report` says what that di
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -33,12 +33,14 @@ class Split:
         rows: The rows in file order.
         digest: Digest of the rows as canonical JSON lines, so that the kind of file and its white space do not count.
         skipped: Records that were left out because they were bad.
+        left_out: Rows that were left out because they occur elsewhere, once or in another split.
     """
 
     name: str
     rows: tuple[Row, ...]
     digest: str
     skipped: int = 0
+    left_out: int = 0
 
     def dataset(self) -> Dataset:
         """Returns the rows as the columns that TRL reads."""
@@ -103,7 +105,29 @@ def read_split(
     if faults and not (skip_bad and rows):
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise DataInvalid(f"data.{name} ({path}) has {count}:", faults)
-    return Split(name, tuple(rows), _digest(rows), bad)
+    return split_of(name, tuple(rows), bad)
+
+
+def split_of(name: str, rows: tuple[Row, ...], skipped: int = 0, left_out: int = 0) -> Split:
+    """Returns rows as a split, with their digest."""
+    return Split(name, rows, _digest(rows), skipped, left_out)
+
+
+def without_repeats(split: Split) -> Split:
+    """Returns a split in which every row occurs once, where it was first."""
+    rows = tuple(dict.fromkeys(split.rows))
+    return split if len(rows) == len(split.rows) else _with(split, rows)
+
+
+def without_rows_of(split: Split, others: Iterable[Split]) -> Split:
+    """Returns a split without the rows of other splits."""
+    known = {row for other in others for row in other.rows}
+    rows = tuple(row for row in split.rows if row not in known)
+    return split if len(rows) == len(split.rows) else _with(split, rows)
+
+
+def _with(split: Split, rows: tuple[Row, ...]) -> Split:
+    return split_of(split.name, rows, split.skipped, split.left_out + len(split.rows) - len(rows))
 
 
 def _rows(record: Record, columns: Columns, shape: DataFormat, alpaca_prompt: str) -> Found:
@@ -113,7 +137,7 @@ def _rows(record: Record, columns: Columns, shape: DataFormat, alpaca_prompt: st
     return ([], wrong) if wrong else rows_of(value, shape, alpaca_prompt)
 
 
-def _digest(rows: list[Row]) -> str:
+def _digest(rows: Sequence[Row]) -> str:
     writer = DigestWriter()
     for row in rows:
         writer.write(canonical_json(row.document()) + b"\n")

@@ -17,7 +17,7 @@ from switchyard.trainer.explain import Explanation, explain
 from switchyard.trainer.gate.run import make_gate
 from switchyard.trainer.memory import ADAPTER_BYTES
 from switchyard.trainer.publish import PublishTarget
-from switchyard.trainer.recipe import ExportSection, Recipe, TrackingSection
+from switchyard.trainer.recipe import ExportSection, HoldOutSection, Recipe, TrackingSection
 from switchyard.trainer.recipe_gate import GateSection
 from switchyard.trainer.run import train
 from switchyard.trainer.server_check import ServerReport, check_server
@@ -137,7 +137,7 @@ def check_push(target: PublishTarget, directory: Path) -> None:
 def one_step(recipe: Recipe) -> Recipe:
     """Returns the recipe with one step, no evaluation, no gate and no checkpoint."""
     train_section = recipe.train.model_copy(update={"max_steps": 1, "epochs": None, "eval_steps": None})
-    data = recipe.data.model_copy(update={"dev": None, "test": None})
+    data = recipe.data.model_copy(update={"dev": None, "test": None, "hold_out": HoldOutSection()})
     checkpoints = recipe.checkpoints.model_copy(update={"every_steps": None})
     left_out = {"gate": GateSection(), "tracking": TrackingSection(), "export": ExportSection()}
     changes = {"train": train_section, "data": data, "checkpoints": checkpoints, **left_out}

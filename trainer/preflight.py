@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from switchyard.trainer.base_model import takes_positions
-from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows
+from switchyard.trainer.data import Split, TruncationReport, read_split, shared_rows, without_repeats, without_rows_of
 from switchyard.trainer.data_places import brought
 from switchyard.trainer.errors import (
     ChatTemplateMissing,
@@ -19,8 +19,9 @@ from switchyard.trainer.errors import (
     NothingToLearn,
     RecipeInvalid,
 )
+from switchyard.trainer.holding_out import held_out
 from switchyard.trainer.optimizers import optimizer_warnings
-from switchyard.trainer.recipe import DataSection, Leaks, Recipe
+from switchyard.trainer.recipe import DataSection, Leaks, Recipe, Repeats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,11 +36,24 @@ def read_data(recipe: Recipe) -> dict[str, Split]:
     """
     data = recipe.data
     splits = {name: _read(data, name, place) for name, place in data.places.items()}
+    if data.repeats is Repeats.DROP:
+        splits = {name: without_repeats(split) for name, split in splits.items()}
+    splits |= held_out(splits["train"], data.hold_out.amounts, data.hold_out.seed)
+    if data.leaks is Leaks.DROP:
+        splits["train"] = _unjudged(splits)
     leaked = _leaks(splits)
     if leaked and data.leaks is Leaks.ERROR:
         faults = [Fault(f"data.{name}", f"{count} rows occur in data.train") for name, count in leaked.items()]
         raise DataInvalid("the splits share rows, and data.leaks is `error`:", faults)
     return splits
+
+
+def _unjudged(splits: Mapping[str, Split]) -> Split:
+    train = without_rows_of(splits["train"], [split for name, split in splits.items() if name != "train"])
+    if not train.rows:
+        fault = Fault("data.train", f"all {len(splits['train'].rows)} rows occur in data.dev or data.test")
+        raise DataInvalid("data.leaks is `drop`, and nothing would be left to learn:", [fault])
+    return train
 
 
 def _read(data: DataSection, name: str, place: Path | str) -> Split:
@@ -131,6 +145,8 @@ def data_warnings(recipe: Recipe, splits: Mapping[str, Split], rows: TruncationR
     for name, split in splits.items():
         if split.skipped:
             found.append(f"{split.skipped} bad rows of data.{name} are left out")
+        if split.left_out:
+            found.append(f"{split.left_out} rows of data.{name} are left out: they occur before or in another split")
         if split.repeated_rows:
             found.append(f"{split.repeated_rows} rows of data.{name} occur more than once in it")
     for name, count in _leaks(splits).items():

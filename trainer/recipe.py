@@ -21,7 +21,7 @@ from switchyard.trainer.packing import Packing
 from switchyard.trainer.recipe_adapter import AdapterKind, AdapterSection
 from switchyard.trainer.recipe_base import BaseSection
 from switchyard.trainer.recipe_conflicts import CONFLICTS
-from switchyard.trainer.recipe_data import DataSection, Leaks
+from switchyard.trainer.recipe_data import DataSection, HoldOutSection, Leaks, Repeats
 from switchyard.trainer.recipe_gate import GateSection
 from switchyard.trainer.recipe_lora import Bias, LoraInit, LoraSection
 from switchyard.trainer.recipe_method import Method, MethodSection
@@ -56,6 +56,7 @@ __all__ = (
     "DevMetric",
     "ExportSection",
     "GateSection",
+    "HoldOutSection",
     "Kept",
     "Leaks",
     "LoraInit",
@@ -69,6 +70,7 @@ __all__ = (
     "QuantizationMethod",
     "QuantizationSection",
     "Recipe",
+    "Repeats",
     "Schedule",
     "SelectionSection",
     "StartSection",

@@ -26,13 +26,17 @@ Given = Mapping[str, object]
 
 def _evaluations(given: Given) -> list[str]:
     found = []
-    if value_at(given, "train", "eval_steps") is not None and value_at(given, "data", "dev") is None:
-        found.append("`train.eval_steps` needs `data.dev`")
+    if value_at(given, "train", "eval_steps") is not None and not _has_split(given, "dev"):
+        found.append("`train.eval_steps` needs `data.dev`, or `data.hold_out.dev`")
     is_choosing = value_at(given, "selection", "keep") == Kept.BEST
     is_comparing = is_choosing or value_at(given, "selection", "patience") is not None
     if is_comparing and value_at(given, "train", "eval_steps") is None:
         found.append("`selection` compares evaluations: give `train.eval_steps`")
     return found
+
+
+def _has_split(given: Given, name: str) -> bool:
+    return any(value_at(given, "data", *keys) is not None for keys in ((name,), ("hold_out", name)))
 
 
 def _half_precision(given: Given) -> list[str]:
@@ -105,8 +109,8 @@ def _start(given: Given) -> list[str]:
 def _gate(given: Given) -> list[str]:
     measured = [name for name in METRICS if value_at(given, "gate", name) is not None]
     found = []
-    if measured and value_at(given, "data", "test") is None:
-        found.append("`gate` judges held-out rows: give `data.test`")
+    if measured and not _has_split(given, "test"):
+        found.append("`gate` judges held-out rows: give `data.test`, or `data.hold_out.test`")
     asked = [name for name in measured if name != "perplexity"]
     if asked and value_at(given, "data", "format") == DataFormat.TEXT:
         found.append(f"plain text asks nothing; of the gate's metrics it has perplexity, not {', '.join(asked)}")

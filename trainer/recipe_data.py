@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from switchyard.trainer.columns import Cleaning, Columns
 from switchyard.trainer.data_places import DataPlace, pinned
-from switchyard.trainer.recipe_section import LATER, Section
+from switchyard.trainer.recipe_section import LATER, Section, value_at
 from switchyard.trainer.row_formats import ALPACA_PROMPT, FORMAT_KEYS, DataFormat
 
 
@@ -20,6 +20,50 @@ class Leaks(StrEnum):
 
     WARN = "warn"
     ERROR = "error"
+    DROP = "drop"
+
+
+class Repeats(StrEnum):
+    """What is done about rows that occur more than once in a split."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
+def _rows_or_share(value: float) -> float:
+    if value >= 1 and value != int(value):
+        raise ValueError(f"is {value}: give a whole number of rows, or a share below 1")
+    return value
+
+
+Amount = Annotated[float, Field(gt=0), AfterValidator(_rows_or_share)]
+
+
+class HoldOutSection(Section):
+    """Rows of `data.train` that are judged instead of learnt, chosen by what they ask.
+
+    Rows that ask the same go together, and the order of the file decides nothing.
+    """
+
+    dev: Amount | None = None
+    """Rows for dev: their number, or a share of all rows when below 1."""
+
+    test: Amount | None = None
+    """Rows for test, likewise; no row is in both."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Another one makes another choice."""
+
+    @property
+    def amounts(self) -> dict[str, float]:
+        """What is wanted, by split name."""
+        return {name: amount for name, amount in (("dev", self.dev), ("test", self.test)) if amount is not None}
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, object]) -> list[str]:
+        """A seed alone would choose nothing."""
+        is_idle = given.get("seed") and given.get("dev") is None and given.get("test") is None
+        return ["`seed` chooses rows: give `dev` or `test`"] if is_idle else []
 
 
 def _with_question(template: str) -> str:
@@ -67,7 +111,14 @@ class DataSection(Section):
     """Leave bad rows out and count them, instead of refusing the file."""
 
     leaks: Annotated[Leaks, Field(strict=False)] = Leaks.WARN
-    """What rows of `dev` or `test` that occur in `train` are: `warn` about them, or refuse them as an `error`."""
+    """What rows of `dev` or `test` that occur in `train` are: `warn` about them, refuse them as an `error`, or `drop`
+    them from `train`."""
+
+    repeats: Annotated[Repeats, Field(strict=False)] = Repeats.KEEP
+    """What rows that occur more than once in a split are: `keep` them, or `drop` all but the first."""
+
+    hold_out: HoldOutSection = HoldOutSection()
+    """Rows of `train` that are judged instead of learnt, where there is no file of them."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, object]) -> list[str]:
@@ -81,6 +132,9 @@ class DataSection(Section):
                 found.append(f"`columns` names {unknown}; the keys of `{shape}` are {', '.join(keys)}")
         if given.get("clean") and shape in {DataFormat.CHAT, DataFormat.SHAREGPT}:
             found.append(f"`clean` cleans columns of text, and the turns of `{shape}` are none; clean the file")
+        for name in ("dev", "test"):
+            if given.get(name) is not None and value_at(given, "hold_out", name) is not None:
+                found.append(f"`{name}` and `hold_out.{name}` both say which rows are judged; give one")
         return found
 
     @property
