@@ -112,11 +112,17 @@ def libraries_bytes() -> int:
     import switchyard.trainer.run
     import switchyard.trainer.sft  # noqa: F401
 
+    return 0 if torch.cuda.is_available() else held_bytes() + _IN_USE_BYTES
+
+
+def held_bytes() -> int:
+    """Returns what this process holds now: on its GPU when there is one, else in the machine's memory."""
+    import torch
+
     if torch.cuda.is_available():
-        return 0
+        return int(torch.cuda.memory_reserved())
     lines = Path("/proc/self/status").read_text().splitlines()
-    held = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
-    return held + _IN_USE_BYTES
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
 def has_gpu() -> bool:

@@ -1,4 +1,4 @@
-"""Progress on a terminal: a bar with loss, speed and time left; plain lines where there is no terminal.
+"""Progress on a terminal: a bar with loss, speed, memory and time left; plain lines where there is no terminal.
 
 Owns what a person sees while a run goes on. Everything goes to the console that it is given, so that results
 on standard output stay clean.
@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from switchyard.trainer.events import Evaluated, RunEvent, RunStarted, StepDone, StepLogged
+from switchyard.trainer.memory import held_bytes
 
+_GIB: Final = 1024**3
 _LINES: Final = 10
 """Lines of progress for a whole run where there is no terminal."""
 
@@ -29,12 +31,13 @@ class TerminalProgress:
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),
             TextColumn("{task.fields[speed]} tok/s"),
+            TextColumn("{task.fields[held]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._bar.add_task("preparing", total=None, loss="–", speed="–")
+        self._task = self._bar.add_task("preparing", total=None, loss="–", speed="–", held="")
 
     def receive(self, event: RunEvent) -> None:
         """Moves the bar, or prints an evaluation above it."""
@@ -47,7 +50,8 @@ class TerminalProgress:
             case StepDone():
                 self._bar.update(self._task, completed=event.step)
             case StepLogged():
-                self._bar.update(self._task, loss=f"{event.loss:.4f}", speed=f"{event.tokens_per_s:,.0f}")
+                held = f"{held_bytes() / _GIB:.2f} GiB"
+                self._bar.update(self._task, loss=f"{event.loss:.4f}", speed=f"{event.tokens_per_s:,.0f}", held=held)
             case Evaluated():
                 self._console.print(evaluation_line(event), highlight=False)
 

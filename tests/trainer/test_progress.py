@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from switchyard.trainer.events import Curve, Evaluated, RunEnded, RunStarted, StepDone, StepLogged
@@ -33,7 +34,8 @@ def test_a_pipe_gets_ten_lines_and_the_evaluations() -> None:
     assert lines[-1] == "dev at step 100: loss 0.2500, 98.12% of tokens right over 200 rows"
 
 
-def test_a_terminal_gets_a_bar_with_loss_and_speed() -> None:
+def test_a_terminal_gets_a_bar_with_loss_speed_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("switchyard.trainer.progress.held_bytes", lambda: 3 * 1024**3 // 2)
     out = io.StringIO()
     progress = progress_for(Console(file=out, force_terminal=True, width=120))
     assert isinstance(progress, TerminalProgress)
@@ -45,6 +47,7 @@ def test_a_terminal_gets_a_bar_with_loss_and_speed() -> None:
     assert "50/100" in text
     assert "loss 1.5000" in text
     assert "2,000 tok/s" in text
+    assert "1.50 GiB" in text
 
 
 def test_curves_are_a_png_also_for_a_single_entry() -> None:
