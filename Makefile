@@ -63,7 +63,7 @@ types: setup    ## strict types
 arch: setup     ## who may import whom
 	@$(BIN)/lint-imports --no-cache
 
-PROTOS := registry/v1/registry.proto registry/v1/upkeep.proto inference/v1/inference.proto admin/v1/admin.proto
+PROTOS := registry/v1/registry.proto registry/v1/upkeep.proto registry/v1/rollout.proto inference/v1/inference.proto admin/v1/admin.proto
 
 # protoc maps the virtual path switchyard/proto onto proto/, so generated
 # imports need no rewriting.

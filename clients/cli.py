@@ -28,6 +28,7 @@ from switchyard.clients.commands import (
     owning,
     publishing,
     reading_texts,
+    rolling,
     serving,
     stating,
 )
@@ -83,6 +84,7 @@ app.command(rich_help_panel=REGISTRY_PANEL)(publishing.pull)
 app.command(rich_help_panel=REGISTRY_PANEL)(publishing.promote)
 app.command(rich_help_panel=REGISTRY_PANEL)(aliasing.rollback)
 app.add_typer(aliasing.app, name="alias", rich_help_panel=REGISTRY_PANEL)
+app.add_typer(rolling.app, name="canary", rich_help_panel=REGISTRY_PANEL)
 app.command(rich_help_panel=REGISTRY_PANEL)(browsing.ls)
 app.command(rich_help_panel=REGISTRY_PANEL)(browsing.show)
 app.command(rich_help_panel=REGISTRY_PANEL)(browsing.history)

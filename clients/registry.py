@@ -19,6 +19,7 @@ from switchyard.clients.catalog import CatalogCalls
 from switchyard.clients.channel import DEFAULT_ADDRESS, ChannelOptions
 from switchyard.clients.download import Downloader
 from switchyard.clients.errors import BaseAmbiguous
+from switchyard.clients.rollouts import RolloutCalls
 from switchyard.clients.source import (
     MANIFEST_NAME,
     SourceFile,
@@ -43,6 +44,7 @@ class RegistryClient:
         catalog: searches, compares, and says things about versions and adapters.
         statements: signatures, evaluations and approvals.
         upkeep: collection, scrubbing, retention and the audit log.
+        rollouts: versions that earn an alias.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class RegistryClient:
         self.catalog = CatalogCalls(self._connection, self._stub)
         self.statements = StatementCalls(self._connection, self._stub)
         self.upkeep = UpkeepCalls(self._connection)
+        self.rollouts = RolloutCalls(self._connection)
 
     def push(
         self,

@@ -143,6 +143,7 @@ class ServerConfig(BaseModel):
         drain_grace_s: seconds that running answers get when the server stops.
         write_stall_s: seconds that one message may wait for its reader.
         adapter_series: adapters with metric series of their own.
+        rollout_look_s: seconds between two looks at the rollouts of the registry.
         reflection: whether callers may ask for the schema.
         log_format: see `LogFormat`.
     """
@@ -187,6 +188,7 @@ class ServerConfig(BaseModel):
     drain_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
     write_stall_s: Seconds = 30.0
     adapter_series: Count = 32
+    rollout_look_s: Seconds = 2.0
     reflection: bool = True
     log_format: LogFormat = LogFormat.HUMAN
 

@@ -13,6 +13,7 @@ from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import RegistryResolver, ServableCatalog
 from switchyard.server.calls.contracts import Contracts
 from switchyard.server.calls.embedding import Embedding
+from switchyard.server.calls.ports import AnswerObserver
 from switchyard.server.calls.prompts import Prompts
 from switchyard.server.calls.quotas import Quotas
 from switchyard.server.chat.renderer import TemplateRenderer
@@ -25,6 +26,8 @@ from switchyard.server.http.metrics_page import MetricsPage
 from switchyard.server.http.models import Models
 from switchyard.server.http.tokenize import Tokenizing
 from switchyard.server.resident import Surroundings
+from switchyard.server.rollout.guard import RolloutGuard
+from switchyard.server.rollout.outcomes import Outcomes
 from switchyard.server.rpc.admin import AdminServicer, ServerFacts
 from switchyard.server.rpc.app import Service
 from switchyard.server.rpc.follower import RegistryFollower
@@ -44,12 +47,14 @@ class Faces:
         services: the gRPC services that need a core.
         openai: what answers over HTTP.
         follower: keeps the adapters in memory in step with the registry.
+        rollouts: tells what was seen of rollouts, and moves aliases for them.
         renderer: runs chat templates; to be closed at the end.
     """
 
     services: tuple[Service, ...]
     openai: OpenAiRooms
     follower: RegistryFollower
+    rollouts: RolloutGuard
     renderer: TemplateRenderer
 
 
@@ -65,7 +70,8 @@ def build_faces(around: Surroundings, served: Served, tail: FeedTail) -> Faces:
     around.metrics.describe_memory(base_bytes=served.facts.weights_bytes, adapter_slots=facts.adapter_slots)
     around.metrics.watch_load(served.engine.load, served.rss_bytes)
     renderer = renderer_of(around, served)
-    admission = admission_of(around, served, renderer)
+    outcomes = Outcomes()
+    admission = admission_of(around, served, renderer, outcomes)
     catalog = ServableCatalog(
         around.registry,
         served.memory,
@@ -74,7 +80,7 @@ def build_faces(around: Surroundings, served: Served, tail: FeedTail) -> Faces:
         quantization=facts.quantization,
     )
     quotas = Quotas(around.clock, around.config.tenant_quota, around.config.adapter_quota)
-    answering = Answering(admission, served.engine, around.live, around.metrics, quotas)
+    answering = Answering(admission, served.engine, around.live, around.metrics, quotas, outcomes)
     embedding = Embedding(admission, answering, parallel=around.config.max_sequences)
     inference = InferenceServicer(
         answering, embedding, catalog, served.tokenizer.text_of, write_stall_s=around.config.write_stall_s
@@ -101,7 +107,12 @@ def build_faces(around: Surroundings, served: Served, tail: FeedTail) -> Faces:
         MetricsPage(around.metrics.exposition),
     )
     follower = RegistryFollower(around.registry, around.registry_pool, tail, admission, served.memory)
-    return Faces(services, openai, follower, renderer)
+    return Faces(services, openai, follower, _rollouts(around, outcomes), renderer)
+
+
+def _rollouts(around: Surroundings, outcomes: Outcomes) -> RolloutGuard:
+    look_every_s = around.config.rollout_look_s
+    return RolloutGuard(around.registry, around.registry_pool, outcomes, around.metrics, look_every_s=look_every_s)
 
 
 def renderer_of(around: Surroundings, served: Served) -> TemplateRenderer:
@@ -109,7 +120,9 @@ def renderer_of(around: Surroundings, served: Served) -> TemplateRenderer:
     return TemplateRenderer(dict(served.tokenizer.template_variables), around.config.max_prompt_bytes)
 
 
-def admission_of(around: Surroundings, served: Served, renderer: TemplateRenderer) -> Admission:
+def admission_of(
+    around: Surroundings, served: Served, renderer: TemplateRenderer, answers: AnswerObserver | None = None
+) -> Admission:
     """Puts admission in front of a resident model."""
     config, facts = around.config, served.facts
     policy = AdmissionPolicy(
@@ -125,7 +138,7 @@ def admission_of(around: Surroundings, served: Served, renderer: TemplateRendere
     resolver = RegistryResolver(around.registry, around.registry_pool)
     prompts = Prompts(served.tokenizer, around.tokenizer_pool, renderer)
     contracts = Contracts(around.registry, around.registry_pool)
-    return Admission(policy, resolver, prompts, contracts, around.clock, served.grammars)
+    return Admission(policy, resolver, prompts, contracts, around.clock, served.grammars, answers)
 
 
 def _facts(config: ServerConfig, facts: BaseFacts) -> ServerFacts:

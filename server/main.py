@@ -108,6 +108,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         faces = build_faces(around, served, tail)
         stack.push_async_callback(faces.renderer.close)
         await stack.enter_async_context(faces.follower.following())
+        await stack.enter_async_context(faces.rollouts.watching())
         if openai_address:
             openai.serve(faces.openai)
         await app.serve([*faces.services, *registry], reflect=config.reflection)

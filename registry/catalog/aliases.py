@@ -309,9 +309,13 @@ class Aliases:
         Raises:
             AdapterNotFound, AliasNotFound: nothing of that name.
         """
-        check_alias(alias)
         with self._index.read() as connection:
-            moves = self._rows.history(connection, self._versions.adapter_id(connection, name), alias)
+            return self.history_within(connection, name, alias)
+
+    def history_within(self, connection: Connection, name: AdapterName, alias: str) -> list[AliasEvent]:
+        """Returns every move of an alias, newest first, inside the caller's transaction; otherwise as `history`."""
+        check_alias(alias)
+        moves = self._rows.history(connection, self._versions.adapter_id(connection, name), alias)
         if not moves:
             raise AliasNotFound(f"{name} has no alias {alias} and never had")
         return moves[::-1]

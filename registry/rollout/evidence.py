@@ -10,8 +10,8 @@ from switchyard.registry.errors import ArgumentInvalid
 from switchyard.registry.records import AliasEvent
 from switchyard.registry.refs import AdapterName
 from switchyard.registry.rollout.plan import RolloutPlan, Undecided, plan_from_document
-from switchyard.registry.rollout.tally import Tallies, Tally
-from switchyard.registry.rollout.verdict import LATENCY_SHARE, Outcome, Verdict
+from switchyard.registry.rollout.report import Report, report_from
+from switchyard.registry.rollout.verdict import Finding, Outcome, Standing
 from switchyard.registry.strict_json import Json
 
 KEY = "rollout"
@@ -65,42 +65,23 @@ class Rollout:
         return f"{self.name}@{self.alias}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What was seen of a step when somebody looked.
-
-    Attributes:
-        tallies: of all servers together.
-        servers: how many have told something.
-        elapsed_s: seconds since the step began.
-        verdict: what follows.
-    """
-
-    tallies: Tallies
-    servers: int
-    elapsed_s: float
-    verdict: Verdict
-
-
-def evidence(rollout: Rollout, state: RolloutState, step: int, sight: Sight | None = None) -> dict[str, Json]:
+def evidence(rollout: Rollout, state: RolloutState, step: int, report: Report | None = None) -> dict[str, Json]:
     """Returns what is written with a move.
 
     Args:
         rollout: whose move it is.
         state: where the rollout is after the move.
         step: the step that it is at then.
-        sight: what the move follows from; None for the one that starts it.
+        report: what the move follows from; None for the one that starts it.
     """
     told: dict[str, Json] = {"state": str(state), "step": step, "plan": rollout.plan.document()}
-    if sight is not None:
-        told |= {
-            "elapsed_s": round(sight.elapsed_s, 3),
-            "servers": sight.servers,
-            "first": _summary(rollout.first_version, sight.tallies.first),
-            "second": _summary(rollout.plan.candidate, sight.tallies.second),
-            "conditions": [finding.document() for finding in sight.verdict.findings],
-        }
-    return {KEY: told}
+    return {KEY: told | (report.document() if report is not None else {})}
+
+
+def report_in(event: AliasEvent) -> Report | None:
+    """Returns what a move followed from; None for a move that starts a rollout, or that none has made."""
+    told = _told(event)
+    return None if told is None else report_from(told)
 
 
 def state_of(event: AliasEvent) -> RolloutState | None:
@@ -126,43 +107,31 @@ def rollout_of(name: AdapterName, alias: str, event: AliasEvent) -> Rollout | No
     return Rollout(name, alias, event.generation, read, step, event.to_version, event.created_at_s)
 
 
-def words(rollout: Rollout, sight: Sight) -> str:
+def words(rollout: Rollout, outcome: Outcome, report: Report) -> str:
     """Returns why a rollout moves its alias, for people."""
-    plan, tallies = rollout.plan, sight.tallies
-    compared = f"{tallies.second.answers} answers of version {plan.candidate} and {tallies.first.answers} of version "
-    compared += str(rollout.first_version)
-    if sight.verdict.outcome is Outcome.REGRESSED:
-        found = "; ".join(
-            f"{finding.condition} {_plain(finding.second)} against {_plain(finding.first)}, at most "
-            f"{_plain(finding.limit)}"
-            for finding in sight.verdict.breached
-        )
-        return f"version {plan.candidate} taken back after {sight.elapsed_s:.0f} s: {found}; {compared}"
-    if sight.verdict.outcome is Outcome.HEALTHY:
+    plan, after = rollout.plan, f"after {report.elapsed_s:.0f} s"
+    compared = (
+        f"{report.second.answers} answers of version {plan.candidate} and {report.first.answers} of version "
+        f"{rollout.first_version}"
+    )
+    if outcome is Outcome.REGRESSED:
+        breached = (finding for finding in report.findings if finding.standing is Standing.BREACHED)
+        return f"version {plan.candidate} taken back {after}: {'; '.join(map(_broken, breached))}; {compared}"
+    if outcome is Outcome.HEALTHY:
         what = "promoted" if rollout.is_last_step else f"goes on with {plan.shares[rollout.step + 1]} %"
-        return f"version {plan.candidate} {what} after {sight.elapsed_s:.0f} s: every condition held over {compared}"
-    after = "the split stays" if plan.if_undecided is Undecided.KEEP else "the split has ended"
-    return f"undecided after {sight.elapsed_s:.0f} s: {compared}, expected {plan.min_answers} of each; {after}"
+        return f"version {plan.candidate} {what} {after}: every condition held over {compared}"
+    split = "the split stays" if plan.if_undecided is Undecided.KEEP else "the split has ended"
+    return f"undecided {after}: {compared}, expected {plan.min_answers} of each; {split}"
+
+
+def _broken(finding: Finding) -> str:
+    second, first, limit = map(_plain, (finding.second, finding.first, finding.limit))
+    return f"{finding.condition} {second} against {first}, at most {limit}"
 
 
 def _told(event: AliasEvent) -> Mapping[str, Json] | None:
     told = event.evidence.get(KEY)
     return told if isinstance(told, dict) else None
-
-
-def _summary(version: int, tally: Tally) -> dict[str, Json]:
-    return {
-        "version": version,
-        "answers": tally.answers,
-        "failures": tally.failures,
-        "not_finite": tally.not_finite,
-        "ttft_p90_s": _rounded(tally.ttft.quantile_s(LATENCY_SHARE)),
-        "itl_p90_s": _rounded(tally.itl.quantile_s(LATENCY_SHARE)),
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
 
 
 def _plain(value: float | None) -> str:

@@ -27,15 +27,16 @@ from switchyard.registry.rollout import tally_rows
 from switchyard.registry.rollout.evidence import (
     Rollout,
     RolloutState,
-    Sight,
     evidence,
+    report_in,
     rollout_of,
     state_of,
     words,
 )
 from switchyard.registry.rollout.plan import RolloutPlan, Undecided
+from switchyard.registry.rollout.report import Report, report_of
 from switchyard.registry.rollout.tally import Tallies
-from switchyard.registry.rollout.verdict import Outcome, judge
+from switchyard.registry.rollout.verdict import Outcome, Verdict, judge
 
 ACTOR = "rollout"
 """Who moves an alias when a rollout does."""
@@ -51,13 +52,19 @@ class RolloutStatus:
         rollout: its last step.
         state: where it is.
         event: the move that began the step, or ended the rollout.
-        sight: what was seen of the step so far; None when it is over, and the evidence of the move tells.
+        report: what was seen of the step so far, or what ended the rollout; None for a step that was superseded.
     """
 
     rollout: Rollout
     state: RolloutState
     event: AliasEvent
-    sight: Sight | None
+    report: Report | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    report: Report
+    verdict: Verdict
 
 
 class Rollouts:
@@ -126,13 +133,17 @@ class Rollouts:
                 alias,
                 actor=actor,
                 reason=reason or f"rollout of version {rollout.plan.candidate} stopped",
-                evidence=evidence(rollout, RolloutState.STOPPED, rollout.step, sight),
+                evidence=evidence(rollout, RolloutState.STOPPED, rollout.step, sight.report),
             )
 
     def running(self) -> list[Rollout]:
         """Returns every rollout that goes on."""
         with self._index.read() as connection:
             return tally_rows.running(connection)
+
+    def all_running(self) -> list[RolloutStatus]:
+        """Returns every rollout that goes on, with what was seen of it."""
+        return [self.status(rollout.name, rollout.alias) for rollout in self.running()]
 
     def status(self, name: AdapterName, alias: str) -> RolloutStatus:
         """Returns the last rollout of an alias, with what was seen of it so far or at its end.
@@ -141,20 +152,18 @@ class Rollouts:
             AdapterNotFound, AliasNotFound: nothing of that name.
             RolloutNotFound: the alias never had one.
         """
-        moves = self._aliases.history(name, alias)
-        for event in moves:
-            rollout, state = rollout_of(name, alias, event), state_of(event)
-            if rollout is not None and state is not None:
-                break
-        else:
-            raise RolloutNotFound(f"{name}@{alias} never had a rollout; start one")
-        if state is not RolloutState.WATCHING:
-            return RolloutStatus(rollout, state, event, None)
         with self._index.read() as connection:
+            moves = self._aliases.history_within(connection, name, alias)
+            found = next(filter(None, (_made_by_rollout(name, alias, event) for event in moves)), None)
+            if found is None:
+                raise RolloutNotFound(f"{name}@{alias} never had a rollout; start one")
+            rollout, state, event = found
+            if state is not RolloutState.WATCHING:
+                return RolloutStatus(rollout, state, event, report_in(event))
             place = self._aliases.place(connection, name, alias)
             if place.record is None or place.generation != rollout.generation:
                 return RolloutStatus(rollout, RolloutState.SUPERSEDED, event, None)
-            return RolloutStatus(rollout, state, event, self._sight(connection, place, rollout))
+            return RolloutStatus(rollout, state, event, self._sight(connection, place, rollout).report)
 
     def tell(self, rollout: Rollout, server: str, tallies: Tallies) -> bool:
         """Takes in what a server has seen since a step began; false when the step is over.
@@ -209,7 +218,7 @@ class Rollouts:
         raise RolloutNotFound(f"{place} has no rollout under way; its history tells of former ones")
 
     def _act(
-        self, rollout: Rollout, how: Callable[[Connection, Place, Rollout, Sight], RolloutState]
+        self, rollout: Rollout, how: Callable[[Connection, Place, Rollout, _Sight], RolloutState]
     ) -> RolloutState:
         with self._aliases.writing(rollout.alias) as connection:
             place = self._aliases.place(connection, rollout.name, rollout.alias)
@@ -217,7 +226,7 @@ class Rollouts:
                 return RolloutState.SUPERSEDED
             return how(connection, place, rollout, self._sight(connection, place, rollout))
 
-    def _follow(self, connection: Connection, place: Place, rollout: Rollout, sight: Sight) -> RolloutState:
+    def _follow(self, connection: Connection, place: Place, rollout: Rollout, sight: _Sight) -> RolloutState:
         outcome = sight.verdict.outcome
         if outcome is Outcome.WATCHING:
             return RolloutState.WATCHING
@@ -227,12 +236,13 @@ class Rollouts:
         state = RolloutState.ROLLED_BACK if outcome is Outcome.REGRESSED else RolloutState.UNDECIDED
         keeps = outcome is Outcome.UNDECIDED and rollout.plan.if_undecided is Undecided.KEEP
         write = self._aliases.keep_split_within if keeps else self._aliases.end_split_within
-        told = evidence(rollout, state, rollout.step, sight)
-        write(connection, rollout.name, rollout.alias, actor=ACTOR, reason=words(rollout, sight), evidence=told)
+        reason = words(rollout, outcome, sight.report)
+        told = evidence(rollout, state, rollout.step, sight.report)
+        write(connection, rollout.name, rollout.alias, actor=ACTOR, reason=reason, evidence=told)
         return state
 
-    def _go_on(self, connection: Connection, place: Place, rollout: Rollout, sight: Sight) -> RolloutState:
-        reason = words(rollout, sight)
+    def _go_on(self, connection: Connection, place: Place, rollout: Rollout, sight: _Sight) -> RolloutState:
+        reason = words(rollout, sight.verdict.outcome, sight.report)
         if not rollout.is_last_step:
             step = rollout.step + 1
             following = Rollout(
@@ -244,7 +254,7 @@ class Rollouts:
                 rollout.first_version,
                 self._index.now(),
             )
-            self._split(connection, place, following, rollout.generation, ACTOR, reason, sight)
+            self._split(connection, place, following, rollout.generation, ACTOR, reason, sight.report)
             return RolloutState.WATCHING
         tally_rows.forget(connection, place.adapter_id, place.alias)
         number = rollout.plan.candidate
@@ -257,7 +267,7 @@ class Rollouts:
             expected_generation=rollout.generation,
             actor=ACTOR,
             reason=reason,
-            evidence=evidence(rollout, RolloutState.PROMOTED, rollout.step, sight),
+            evidence=evidence(rollout, RolloutState.PROMOTED, rollout.step, sight.report),
         )
         return RolloutState.PROMOTED
 
@@ -265,9 +275,9 @@ class Rollouts:
         """Takes the candidate back for what is not measured."""
         reason = f"version {rollout.plan.candidate} taken back: {because}"[:_REASON_CHARACTERS]
 
-        def take_back(connection: Connection, place: Place, rollout: Rollout, sight: Sight) -> RolloutState:
+        def take_back(connection: Connection, place: Place, rollout: Rollout, sight: _Sight) -> RolloutState:
             tally_rows.forget(connection, place.adapter_id, place.alias)
-            told = evidence(rollout, RolloutState.ROLLED_BACK, rollout.step, sight)
+            told = evidence(rollout, RolloutState.ROLLED_BACK, rollout.step, sight.report)
             self._aliases.end_split_within(
                 connection, rollout.name, rollout.alias, actor=ACTOR, reason=reason, evidence=told
             )
@@ -283,7 +293,7 @@ class Rollouts:
         expected_generation: int | None,
         actor: str,
         reason: str,
-        sight: Sight | None,
+        report: Report | None,
     ) -> None:
         tally_rows.begin(connection, place.adapter_id, place.alias, rollout.generation, rollout.began_at_s)
         self._aliases.set_canary_within(
@@ -295,13 +305,22 @@ class Rollouts:
             expected_generation=expected_generation,
             actor=actor,
             reason=reason,
-            evidence=evidence(rollout, RolloutState.WATCHING, rollout.step, sight),
+            evidence=evidence(rollout, RolloutState.WATCHING, rollout.step, report),
         )
 
-    def _sight(self, connection: Connection, place: Place, rollout: Rollout) -> Sight:
+    def _sight(self, connection: Connection, place: Place, rollout: Rollout) -> _Sight:
         tallies, servers = tally_rows.seen(connection, place.adapter_id, place.alias, rollout.generation)
         elapsed_s = max(0.0, self._index.now() - rollout.began_at_s)
-        return Sight(tallies, servers, elapsed_s, judge(rollout.plan, tallies, elapsed_s))
+        verdict = judge(rollout.plan, tallies, elapsed_s)
+        versions = (rollout.first_version, rollout.plan.candidate)
+        return _Sight(report_of(versions, tallies, servers, elapsed_s, verdict), verdict)
+
+
+def _made_by_rollout(
+    name: AdapterName, alias: str, event: AliasEvent
+) -> tuple[Rollout, RolloutState, AliasEvent] | None:
+    rollout, state = rollout_of(name, alias, event), state_of(event)
+    return (rollout, state, event) if rollout is not None and state is not None else None
 
 
 def _purpose(plan: RolloutPlan) -> str:

@@ -17,9 +17,11 @@ from enum import StrEnum
 from switchyard.registry.rollout.plan import RolloutPlan
 from switchyard.registry.rollout.spread import Spread, lower_s
 from switchyard.registry.rollout.tally import Tallies
-from switchyard.registry.strict_json import Json
 
 DEVIATIONS = 3.0
+LATE_S = 5.0
+"""Seconds after its end in which servers still tell what they saw of a window."""
+
 LATENCY_SHARE = 0.9
 """The part of all answers that a latency condition looks at: its 90th percentile."""
 
@@ -66,16 +68,6 @@ class Finding:
     limit: float | None
     certain: bool = False
 
-    def document(self) -> dict[str, Json]:
-        """Returns it as evidence."""
-        return {
-            "condition": self.condition,
-            "standing": str(self.standing),
-            "first": _rounded(self.first),
-            "second": _rounded(self.second),
-            "limit": _rounded(self.limit),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -104,7 +96,7 @@ def judge(plan: RolloutPlan, tallies: Tallies, elapsed_s: float) -> Verdict:
         elapsed_s: seconds since then.
     """
     findings = tuple(finding for condition in CONDITIONS for finding in condition(plan, tallies))
-    return Verdict(_outcome(findings, over=elapsed_s >= plan.window_s), findings)
+    return Verdict(_outcome(findings, over=elapsed_s >= plan.window_s + LATE_S), findings)
 
 
 def _outcome(findings: tuple[Finding, ...], *, over: bool) -> Outcome:
@@ -214,7 +206,3 @@ def _share(hits: int, of: int) -> float | None:
 
 def _exceeds(value: float | None, limit: float | None) -> bool:
     return value is not None and limit is not None and value > limit
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")

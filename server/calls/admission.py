@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from switchyard.registry.records import ResolvedAdapter, VersionRecord
@@ -32,7 +34,7 @@ from switchyard.server.calls.generation_params import (
     sampling_params,
     stopping_params,
 )
-from switchyard.server.calls.ports import GrammarCompiler, Resolver
+from switchyard.server.calls.ports import AnswerObserver, GrammarCompiler, NobodyListens, Resolver
 from switchyard.server.calls.prompts import Prompt, Prompts
 from switchyard.server.engine.ports import Clock
 from switchyard.server.engine.recipe import Recipe
@@ -43,6 +45,7 @@ from switchyard.server.engine.types import (
     GenerateRequest,
 )
 from switchyard.server.errors import (
+    AdapterError,
     BaseMismatch,
     CompositionInvalid,
     ContextLength,
@@ -148,6 +151,7 @@ class Admission:
         contracts: Contracts,
         clock: Clock,
         grammars: GrammarCompiler,
+        answers: AnswerObserver | None = None,
     ) -> None:
         """Wires the parts.
 
@@ -158,8 +162,10 @@ class Admission:
             contracts: knows what adapters bring to a conversation.
             clock: the engine's clock.
             grammars: compiles what answers have to look like.
+            answers: hears which versions cannot answer here.
         """
         self.policy = policy
+        self._answers = answers or NobodyListens()
         self._resolver = resolver
         self._prompts = prompts
         self._contracts = contracts
@@ -187,7 +193,8 @@ class Admission:
         request_id = draft.request_id or new_request_id()
         # Who is nobody in particular gets a draw of its own with every request.
         selection = await self.select(draft.target, draft.session_key or request_id)
-        prepared = await self.prepared(draft, selection)
+        with self._blaming(*(selection.parts if selection else ())):
+            prepared = await self.prepared(draft, selection)
         draft, prompt_tokens = prepared.draft, prepared.prompt.tokens
         stopping = stopping_params(
             draft.stopping,
@@ -276,7 +283,9 @@ class Admission:
         if isinstance(target, BaseTarget):
             return None
         if isinstance(target, AdapterTarget):
-            return self._fitting(composition.single(await self._part(WeightedRef(target.ref, 1.0), session_key)))
+            part = await self._part(WeightedRef(target.ref, 1.0), session_key)
+            with self._blaming(part):
+                return self._fitting(composition.single(part))
         parts = [await self._part(weighted, session_key) for weighted in target.adapters]
         for index, part in enumerate(parts):
             first = next(i for i, other in enumerate(parts) if other.digest == part.digest)
@@ -303,7 +312,20 @@ class Admission:
         return resolved
 
     async def _part(self, weighted: WeightedRef, session_key: str) -> AdapterPart:
-        return _part_of(await self.resolve(weighted.ref, session_key), weighted.weight)
+        resolved = await self._resolver.resolve(AdapterRef.parse(weighted.ref), session_key)
+        part = _part_of(resolved, weighted.weight)
+        with self._blaming(part):
+            self._check_version(resolved.version)
+        return part
+
+    @contextmanager
+    def _blaming(self, *parts: AdapterPart) -> Iterator[None]:
+        try:
+            yield
+        except AdapterError as error:
+            for part in parts:
+                self._answers.unanswerable(part, error)
+            raise
 
     def _check_version(self, version: VersionRecord) -> None:
         name = f"{version.name}:{version.version}"

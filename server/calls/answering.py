@@ -17,7 +17,7 @@ from switchyard.server.calls.caller import proven_actor
 from switchyard.server.calls.codes import reason_of
 from switchyard.server.calls.draft import RequestDraft
 from switchyard.server.calls.live import EndGuard, LiveWork
-from switchyard.server.calls.ports import GenerationEngine, RefusalObserver
+from switchyard.server.calls.ports import AnswerObserver, GenerationEngine, NobodyListens, RefusalObserver
 from switchyard.server.calls.prompts import Prompt
 from switchyard.server.calls.quotas import Quotas
 from switchyard.server.engine.streams import TokenStream
@@ -42,8 +42,9 @@ class LiveAnswer:
         admitted: what was accepted.
     """
 
-    def __init__(self, admitted: Admitted, stream: TokenStream, guard: EndGuard) -> None:
+    def __init__(self, admitted: Admitted, stream: TokenStream, guard: EndGuard, observer: AnswerObserver) -> None:
         self.admitted = admitted
+        self._observer = observer
         self._stream = stream
         self._guard = guard
         self._produced_tokens = 0
@@ -66,6 +67,7 @@ class LiveAnswer:
         self._produced_tokens = max(self._produced_tokens, event.completion_tokens)
         if self.admitted.request.pooling is None:
             _log_end(self.admitted, event)
+        self._observer.answered(self.admitted.request, event)
         return event
 
     def end(self, error: ServerError) -> None:
@@ -83,6 +85,7 @@ class Answering:
         live: LiveWork,
         observer: RefusalObserver,
         quotas: Quotas,
+        answers: AnswerObserver | None = None,
     ) -> None:
         """Wires the parts.
 
@@ -92,12 +95,14 @@ class Answering:
             live: ends answers when the server stops.
             observer: hears of refusals.
             quotas: what tenants and adapters may have.
+            answers: hears how answers end.
         """
         self.quotas = quotas
         self._admission = admission
         self._engine = engine
         self._live = live
         self._observer = observer
+        self._answer_observer = answers or NobodyListens()
         self._named: dict[tuple[str, str], Endable] = {}
 
     def abort(self, request_id: str) -> bool:
@@ -175,7 +180,7 @@ class Answering:
     async def _held(self, admitted: Admitted, stream: TokenStream) -> AsyncIterator[LiveAnswer]:
         async with stream:
             with self._live.guard() as guard:
-                yield LiveAnswer(admitted, stream, guard)
+                yield LiveAnswer(admitted, stream, guard, self._answer_observer)
 
 
 def _log_end(admitted: Admitted, event: FinishedEvent | ErrorEvent) -> None:

@@ -12,7 +12,16 @@ from switchyard.server.adapters.tiers import AdapterStatus
 from switchyard.server.chat.origin import Segment
 from switchyard.server.engine.streams import TokenStream
 from switchyard.server.engine.structure import Grammar, Structure
-from switchyard.server.engine.types import AdapterSelection, Digest, EngineLoad, GenerateRequest
+from switchyard.server.engine.types import (
+    AdapterPart,
+    AdapterSelection,
+    Digest,
+    EngineLoad,
+    ErrorEvent,
+    FinishedEvent,
+    GenerateRequest,
+)
+from switchyard.server.errors import ServerError
 
 
 class GenerationEngine(Protocol):
@@ -140,6 +149,28 @@ class AdapterMemory(Protocol):
             AdapterInUse: sequences use it.
         """
         ...
+
+
+class AnswerObserver(Protocol):
+    """Hears how the answers of versions ended; used to compare them."""
+
+    def answered(self, request: GenerateRequest, event: FinishedEvent | ErrorEvent) -> None:
+        """A request ended, with its terminal event."""
+        ...
+
+    def unanswerable(self, part: AdapterPart, error: ServerError) -> None:
+        """A version that was asked for cannot answer on this server."""
+        ...
+
+
+class NobodyListens:
+    """An observer of answers that nobody compares."""
+
+    def answered(self, request: GenerateRequest, event: FinishedEvent | ErrorEvent) -> None:
+        """Ignores the event."""
+
+    def unanswerable(self, part: AdapterPart, error: ServerError) -> None:
+        """Ignores the event."""
 
 
 class RefusalObserver(Protocol):

@@ -151,6 +151,20 @@ class Metrics:
         """A call ended; `method` is one that this server has, `code` the name of its status."""
         self._counters[table.RPCS].labels(method, code).inc()
 
+    # -- the rollouts' observer
+
+    def rollouts(self, running: int) -> None:
+        """So many rollouts go on."""
+        self._gauges[table.ROLLOUTS].set(running)
+
+    def rollout_answers(self, side: str, outcome: str, count: int) -> None:
+        """So many more answers of a side count for a rollout."""
+        self._counters[table.ROLLOUT_ANSWERS].labels(side, outcome).inc(count)
+
+    def rollout_ended(self, state: str) -> None:
+        """This server has ended a rollout."""
+        self._counters[table.ROLLOUTS_ENDED].labels(state).inc()
+
     # -- composition
 
     def describe_build(self, *, version: str, base_name: str, base_digest: str, quantization: str) -> None:

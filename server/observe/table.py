@@ -173,6 +173,21 @@ SHED = MetricSpec(
     "Waiting requests that were ended because they could not have been answered in time.",
 )
 DRAINING = MetricSpec("switchyard_draining", Kind.GAUGE, "", (), "1 while the server refuses new requests to stop.")
+ROLLOUTS = MetricSpec("switchyard_rollouts", Kind.GAUGE, "", (), "Rollouts of the registry that go on.")
+ROLLOUT_ANSWERS = MetricSpec(
+    "switchyard_rollout_answers_total",
+    Kind.COUNTER,
+    "",
+    ("side", "outcome"),
+    "Answers that count for a rollout, by side (first, second) and outcome: answered, failed, not_finite.",
+)
+ROLLOUTS_ENDED = MetricSpec(
+    "switchyard_rollouts_ended_total",
+    Kind.COUNTER,
+    "",
+    ("state",),
+    "Rollouts that this server has ended, by state: PROMOTED, ROLLED_BACK, UNDECIDED.",
+)
 STEP_TIME = MetricSpec(
     "switchyard_step_seconds",
     Kind.HISTOGRAM,
@@ -234,6 +249,9 @@ METRICS: tuple[MetricSpec, ...] = (
     PREEMPTIONS,
     SHED,
     DRAINING,
+    ROLLOUTS,
+    ROLLOUT_ANSWERS,
+    ROLLOUTS_ENDED,
     STEP_TIME,
     STEP_SEQUENCES,
     STEP_TOKENS,

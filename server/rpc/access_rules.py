@@ -180,6 +180,12 @@ _UPKEEP: Final = {
     "ListAuditEvents": Rule(_whole(Scope.AUDIT)),
     "VerifyAudit": Rule(_whole(Scope.AUDIT)),
 }
+_ROLLOUT: Final = {
+    "StartRollout": Rule(_adapter(Scope.PROMOTE, "alias")),
+    "GetRollout": Rule(_adapter(Scope.READ, "alias")),
+    "ListRollouts": Rule(_whole(Scope.READ)),
+    "StopRollout": Rule(_adapter(Scope.ROLLBACK, "alias")),
+}
 _INFERENCE: Final = {
     "Generate": Rule(_generate),
     "GenerateOnce": Rule(_generate_once),
@@ -206,6 +212,7 @@ RULES: Final[dict[str, Rule]] = {
     for service, rules in (
         ("switchyard.registry.v1.RegistryService", _REGISTRY),
         ("switchyard.registry.v1.UpkeepService", _UPKEEP),
+        ("switchyard.registry.v1.RolloutService", _ROLLOUT),
         ("switchyard.inference.v1.InferenceService", _INFERENCE),
         ("switchyard.admin.v1.AdminService", _ADMIN),
     )

@@ -51,6 +51,7 @@ def test_the_tree_is_the_architecture() -> None:
         "measure",
         "observe",
         "offline",
+        "rollout",
         "worker",
     }
     assert {path.parent.name for path in (ROOT / "server").glob("*/__init__.py")} == rooms

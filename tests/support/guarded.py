@@ -14,7 +14,14 @@ from google.protobuf.message_factory import GetMessageClass
 
 from switchyard.proto.admin.v1 import admin_pb2, admin_pb2_grpc
 from switchyard.proto.inference.v1 import inference_pb2, inference_pb2_grpc
-from switchyard.proto.registry.v1 import registry_pb2, registry_pb2_grpc, upkeep_pb2, upkeep_pb2_grpc
+from switchyard.proto.registry.v1 import (
+    registry_pb2,
+    registry_pb2_grpc,
+    rollout_pb2,
+    rollout_pb2_grpc,
+    upkeep_pb2,
+    upkeep_pb2_grpc,
+)
 from switchyard.registry.store import Registry
 from switchyard.server.calls.guard import Guard
 from switchyard.server.calls.live import LiveWork
@@ -24,6 +31,7 @@ from switchyard.server.rpc.app import GrpcApp, Service
 _MODULES = (
     (registry_pb2, registry_pb2_grpc),
     (upkeep_pb2, upkeep_pb2_grpc),
+    (rollout_pb2, rollout_pb2_grpc),
     (inference_pb2, inference_pb2_grpc),
     (admin_pb2, admin_pb2_grpc),
 )

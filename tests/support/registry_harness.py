@@ -14,15 +14,16 @@ import grpc
 from handmade import write_adapter
 
 from switchyard.proto.registry.v1 import registry_pb2 as pb
-from switchyard.proto.registry.v1 import registry_pb2_grpc, upkeep_pb2_grpc
+from switchyard.proto.registry.v1 import registry_pb2_grpc, rollout_pb2_grpc, upkeep_pb2_grpc
 from switchyard.registry.base_model import BaseModelSpec
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
 from switchyard.server.calls.live import LiveWork
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.rpc.app import GrpcApp, Service
+from switchyard.server.rpc.registry.rollouts import RolloutServicer
 from switchyard.server.rpc.registry.servicer import RegistryServicer
-from switchyard.server.rpc.registry.services import REGISTRY, REGISTRY_SERVICES, UPKEEP
+from switchyard.server.rpc.registry.services import REGISTRY, REGISTRY_SERVICES, ROLLOUT, UPKEEP
 from switchyard.server.rpc.registry.tail import FeedTail
 from switchyard.server.rpc.registry.upkeep import UpkeepServicer
 
@@ -130,9 +131,11 @@ async def serving(root: Path, base: BaseModelSpec, **options: Any) -> AsyncItera
         app = GrpcApp(REGISTRY_SERVICES, live, Readiness())
         address, _ = await app.bind("127.0.0.1:0", None)
         calls = RegistryServicer(registry, pool, tail, live, **options)
+        rollouts = RolloutServicer(registry, pool)
         await app.serve(
             [
                 Service(REGISTRY, calls, registry_pb2_grpc.add_RegistryServiceServicer_to_server),
+                Service(ROLLOUT, rollouts, rollout_pb2_grpc.add_RolloutServiceServicer_to_server),
                 Service(UPKEEP, UpkeepServicer(registry, pool), upkeep_pb2_grpc.add_UpkeepServiceServicer_to_server),
             ]
         )

@@ -33,7 +33,7 @@ from switchyard.server.calls.catalog import ServablePage
 from switchyard.server.calls.contracts import Contracts
 from switchyard.server.calls.embedding import Embedding
 from switchyard.server.calls.live import LiveWork
-from switchyard.server.calls.ports import Resolver
+from switchyard.server.calls.ports import AnswerObserver, Resolver
 from switchyard.server.calls.prompts import Prompts
 from switchyard.server.calls.quotas import Quotas
 from switchyard.server.chat.origin import Segment
@@ -206,11 +206,12 @@ def admission_with(
     pool: Executor,
     policy: AdmissionPolicy | None = None,
     blobs: FakeBlobs | None = None,
+    answers: AnswerObserver | None = None,
 ) -> Admission:
     """Admission in front of nothing."""
     prompts = Prompts(ByteTokenizer(), pool, RenderingHere())
     return Admission(
-        policy or POLICY, resolver, prompts, Contracts(blobs or FakeBlobs(), pool), clock, FakeGrammars()
+        policy or POLICY, resolver, prompts, Contracts(blobs or FakeBlobs(), pool), clock, FakeGrammars(), answers
     )
 
 

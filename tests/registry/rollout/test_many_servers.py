@@ -70,7 +70,7 @@ class Servers(RuleBasedStateMachine):
     def start(self, which: int, shares: tuple[int, ...]) -> None:
         registry = self.servers[which].registry
         (alias,) = registry.aliases.all(NAME)
-        plan = RolloutPlan(3 - alias.version, shares, window_s=10.0, min_answers=5)
+        plan = RolloutPlan(3 - alias.version, shares, window_s=5.0, min_answers=5)
         self.current = registry.rollouts.start(NAME, "prod", plan, actor="ann")
         self.told, self.moves = {}, self.moves + 1
 

@@ -61,25 +61,25 @@ def test_a_good_candidate_goes_step_by_step_and_is_promoted(stocked: Registry, c
     assert stocked.rollouts.tell(first, "here", GOOD)
     assert stocked.rollouts.settle(first) is RolloutState.WATCHING
     assert where(stocked) == (2, 1, 2, 10)
-    clock.now_s += 60
+    clock.now_s += 65
     assert stocked.rollouts.settle(first) is RolloutState.WATCHING
     assert where(stocked) == (3, 1, 2, 50)
     # What was seen of the first step does not count for the second.
     assert not stocked.rollouts.tell(first, "here", GOOD)
     (second,) = stocked.rollouts.running()
     assert (second.generation, second.step) == (3, 1)
-    sight = stocked.rollouts.status(NAME, "prod").sight
-    assert sight is not None
-    assert (sight.tallies, sight.servers) == (Tallies(), 0)
+    report = stocked.rollouts.status(NAME, "prod").report
+    assert report is not None
+    assert (report.second.answers, report.servers) == (0, 0)
     stocked.rollouts.tell(second, "here", GOOD)
-    clock.now_s += 60
+    clock.now_s += 65
     assert stocked.rollouts.settle(second) is RolloutState.PROMOTED
     assert where(stocked) == (4, 2, 0, 0)
     assert stocked.rollouts.running() == []
     event = newest(stocked)
     assert (event.kind, event.actor, event.from_version, event.to_version) == (AliasEventKind.SET, ACTOR, 1, 2)
     assert event.reason == (
-        "version 2 promoted after 60 s: every condition held over 30 answers of version 2 and 200 of version 1"
+        "version 2 promoted after 65 s: every condition held over 30 answers of version 2 and 200 of version 1"
     )
 
 
@@ -117,7 +117,9 @@ def test_a_bad_candidate_is_taken_back_within_its_window_with_evidence(stocked: 
     assert isinstance(conditions, list)
     assert [one["standing"] for one in conditions if isinstance(one, dict)] == ["HOLDS", "BREACHED", "HOLDS", "HOLDS"]
     status = stocked.rollouts.status(NAME, "prod")
-    assert (status.state, status.event, status.sight) == (RolloutState.ROLLED_BACK, event, None)
+    assert (status.state, status.event) == (RolloutState.ROLLED_BACK, event)
+    assert status.report is not None
+    assert status.report.document() == {key: told[key] for key in told if key not in {"state", "step", "plan"}}
 
 
 @pytest.mark.parametrize(("otherwise", "split"), [(Undecided.KEEP, (2, 10)), (Undecided.END, (0, 0))])
@@ -126,13 +128,13 @@ def test_too_little_traffic_decides_nothing_and_says_so(
 ) -> None:
     rollout = start(stocked, RolloutPlan(2, window_s=60.0, min_answers=31, if_undecided=otherwise))
     stocked.rollouts.tell(rollout, "here", GOOD)
-    clock.now_s += 60
+    clock.now_s += 65
     assert stocked.rollouts.settle(rollout) is RolloutState.UNDECIDED
     assert where(stocked) == (3, 1, *split)
     assert stocked.rollouts.running() == []
     left = "the split stays" if split[0] else "the split has ended"
     assert newest(stocked).reason == (
-        f"undecided after 60 s: 30 answers of version 2 and 200 of version 1, expected 31 of each; {left}"
+        f"undecided after 65 s: 30 answers of version 2 and 200 of version 1, expected 31 of each; {left}"
     )
 
 
@@ -141,10 +143,9 @@ def test_servers_are_added_up_and_tell_their_own_sum_again_and_again(stocked: Re
     rollout = start(stocked)
     for server, tallies in (("a", GOOD), ("b", GOOD), ("a", BAD)):
         stocked.rollouts.tell(rollout, server, tallies)
-    sight = stocked.rollouts.status(NAME, "prod").sight
-    assert sight is not None
-    assert sight.servers == 2
-    assert sight.tallies == GOOD + BAD
+    report = stocked.rollouts.status(NAME, "prod").report
+    assert report is not None
+    assert (report.servers, report.first.answers, report.second.answers, report.second.failures) == (2, 400, 60, 15)
 
 
 @on_both
@@ -215,7 +216,7 @@ def test_a_policy_that_has_become_stricter_takes_the_candidate_back(stocked: Reg
     rollout = start(stocked)
     stocked.rollouts.tell(rollout, "here", GOOD)
     stocked.policies.set(NAME, "prod", AliasPolicy(protected=True, min_approvals=1), actor="bob")
-    clock.now_s += 60
+    clock.now_s += 65
     assert stocked.rollouts.settle(rollout) is RolloutState.ROLLED_BACK
     assert where(stocked) == (3, 1, 0, 0)
     assert "APPROVALS_MISSING" in newest(stocked).reason

@@ -39,6 +39,9 @@ def used() -> Metrics:
     metrics.resident({"host": 2}, {"host": 100, "device": 50})
     metrics.refused("QUEUE_FULL")
     metrics.rpc("/service/Method", "OK")
+    metrics.rollouts(1)
+    metrics.rollout_answers("second", "failed", 2)
+    metrics.rollout_ended("ROLLED_BACK")
     return metrics
 
 

@@ -24,12 +24,13 @@ from rpc_harness import POLICY, refusal, refusal_of, running, version
 
 from switchyard.proto.admin.v1 import admin_pb2
 from switchyard.proto.inference.v1 import inference_pb2 as pb
-from switchyard.proto.registry.v1 import registry_pb2, upkeep_pb2
+from switchyard.proto.registry.v1 import registry_pb2, rollout_pb2, upkeep_pb2
 from switchyard.registry.base_model import describe_base
 from switchyard.registry.digest import file_digest
 from switchyard.registry.lineage import Lineage
 from switchyard.registry.manifest import FileEntry
 from switchyard.registry.refs import AdapterName
+from switchyard.registry.rollout.plan import RolloutPlan
 from switchyard.registry.statements.kinds import StatementKind
 from switchyard.registry.store import Registry
 from switchyard.registry.validation.validator import validate_files
@@ -67,7 +68,13 @@ APPROVAL = b'{"approver": "local", "note": "as it should be"}'
 
 METHODS = [
     (method.full_name, method)
-    for file in (pb.DESCRIPTOR, registry_pb2.DESCRIPTOR, upkeep_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
+    for file in (
+        pb.DESCRIPTOR,
+        registry_pb2.DESCRIPTOR,
+        rollout_pb2.DESCRIPTOR,
+        upkeep_pb2.DESCRIPTOR,
+        admin_pb2.DESCRIPTOR,
+    )
     for service in file.services_by_name.values()
     for method in service.methods
 ]
@@ -135,7 +142,12 @@ def completed(message: Any, orderly: dict[str, Any]) -> Iterator[Message]:
     yield message
     _complete_generation(message)
     for field in message.DESCRIPTOR.fields:
-        if field.name not in orderly or field.containing_oneof is not None or getattr(message, field.name):
+        if field.name == "plan":
+            place, whole = message.plan, type(message.plan)()
+            whole.CopyFrom(orderly["plan"])
+            whole.MergeFrom(place)
+            place.CopyFrom(whole)
+        elif field.name not in orderly or field.containing_oneof is not None or getattr(message, field.name):
             continue
         if field.type == FieldDescriptor.TYPE_STRING and not isinstance(orderly[field.name], str):
             continue
@@ -201,6 +213,9 @@ async def registry_service(place: Path) -> AsyncIterator[tuple[grpc.aio.Channel,
         adapter = write_adapter(place / "adapter")
         published = registry.publish(name, adapter, base_digest=base.digest, publisher="x", set_alias="prod").version
         assert published is not None
+        candidate = write_adapter(place / "candidate", seed=2)
+        registry.publish(name, candidate, base_digest=base.digest, publisher="x")
+        registry.rollouts.start(name, "prod", RolloutPlan(2), actor="x")
         other = [
             FileEntry(path.name, file_digest(path), path.stat().st_size)
             for path in write_adapter(place / "other", seed=1).iterdir()
@@ -228,6 +243,7 @@ async def registry_service(place: Path) -> AsyncIterator[tuple[grpc.aio.Channel,
                     "payload": APPROVAL,
                     "statement_id": approval.id,
                     "alias": "prod",
+                    "plan": rollout_pb2.RolloutPlan(candidate=2),
                     "version": 1,
                     "base_digest": base.digest,
                     "idempotency_key": "key",
