@@ -54,6 +54,14 @@ def test_the_tasks(tmp_path: Path, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
+def test_rollouts(tmp_path: Path, environment: dict[str, str]) -> None:
+    write_base(tmp_path / "base")
+    write_adapter(tmp_path / "adapter", seed=0)
+    write_adapter(tmp_path / "better", seed=1)
+    check("rollouts.md", tmp_path, environment)
+
+
+@pytest.mark.slow
 def test_the_runbook(tmp_path: Path, environment: dict[str, str]) -> None:
     from publishing import publish
 

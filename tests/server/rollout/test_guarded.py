@@ -27,7 +27,9 @@ from switchyard.registry.validation.validator import validate_files
 from switchyard.server.calls.admission import AdmissionPolicy
 from switchyard.server.calls.answering import Answering
 from switchyard.server.calls.catalog import RegistryResolver
+from switchyard.server.calls.embedding import Embedding
 from switchyard.server.calls.live import LiveWork
+from switchyard.server.calls.quotas import Quotas
 from switchyard.server.engine.types import ErrorEvent, Event, FinishedEvent, FinishReason, GenerateRequest, Timing
 from switchyard.server.errors import AdapterUnavailable, NumericFault
 from switchyard.server.observe.metrics import Metrics
@@ -146,9 +148,10 @@ async def replica(place: Path, clock: Standing, policy: AdmissionPolicy, play: P
         registry_services(registry, tail, live) as services,
     ):
         admission = admission_with(RegistryResolver(registry, pool), FakeClock(), pool, policy, answers=outcomes)
-        answering = Answering(admission, FakeEngine(play), live, metrics, outcomes)
+        answering = Answering(admission, FakeEngine(play), live, metrics, Quotas(FakeClock()), outcomes)
+        embedding = Embedding(admission, answering, parallel=4)
         catalog: Any = None
-        inference = InferenceServicer(answering, catalog, ByteTokenizer().text_of, write_stall_s=5.0)
+        inference = InferenceServicer(answering, embedding, catalog, ByteTokenizer().text_of, write_stall_s=5.0)
         guard = RolloutGuard(registry, pool, outcomes, metrics, look_every_s=0.01)
         app = GrpcApp([INFERENCE, *REGISTRY_SERVICES], live, Readiness())
         address, _ = await app.bind("127.0.0.1:0", None)

@@ -147,7 +147,8 @@ def completed(message: Any, orderly: dict[str, Any]) -> Iterator[Message]:
             whole.CopyFrom(orderly["plan"])
             whole.MergeFrom(place)
             place.CopyFrom(whole)
-        elif field.name not in orderly or field.containing_oneof is not None or getattr(message, field.name):
+            continue
+        if field.name not in orderly or field.containing_oneof is not None or getattr(message, field.name):
             continue
         if field.type == FieldDescriptor.TYPE_STRING and not isinstance(orderly[field.name], str):
             continue
