@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # `proto` is a directory too: without .PHONY make would call it up to date.
-.PHONY: help setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine bench-gpu bench-trainer headline fuzz churn crash model seeds bench-knowledge resume-storm
+.PHONY: help dashboard setup tools native demo parity test quick check lint fmt types arch proto proto-check proto-lint bench bench-engine bench-gpu bench-trainer headline fuzz churn crash model seeds bench-knowledge resume-storm
 
 help:           ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
@@ -28,9 +28,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 setup: $(VENV)/.ready  ## a virtual environment with everything in it
 
-# Unpacked, not installed: a test starts it, and nothing else on the machine changes.
-tools:          ## a container registry for the tests, from Debian's package
-	@mkdir -p build/tools && cd build/tools && apt-get download -qq docker-registry && dpkg -x docker-registry_*.deb .
+# Unpacked, not installed: tests start them, and nothing else on the machine changes.
+tools:          ## a container registry and Prometheus for the tests, from Debian's packages
+	@mkdir -p build/tools && cd build/tools && apt-get download -qq docker-registry prometheus && for deb in *.deb; do dpkg -x $$deb .; done
 
 # As `pip install -e .` does it, for a tree that is not the installed one.
 native: setup   ## the compiled kernels, beside their sources
@@ -95,6 +95,10 @@ bench-engine: setup  ## decode, prefill, loads, gRPC and memory, with PEFT besid
 
 bench-gpu: setup  ## proves the GPU kernels on this machine's device, then measures them
 	@PYTHONPATH=bench/gpu $(BIN)/python bench/gpu/run.py --out build/gpu.json
+
+dashboard: setup  ## the dashboard, and a picture of it from a live Prometheus
+	@$(BIN)/python -P -m switchyard.server.observe.dashboard deploy/grafana/switchyard.json
+	@PYTHONPATH=bench/dashboard:tests/support $(BIN)/python bench/dashboard/run.py
 
 bench-trainer: setup  ## the memory that `train --explain` says against real runs
 	@$(BIN)/python bench/trainer/memory.py

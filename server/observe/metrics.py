@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from switchyard.server.adapters.tiers import AdapterState
@@ -198,8 +199,12 @@ class Metrics:
         Returns:
             Body and content type.
         """
-        encoder, content_type = choose_encoder(accept)
-        return encoder(self.registry), content_type
+        if "application/openmetrics-text" in accept:
+            # By default the library writes `_` for the colon of vLLM's name, although the name is legal.
+            names = {"escaping": openmetrics.ALLOWUTF8, "version": "1.0.0"}
+            body: bytes = openmetrics.generate_latest(self.registry, **names)  # type: ignore[no-untyped-call]
+            return body, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def _label(self, adapter_key: str | None) -> str:
         if adapter_key is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def test_nothing_is_scraped_that_is_not_in_the_table() -> None:
     known = {spec.name.removesuffix("_total") for spec in METRICS}
     families = text_string_to_metric_families(used().exposition()[0].decode())
     assert {family.name.removesuffix("_total") for family in families} == known
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_names_are_those_of_the_table_in_either_format(accept: str) -> None:
+    text = used().exposition(accept)[0].decode()
+    for spec in METRICS:
+        name = sample_name(spec)
+        assert re.search(rf"^{name}[ {{]", text, re.MULTILINE), name
 
 
 def test_names_say_their_unit() -> None:
