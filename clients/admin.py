@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -30,6 +30,27 @@ class AdapterState(Enum):
     """Could not be loaded; retried later."""
 
 
+class PlannedPlace(Enum):
+    """Where an adapter would be if all of a plan were wanted at once."""
+
+    UNKNOWN = "unknown"
+    """The server is newer than this client."""
+    SLOT = "slot"
+    """In an adapter slot: any step can use it."""
+    HOST = "host"
+    """In host memory, and in a slot as soon as another leaves one."""
+    REGISTRY = "registry"
+    """Nowhere for long: read again whenever it is used."""
+    NOWHERE = "nowhere"
+    """It cannot be served there."""
+
+
+_PLACE_OF_NUMBER: Final = {
+    pb.PLANNED_PLACE_SLOT: PlannedPlace.SLOT,
+    pb.PLANNED_PLACE_HOST: PlannedPlace.HOST,
+    pb.PLANNED_PLACE_REGISTRY: PlannedPlace.REGISTRY,
+    pb.PLANNED_PLACE_NOWHERE: PlannedPlace.NOWHERE,
+}
 _STATE_OF_NUMBER: Final = {
     pb.ADAPTER_STATE_FETCHING: AdapterState.FETCHING,
     pb.ADAPTER_STATE_HOST: AdapterState.HOST,
@@ -62,6 +83,48 @@ class AdapterStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedAdapter:
+    """One adapter of a plan.
+
+    Attributes:
+        ref: as it was asked for.
+        digest: the version that it names now; empty when it names none that can be served.
+        place: where it would be.
+        size_bytes: in memory if it is there now, else of its files.
+        in_memory: whether it is in memory now.
+        error_reason: why it cannot be served; empty otherwise.
+        message: the same in words.
+    """
+
+    ref: str
+    digest: str
+    place: PlannedPlace
+    size_bytes: int
+    in_memory: bool
+    error_reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """What would fit on a server.
+
+    Attributes:
+        adapters: in the order in which they were asked for.
+        fits: whether all would be in slots.
+        needed_slots: slots that all that can be served would take.
+        needed_host_bytes: host memory that they would take.
+        leaving: digests in memory now that were not asked for and would leave it.
+    """
+
+    adapters: tuple[PlannedAdapter, ...]
+    fits: bool
+    needed_slots: int
+    needed_host_bytes: int
+    leaving: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ServerInfo:
     """What a server is; fixed while it runs.
 
@@ -76,6 +139,7 @@ class ServerInfo:
         adapter_slots: adapters resident at once.
         host_cache_bytes: budget of the host cache.
         base_fingerprint: digest over a sample of the resident base weights.
+        adapter_bytes: bytes that resident adapters may take together; 0 for as many as the slots hold.
     """
 
     version: str
@@ -88,6 +152,7 @@ class ServerInfo:
     adapter_slots: int
     host_cache_bytes: int
     base_fingerprint: str
+    adapter_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +231,7 @@ class AdminClient:
             adapter_slots=found.adapter_slots,
             host_cache_bytes=found.host_cache_bytes,
             base_fingerprint=found.base_fingerprint,
+            adapter_bytes=found.adapter_bytes,
         )
 
     def load(self) -> ServerLoad:
@@ -219,6 +285,24 @@ class AdminClient:
         response = self._connection.unary(self._stub.UnloadAdapter, pb.UnloadAdapterRequest(ref=ref))
         return _status_from(response.status)
 
+    def plan(self, refs: Sequence[str]) -> ServerPlan:
+        """Asks where each of several adapters would be if all were wanted at once; nothing is loaded.
+
+        Args:
+            refs: 1 to 1024 adapters, the most important first.
+
+        Raises:
+            ClientError: the server cannot tell.
+        """
+        found = self._connection.unary(self._stub.Plan, pb.PlanRequest(refs=refs))
+        return ServerPlan(
+            adapters=tuple(_planned_from(one) for one in found.adapters),
+            fits=found.fits,
+            needed_slots=found.needed_slots,
+            needed_host_bytes=found.needed_host_bytes,
+            leaving=tuple(found.leaving),
+        )
+
     def drain(self, grace_s: float = 0.0) -> int:
         """Has the server refuse new requests, finish the running ones and stop.
 
@@ -245,6 +329,18 @@ class AdminClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _planned_from(message: pb.PlannedAdapter) -> PlannedAdapter:
+    return PlannedAdapter(
+        ref=message.ref,
+        digest=message.digest,
+        place=_PLACE_OF_NUMBER.get(message.place, PlannedPlace.UNKNOWN),
+        size_bytes=message.size_bytes,
+        in_memory=message.in_memory,
+        error_reason=message.error_reason,
+        message=message.message,
+    )
 
 
 def _status_from(message: pb.AdapterStatus) -> AdapterStatus:

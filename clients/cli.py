@@ -116,6 +116,7 @@ app.command(rich_help_panel=SERVING_PANEL)(reading_texts.tokenize)
 app.command(rich_help_panel=SERVING_PANEL)(reading_texts.abort)
 app.command(rich_help_panel=SERVING_PANEL)(comparing.compare)
 app.command(rich_help_panel=SERVING_PANEL)(serving.status)
+app.command(rich_help_panel=SERVING_PANEL)(serving.plan)
 app.command(rich_help_panel=DEMO_PANEL)(demonstration.demo)
 
 

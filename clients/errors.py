@@ -127,6 +127,8 @@ class TargetInvalid(LocalError):
 class ConversationInvalid(LocalError):
     """A turn of a conversation has a role that there is not."""
 
+    reason = "CONVERSATION_INVALID"
+
 
 class StructureAmbiguous(LocalError):
     """More than one of JSON schema, regular expression, grammar and choices was given."""

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from switchyard.clients.admin import AdapterStatus, ServerInfo, ServerLoad
+from switchyard.clients.admin import AdapterStatus, ServerInfo, ServerLoad, ServerPlan
 from switchyard.clients.answers import Answer, short_digest
 from switchyard.clients.logprobs import TokenLogprob
 from switchyard.clients.records import AdapterSummary, Alias, AliasEvent, BaseModel, Version
@@ -226,6 +226,16 @@ def states_table(found: Sequence[AdapterStatus]) -> Table:
             size(one.device_bytes),
             failure,
         )
+    return table
+
+
+def plan_table(found: ServerPlan) -> Table:
+    """One line per adapter of a plan."""
+    table = lined_table("adapter", "version", "would be in", ">size", "now in memory")
+    for one in found.adapters:
+        digest = short_digest(one.digest) if one.digest else ""
+        now = "yes" if one.in_memory else ""
+        row(table, one.ref, digest, one.place.value, size(one.size_bytes) if one.size_bytes else "", now)
     return table
 
 

@@ -152,4 +152,5 @@ def _facts(config: ServerConfig, facts: BaseFacts) -> ServerFacts:
         max_rank=config.max_rank,
         adapter_slots=config.adapter_slots,
         host_cache_bytes=config.host_cache_bytes,
+        adapter_bytes=config.adapter_bytes or 0,
     )

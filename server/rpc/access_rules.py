@@ -202,6 +202,7 @@ _ADMIN: Final = {
     "GetServerInfo": Rule(_whole(Scope.OBSERVE)),
     "GetLoad": Rule(_whole(Scope.OBSERVE)),
     "ListAdapterStates": Rule(_whole(Scope.OBSERVE)),
+    "Plan": Rule(_whole(Scope.OBSERVE)),
     "LoadAdapter": Rule(_ref(Scope.LOAD, "ref")),
     "UnloadAdapter": Rule(_ref(Scope.LOAD, "ref")),
     "Drain": Rule(_whole(Scope.DRAIN)),

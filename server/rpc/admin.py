@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from switchyard.proto.admin.v1 import admin_pb2 as pb
 from switchyard.proto.admin.v1 import admin_pb2_grpc
+from switchyard.registry.errors import RegistryError
 from switchyard.registry.refs import AdapterRef
+from switchyard.server.adapters.capacity import Place, capacity
+from switchyard.server.adapters.tiers import ResidencyLimits
 from switchyard.server.calls.admission import Admission
 from switchyard.server.calls.draft import AdapterTarget
 from switchyard.server.calls.field_reasons import FieldReason
 from switchyard.server.calls.ports import AdapterMemory, GenerationEngine
 from switchyard.server.engine.types import AdapterSelection
-from switchyard.server.errors import FieldFault, InvalidField
+from switchyard.server.errors import FieldFault, InvalidField, ServerError
 from switchyard.server.rpc import convert
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     Context = ServicerContext[Any, Any]
 
 MAX_GRACE_S = 86_400.0
+MAX_PLANNED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class ServerFacts:
         max_rank: largest rank that an adapter slot holds.
         adapter_slots: adapters that can be resident at once.
         host_cache_bytes: memory for adapters that are not resident.
+        adapter_bytes: bytes that resident adapters may take together; 0 for as many as the slots hold.
     """
 
     version: str
@@ -51,6 +56,12 @@ class ServerFacts:
     max_rank: int
     adapter_slots: int
     host_cache_bytes: int
+    adapter_bytes: int = 0
+
+    @property
+    def residency(self) -> ResidencyLimits:
+        """Bounds of the tiers that adapters are in."""
+        return ResidencyLimits(self.adapter_slots, self.host_cache_bytes, self.adapter_bytes or None)
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -101,6 +112,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             adapter_slots=facts.adapter_slots,
             host_cache_bytes=facts.host_cache_bytes,
             base_fingerprint=await self._fingerprint(),
+            adapter_bytes=facts.adapter_bytes,
         )
 
     async def GetLoad(self, request: pb.GetLoadRequest, context: Context) -> pb.GetLoadResponse:
@@ -132,6 +144,37 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         if status is None:
             return pb.UnloadAdapterResponse(status=pb.AdapterStatus(digest=selection.key))
         return pb.UnloadAdapterResponse(status=convert.adapter_status_message(status))
+
+    async def Plan(self, request: pb.PlanRequest, context: Context) -> pb.PlanResponse:
+        """Says what would fit; what cannot be served is told beside what can."""
+        del context
+        if not 0 < len(request.refs) <= MAX_PLANNED:
+            message = f"{len(request.refs)} refs; name 1 to {MAX_PLANNED} adapters"
+            raise InvalidField((FieldFault("refs", FieldReason.LIMIT, message),))
+        found = [await self._found(ref) for ref in request.refs]
+        selections = {one.key: one for one in found if isinstance(one, AdapterSelection)}
+        wanted = {key: sum(part.weights_bytes for part in one.parts) for key, one in selections.items()}
+        statuses = list(await self._memory.statuses())
+        planned = capacity(wanted, statuses, self._facts.residency)
+        in_memory = {status.key for status in statuses if status.host_bytes}
+        adapters = [
+            convert.planned_message(ref, one, planned, in_memory)
+            for ref, one in zip(request.refs, found, strict=True)
+        ]
+        slot = convert.PLACES[Place.SLOT]
+        return pb.PlanResponse(
+            adapters=adapters,
+            fits=all(adapter.place == slot for adapter in adapters),
+            needed_slots=planned.needed_slots,
+            needed_host_bytes=planned.needed_bytes,
+            leaving=planned.leaving,
+        )
+
+    async def _found(self, ref: str) -> AdapterSelection | ServerError | RegistryError:
+        try:
+            return await self._selection(ref)
+        except (ServerError, RegistryError) as error:
+            return error
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
         """Starts to stop the server once this answer is sent."""

@@ -5,8 +5,12 @@ Dull on purpose: no decision is made here.
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from switchyard.proto.admin.v1 import admin_pb2
 from switchyard.proto.inference.v1 import inference_pb2
+from switchyard.registry.errors import RegistryError
+from switchyard.server.adapters.capacity import Capacity, Place
 from switchyard.server.adapters.tiers import AdapterState, AdapterStatus
 from switchyard.server.calls.admission import Admitted, ServedBy
 from switchyard.server.calls.answers import Answers
@@ -14,7 +18,9 @@ from switchyard.server.calls.catalog import ServablePage
 from switchyard.server.calls.codes import code_of, reason_of
 from switchyard.server.engine.types import (
     AdapterPart,
+    AdapterSelection,
     Choice,
+    Digest,
     EngineLoad,
     ErrorEvent,
     FinishedEvent,
@@ -22,6 +28,7 @@ from switchyard.server.engine.types import (
     Timing,
     TokenEvent,
 )
+from switchyard.server.errors import AdapterTooLarge, ServerError
 from switchyard.server.rpc.logprob_messages import TextOf, logprob_messages
 from switchyard.server.rpc.status import cut
 
@@ -35,6 +42,13 @@ ADAPTER_STATES = {
     AdapterState.HOST: admin_pb2.ADAPTER_STATE_HOST,
     AdapterState.RESIDENT: admin_pb2.ADAPTER_STATE_RESIDENT,
     AdapterState.FAILED: admin_pb2.ADAPTER_STATE_FAILED,
+}
+
+PLACES = {
+    Place.SLOT: admin_pb2.PLANNED_PLACE_SLOT,
+    Place.HOST: admin_pb2.PLANNED_PLACE_HOST,
+    Place.REGISTRY: admin_pb2.PLANNED_PLACE_REGISTRY,
+    Place.NOWHERE: admin_pb2.PLANNED_PLACE_NOWHERE,
 }
 
 _EVENT_MESSAGE_BYTES = 4096
@@ -219,6 +233,27 @@ def adapter_status_message(status: AdapterStatus) -> admin_pb2.AdapterStatus:
         error_reason=status.error_reason,
         retry_after_s=status.retry_after_s,
     )
+
+
+def planned_message(
+    ref: str, found: AdapterSelection | ServerError | RegistryError, planned: Capacity, in_memory: Set[Digest]
+) -> admin_pb2.PlannedAdapter:
+    """Where one adapter would be, or why it cannot be served."""
+    if isinstance(found, Exception):
+        return admin_pb2.PlannedAdapter(
+            ref=ref,
+            place=admin_pb2.PLANNED_PLACE_NOWHERE,
+            error_reason=reason_of(found),
+            message=cut(str(found), _EVENT_MESSAGE_BYTES),
+        )
+    place, size = planned.places[found.key], planned.sizes[found.key]
+    message = admin_pb2.PlannedAdapter(
+        ref=ref, digest=found.key, place=PLACES[place], size_bytes=size, in_memory=found.key in in_memory
+    )
+    if place is Place.NOWHERE:
+        message.error_reason = AdapterTooLarge.reason
+        message.message = f"it takes {size} bytes, more than all slots together may hold; raise adapter_bytes"
+    return message
 
 
 def load_message(load: EngineLoad, statuses: list[AdapterStatus], rss_bytes: int) -> admin_pb2.GetLoadResponse:

@@ -5,7 +5,7 @@ import pytest
 from fake_services import BASE_DIGEST, FakeServer, Refusal
 
 from switchyard.clients import AdminClient, errors
-from switchyard.clients.admin import AdapterState
+from switchyard.clients.admin import AdapterState, PlannedPlace
 
 
 def test_every_call_reads_its_answer(server: FakeServer) -> None:
@@ -30,3 +30,14 @@ def test_an_adapter_in_use_is_a_typed_error(server: FakeServer) -> None:
     with AdminClient(server.address) as client, pytest.raises(errors.PreconditionFailed) as caught:
         client.unload_adapter("a@b")
     assert caught.value.retryable
+
+
+def test_a_plan_says_where_each_would_be(server: FakeServer) -> None:
+    with AdminClient(server.address) as client:
+        plan = client.plan(["a:1", "b:1", "c:1", "d:1"])
+        assert client.plan(["a:1"]).fits
+    places = [PlannedPlace.SLOT, PlannedPlace.HOST, PlannedPlace.NOWHERE, PlannedPlace.UNKNOWN]
+    assert [one.place for one in plan.adapters] == places
+    assert (plan.adapters[0].in_memory, plan.adapters[2].error_reason) == (True, "RANK_TOO_LARGE")
+    assert (plan.fits, plan.needed_slots, plan.needed_host_bytes) == (False, 4, 4096)
+    assert plan.leaving == ("sha256:" + "b" * 64,)

@@ -95,6 +95,19 @@ def test_tables_of_the_reading_commands(server: FakeServer) -> None:
     assert re.search(r"aaaaaaaaaaaa\s+resident\s+2", status)
 
 
+def test_a_plan_is_a_table_and_fails_when_not_all_would_be_in_slots(server: FakeServer) -> None:
+    one = run("plan", "a:1", at=server)
+    assert one.exit_code == 0
+    assert re.search(r"a:1\s+a{12}\s+slot\s+2.0 KiB\s+yes", one.stdout)
+    assert "needed: 1 of 4 slots, 4.0 KiB of 64.0 MiB host memory" in one.stdout
+    three = run("plan", "a:1", "b:1", "c:1", at=server)
+    assert three.exit_code == 1
+    assert "c:1: RANK_TOO_LARGE: it takes rank 64" in three.stdout
+    assert "would leave memory: " + "b" * 12 in three.stdout
+    told = json.loads(run("plan", "a:1", "--json", at=server).stdout)
+    assert (told["plan"]["adapters"][0]["place"], told["info"]["adapter_slots"]) == ("slot", 4)
+
+
 def test_generate_streams_text_and_says_who_answered(server: FakeServer) -> None:
     result = run("generate", "team/sums@prod", "one two", at=server)
     assert result.exit_code == 0

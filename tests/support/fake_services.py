@@ -204,6 +204,24 @@ class FakeAdmin(admin_stubs.AdminServiceServicer, Scripted):
         self.begin("UnloadAdapter", context)
         return admin.UnloadAdapterResponse(status=admin.AdapterStatus(state=77))
 
+    def Plan(self, request: admin.PlanRequest, context: grpc.ServicerContext) -> admin.PlanResponse:
+        self.begin("Plan", context)
+        places = [admin.PLANNED_PLACE_SLOT, admin.PLANNED_PLACE_HOST, admin.PLANNED_PLACE_NOWHERE, 77]
+        adapters = [
+            admin.PlannedAdapter(ref=ref, place=place, size_bytes=2048, in_memory=not number)
+            for number, (ref, place) in enumerate(zip(request.refs, places, strict=False))
+        ]
+        for one in adapters:
+            if one.place == admin.PLANNED_PLACE_NOWHERE:
+                one.error_reason, one.message = "RANK_TOO_LARGE", "it takes rank 64"
+            else:
+                one.digest = "sha256:" + "a" * 64
+        fits = len(adapters) == 1
+        leaving = [] if fits else ["sha256:" + "b" * 64]
+        return admin.PlanResponse(
+            adapters=adapters, fits=fits, needed_slots=len(adapters), needed_host_bytes=4096, leaving=leaving
+        )
+
     def Drain(self, request: admin.DrainRequest, context: grpc.ServicerContext) -> admin.DrainResponse:
         self.begin("Drain", context)
         return admin.DrainResponse(running_requests=2)

@@ -24,43 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%switchyard/proto/admin/v1/admin.proto\x12\x13switchyard.admin.v1\"\xb6\x01\n\rAdapterStatus\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.switchyard.admin.v1.AdapterState\x12\x12\n\nhost_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x64\x65vice_bytes\x18\x04 \x01(\x04\x12\x0c\n\x04pins\x18\x05 \x01(\r\x12\x14\n\x0c\x65rror_reason\x18\x06 \x01(\t\x12\x15\n\rretry_after_s\x18\x07 \x01(\x01\"\x16\n\x14GetServerInfoRequest\"\xf6\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x11\n\tbase_name\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\t\x12\x14\n\x0cquantization\x18\x04 \x01(\t\x12\x15\n\rmax_sequences\x18\x05 \x01(\r\x12\x1a\n\x12max_context_tokens\x18\x06 \x01(\r\x12\x10\n\x08max_rank\x18\x07 \x01(\r\x12\x15\n\radapter_slots\x18\x08 \x01(\r\x12\x18\n\x10host_cache_bytes\x18\t \x01(\x04\x12\x18\n\x10\x62\x61se_fingerprint\x18\n \x01(\t\"\x10\n\x0eGetLoadRequest\"\xea\x02\n\x0fGetLoadResponse\x12\x18\n\x10waiting_requests\x18\x01 \x01(\r\x12\x19\n\x11running_sequences\x18\x02 \x01(\r\x12\x14\n\x0ckv_rows_used\x18\x03 \x01(\r\x12\x15\n\rkv_rows_total\x18\x04 \x01(\r\x12\x19\n\x11\x61\x64\x61pters_resident\x18\x05 \x01(\r\x12\x1a\n\x12\x61\x64\x61pter_host_bytes\x18\x06 \x01(\x04\x12\x1c\n\x14\x61\x64\x61pter_device_bytes\x18\x07 \x01(\x04\x12\x11\n\trss_bytes\x18\x08 \x01(\x04\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x12\x19\n\x11kv_blocks_running\x18\n \x01(\r\x12\x18\n\x10kv_blocks_cached\x18\x0b \x01(\r\x12\x17\n\x0fkv_blocks_total\x18\x0c \x01(\r\x12-\n\x07waiting\x18\r \x03(\x0b\x32\x1c.switchyard.admin.v1.Waiting\"A\n\x07Waiting\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x11\n\tsequences\x18\x03 \x01(\r\"\x1a\n\x18ListAdapterStatesRequest\"Q\n\x19ListAdapterStatesResponse\x12\x34\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\".switchyard.admin.v1.AdapterStatus\"!\n\x12LoadAdapterRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"I\n\x13LoadAdapterResponse\x12\x32\n\x06status\x18\x01 \x01(\x0b\x32\".switchyard.admin.v1.AdapterStatus\"#\n\x14UnloadAdapterRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"K\n\x15UnloadAdapterResponse\x12\x32\n\x06status\x18\x01 \x01(\x0b\x32\".switchyard.admin.v1.AdapterStatus\"\x1f\n\x0c\x44rainRequest\x12\x0f\n\x07grace_s\x18\x01 \x01(\x01\")\n\rDrainResponse\x12\x18\n\x10running_requests\x18\x01 \x01(\r*\x97\x01\n\x0c\x41\x64\x61pterState\x12\x1d\n\x19\x41\x44\x41PTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41\x44\x41PTER_STATE_FETCHING\x10\x01\x12\x16\n\x12\x41\x44\x41PTER_STATE_HOST\x10\x02\x12\x1a\n\x16\x41\x44\x41PTER_STATE_RESIDENT\x10\x03\x12\x18\n\x14\x41\x44\x41PTER_STATE_FAILED\x10\x04\x32\xda\x04\n\x0c\x41\x64minService\x12\x66\n\rGetServerInfo\x12).switchyard.admin.v1.GetServerInfoRequest\x1a*.switchyard.admin.v1.GetServerInfoResponse\x12T\n\x07GetLoad\x12#.switchyard.admin.v1.GetLoadRequest\x1a$.switchyard.admin.v1.GetLoadResponse\x12r\n\x11ListAdapterStates\x12-.switchyard.admin.v1.ListAdapterStatesRequest\x1a..switchyard.admin.v1.ListAdapterStatesResponse\x12`\n\x0bLoadAdapter\x12\'.switchyard.admin.v1.LoadAdapterRequest\x1a(.switchyard.admin.v1.LoadAdapterResponse\x12\x66\n\rUnloadAdapter\x12).switchyard.admin.v1.UnloadAdapterRequest\x1a*.switchyard.admin.v1.UnloadAdapterResponse\x12N\n\x05\x44rain\x12!.switchyard.admin.v1.DrainRequest\x1a\".switchyard.admin.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%switchyard/proto/admin/v1/admin.proto\x12\x13switchyard.admin.v1\"\xb6\x01\n\rAdapterStatus\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.switchyard.admin.v1.AdapterState\x12\x12\n\nhost_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x64\x65vice_bytes\x18\x04 \x01(\x04\x12\x0c\n\x04pins\x18\x05 \x01(\r\x12\x14\n\x0c\x65rror_reason\x18\x06 \x01(\t\x12\x15\n\rretry_after_s\x18\x07 \x01(\x01\"\x16\n\x14GetServerInfoRequest\"\x8d\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x11\n\tbase_name\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\t\x12\x14\n\x0cquantization\x18\x04 \x01(\t\x12\x15\n\rmax_sequences\x18\x05 \x01(\r\x12\x1a\n\x12max_context_tokens\x18\x06 \x01(\r\x12\x10\n\x08max_rank\x18\x07 \x01(\r\x12\x15\n\radapter_slots\x18\x08 \x01(\r\x12\x18\n\x10host_cache_bytes\x18\t \x01(\x04\x12\x18\n\x10\x62\x61se_fingerprint\x18\n \x01(\t\x12\x15\n\radapter_bytes\x18\x0b \x01(\x04\"\x10\n\x0eGetLoadRequest\"\xea\x02\n\x0fGetLoadResponse\x12\x18\n\x10waiting_requests\x18\x01 \x01(\r\x12\x19\n\x11running_sequences\x18\x02 \x01(\r\x12\x14\n\x0ckv_rows_used\x18\x03 \x01(\r\x12\x15\n\rkv_rows_total\x18\x04 \x01(\r\x12\x19\n\x11\x61\x64\x61pters_resident\x18\x05 \x01(\r\x12\x1a\n\x12\x61\x64\x61pter_host_bytes\x18\x06 \x01(\x04\x12\x1c\n\x14\x61\x64\x61pter_device_bytes\x18\x07 \x01(\x04\x12\x11\n\trss_bytes\x18\x08 \x01(\x04\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x12\x19\n\x11kv_blocks_running\x18\n \x01(\r\x12\x18\n\x10kv_blocks_cached\x18\x0b \x01(\r\x12\x17\n\x0fkv_blocks_total\x18\x0c \x01(\r\x12-\n\x07waiting\x18\r \x03(\x0b\x32\x1c.switchyard.admin.v1.Waiting\"A\n\x07Waiting\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x11\n\tsequences\x18\x03 \x01(\r\"\x1a\n\x18ListAdapterStatesRequest\"Q\n\x19ListAdapterStatesResponse\x12\x34\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\".switchyard.admin.v1.AdapterStatus\"!\n\x12LoadAdapterRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"I\n\x13LoadAdapterResponse\x12\x32\n\x06status\x18\x01 \x01(\x0b\x32\".switchyard.admin.v1.AdapterStatus\"#\n\x14UnloadAdapterRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"K\n\x15UnloadAdapterResponse\x12\x32\n\x06status\x18\x01 \x01(\x0b\x32\".switchyard.admin.v1.AdapterStatus\"\x1b\n\x0bPlanRequest\x12\x0c\n\x04refs\x18\x01 \x03(\t\"\xad\x01\n\x0ePlannedAdapter\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x30\n\x05place\x18\x03 \x01(\x0e\x32!.switchyard.admin.v1.PlannedPlace\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x11\n\tin_memory\x18\x05 \x01(\x08\x12\x14\n\x0c\x65rror_reason\x18\x06 \x01(\t\x12\x0f\n\x07message\x18\x07 \x01(\t\"\x95\x01\n\x0cPlanResponse\x12\x35\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32#.switchyard.admin.v1.PlannedAdapter\x12\x0c\n\x04\x66its\x18\x02 \x01(\x08\x12\x14\n\x0cneeded_slots\x18\x03 \x01(\r\x12\x19\n\x11needed_host_bytes\x18\x04 \x01(\x04\x12\x0f\n\x07leaving\x18\x05 \x03(\t\"\x1f\n\x0c\x44rainRequest\x12\x0f\n\x07grace_s\x18\x01 \x01(\x01\")\n\rDrainResponse\x12\x18\n\x10running_requests\x18\x01 \x01(\r*\x97\x01\n\x0c\x41\x64\x61pterState\x12\x1d\n\x19\x41\x44\x41PTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41\x44\x41PTER_STATE_FETCHING\x10\x01\x12\x16\n\x12\x41\x44\x41PTER_STATE_HOST\x10\x02\x12\x1a\n\x16\x41\x44\x41PTER_STATE_RESIDENT\x10\x03\x12\x18\n\x14\x41\x44\x41PTER_STATE_FAILED\x10\x04*\x94\x01\n\x0cPlannedPlace\x12\x1d\n\x19PLANNED_PLACE_UNSPECIFIED\x10\x00\x12\x16\n\x12PLANNED_PLACE_SLOT\x10\x01\x12\x16\n\x12PLANNED_PLACE_HOST\x10\x02\x12\x1a\n\x16PLANNED_PLACE_REGISTRY\x10\x03\x12\x19\n\x15PLANNED_PLACE_NOWHERE\x10\x04\x32\xa7\x05\n\x0c\x41\x64minService\x12\x66\n\rGetServerInfo\x12).switchyard.admin.v1.GetServerInfoRequest\x1a*.switchyard.admin.v1.GetServerInfoResponse\x12T\n\x07GetLoad\x12#.switchyard.admin.v1.GetLoadRequest\x1a$.switchyard.admin.v1.GetLoadResponse\x12r\n\x11ListAdapterStates\x12-.switchyard.admin.v1.ListAdapterStatesRequest\x1a..switchyard.admin.v1.ListAdapterStatesResponse\x12`\n\x0bLoadAdapter\x12\'.switchyard.admin.v1.LoadAdapterRequest\x1a(.switchyard.admin.v1.LoadAdapterResponse\x12\x66\n\rUnloadAdapter\x12).switchyard.admin.v1.UnloadAdapterRequest\x1a*.switchyard.admin.v1.UnloadAdapterResponse\x12K\n\x04Plan\x12 .switchyard.admin.v1.PlanRequest\x1a!.switchyard.admin.v1.PlanResponse\x12N\n\x05\x44rain\x12!.switchyard.admin.v1.DrainRequest\x1a\".switchyard.admin.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchyard.proto.admin.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADAPTERSTATE']._serialized_start=1382
-  _globals['_ADAPTERSTATE']._serialized_end=1533
+  _globals['_ADAPTERSTATE']._serialized_start=1762
+  _globals['_ADAPTERSTATE']._serialized_end=1913
+  _globals['_PLANNEDPLACE']._serialized_start=1916
+  _globals['_PLANNEDPLACE']._serialized_end=2064
   _globals['_ADAPTERSTATUS']._serialized_start=63
   _globals['_ADAPTERSTATUS']._serialized_end=245
   _globals['_GETSERVERINFOREQUEST']._serialized_start=247
   _globals['_GETSERVERINFOREQUEST']._serialized_end=269
   _globals['_GETSERVERINFORESPONSE']._serialized_start=272
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=518
-  _globals['_GETLOADREQUEST']._serialized_start=520
-  _globals['_GETLOADREQUEST']._serialized_end=536
-  _globals['_GETLOADRESPONSE']._serialized_start=539
-  _globals['_GETLOADRESPONSE']._serialized_end=901
-  _globals['_WAITING']._serialized_start=903
-  _globals['_WAITING']._serialized_end=968
-  _globals['_LISTADAPTERSTATESREQUEST']._serialized_start=970
-  _globals['_LISTADAPTERSTATESREQUEST']._serialized_end=996
-  _globals['_LISTADAPTERSTATESRESPONSE']._serialized_start=998
-  _globals['_LISTADAPTERSTATESRESPONSE']._serialized_end=1079
-  _globals['_LOADADAPTERREQUEST']._serialized_start=1081
-  _globals['_LOADADAPTERREQUEST']._serialized_end=1114
-  _globals['_LOADADAPTERRESPONSE']._serialized_start=1116
-  _globals['_LOADADAPTERRESPONSE']._serialized_end=1189
-  _globals['_UNLOADADAPTERREQUEST']._serialized_start=1191
-  _globals['_UNLOADADAPTERREQUEST']._serialized_end=1226
-  _globals['_UNLOADADAPTERRESPONSE']._serialized_start=1228
-  _globals['_UNLOADADAPTERRESPONSE']._serialized_end=1303
-  _globals['_DRAINREQUEST']._serialized_start=1305
-  _globals['_DRAINREQUEST']._serialized_end=1336
-  _globals['_DRAINRESPONSE']._serialized_start=1338
-  _globals['_DRAINRESPONSE']._serialized_end=1379
-  _globals['_ADMINSERVICE']._serialized_start=1536
-  _globals['_ADMINSERVICE']._serialized_end=2138
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=541
+  _globals['_GETLOADREQUEST']._serialized_start=543
+  _globals['_GETLOADREQUEST']._serialized_end=559
+  _globals['_GETLOADRESPONSE']._serialized_start=562
+  _globals['_GETLOADRESPONSE']._serialized_end=924
+  _globals['_WAITING']._serialized_start=926
+  _globals['_WAITING']._serialized_end=991
+  _globals['_LISTADAPTERSTATESREQUEST']._serialized_start=993
+  _globals['_LISTADAPTERSTATESREQUEST']._serialized_end=1019
+  _globals['_LISTADAPTERSTATESRESPONSE']._serialized_start=1021
+  _globals['_LISTADAPTERSTATESRESPONSE']._serialized_end=1102
+  _globals['_LOADADAPTERREQUEST']._serialized_start=1104
+  _globals['_LOADADAPTERREQUEST']._serialized_end=1137
+  _globals['_LOADADAPTERRESPONSE']._serialized_start=1139
+  _globals['_LOADADAPTERRESPONSE']._serialized_end=1212
+  _globals['_UNLOADADAPTERREQUEST']._serialized_start=1214
+  _globals['_UNLOADADAPTERREQUEST']._serialized_end=1249
+  _globals['_UNLOADADAPTERRESPONSE']._serialized_start=1251
+  _globals['_UNLOADADAPTERRESPONSE']._serialized_end=1326
+  _globals['_PLANREQUEST']._serialized_start=1328
+  _globals['_PLANREQUEST']._serialized_end=1355
+  _globals['_PLANNEDADAPTER']._serialized_start=1358
+  _globals['_PLANNEDADAPTER']._serialized_end=1531
+  _globals['_PLANRESPONSE']._serialized_start=1534
+  _globals['_PLANRESPONSE']._serialized_end=1683
+  _globals['_DRAINREQUEST']._serialized_start=1685
+  _globals['_DRAINREQUEST']._serialized_end=1716
+  _globals['_DRAINRESPONSE']._serialized_start=1718
+  _globals['_DRAINRESPONSE']._serialized_end=1759
+  _globals['_ADMINSERVICE']._serialized_start=2067
+  _globals['_ADMINSERVICE']._serialized_end=2746
 # @@protoc_insertion_point(module_scope)

@@ -14,11 +14,24 @@ class AdapterState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ADAPTER_STATE_HOST: _ClassVar[AdapterState]
     ADAPTER_STATE_RESIDENT: _ClassVar[AdapterState]
     ADAPTER_STATE_FAILED: _ClassVar[AdapterState]
+
+class PlannedPlace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PLANNED_PLACE_UNSPECIFIED: _ClassVar[PlannedPlace]
+    PLANNED_PLACE_SLOT: _ClassVar[PlannedPlace]
+    PLANNED_PLACE_HOST: _ClassVar[PlannedPlace]
+    PLANNED_PLACE_REGISTRY: _ClassVar[PlannedPlace]
+    PLANNED_PLACE_NOWHERE: _ClassVar[PlannedPlace]
 ADAPTER_STATE_UNSPECIFIED: AdapterState
 ADAPTER_STATE_FETCHING: AdapterState
 ADAPTER_STATE_HOST: AdapterState
 ADAPTER_STATE_RESIDENT: AdapterState
 ADAPTER_STATE_FAILED: AdapterState
+PLANNED_PLACE_UNSPECIFIED: PlannedPlace
+PLANNED_PLACE_SLOT: PlannedPlace
+PLANNED_PLACE_HOST: PlannedPlace
+PLANNED_PLACE_REGISTRY: PlannedPlace
+PLANNED_PLACE_NOWHERE: PlannedPlace
 
 class AdapterStatus(_message.Message):
     __slots__ = ("digest", "state", "host_bytes", "device_bytes", "pins", "error_reason", "retry_after_s")
@@ -43,7 +56,7 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "base_name", "base_digest", "quantization", "max_sequences", "max_context_tokens", "max_rank", "adapter_slots", "host_cache_bytes", "base_fingerprint")
+    __slots__ = ("version", "base_name", "base_digest", "quantization", "max_sequences", "max_context_tokens", "max_rank", "adapter_slots", "host_cache_bytes", "base_fingerprint", "adapter_bytes")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BASE_NAME_FIELD_NUMBER: _ClassVar[int]
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +67,7 @@ class GetServerInfoResponse(_message.Message):
     ADAPTER_SLOTS_FIELD_NUMBER: _ClassVar[int]
     HOST_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     BASE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_BYTES_FIELD_NUMBER: _ClassVar[int]
     version: str
     base_name: str
     base_digest: str
@@ -64,7 +78,8 @@ class GetServerInfoResponse(_message.Message):
     adapter_slots: int
     host_cache_bytes: int
     base_fingerprint: str
-    def __init__(self, version: _Optional[str] = ..., base_name: _Optional[str] = ..., base_digest: _Optional[str] = ..., quantization: _Optional[str] = ..., max_sequences: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., max_rank: _Optional[int] = ..., adapter_slots: _Optional[int] = ..., host_cache_bytes: _Optional[int] = ..., base_fingerprint: _Optional[str] = ...) -> None: ...
+    adapter_bytes: int
+    def __init__(self, version: _Optional[str] = ..., base_name: _Optional[str] = ..., base_digest: _Optional[str] = ..., quantization: _Optional[str] = ..., max_sequences: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., max_rank: _Optional[int] = ..., adapter_slots: _Optional[int] = ..., host_cache_bytes: _Optional[int] = ..., base_fingerprint: _Optional[str] = ..., adapter_bytes: _Optional[int] = ...) -> None: ...
 
 class GetLoadRequest(_message.Message):
     __slots__ = ()
@@ -143,6 +158,44 @@ class UnloadAdapterResponse(_message.Message):
     STATUS_FIELD_NUMBER: _ClassVar[int]
     status: AdapterStatus
     def __init__(self, status: _Optional[_Union[AdapterStatus, _Mapping]] = ...) -> None: ...
+
+class PlanRequest(_message.Message):
+    __slots__ = ("refs",)
+    REFS_FIELD_NUMBER: _ClassVar[int]
+    refs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, refs: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PlannedAdapter(_message.Message):
+    __slots__ = ("ref", "digest", "place", "size_bytes", "in_memory", "error_reason", "message")
+    REF_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IN_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ref: str
+    digest: str
+    place: PlannedPlace
+    size_bytes: int
+    in_memory: bool
+    error_reason: str
+    message: str
+    def __init__(self, ref: _Optional[str] = ..., digest: _Optional[str] = ..., place: _Optional[_Union[PlannedPlace, str]] = ..., size_bytes: _Optional[int] = ..., in_memory: _Optional[bool] = ..., error_reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class PlanResponse(_message.Message):
+    __slots__ = ("adapters", "fits", "needed_slots", "needed_host_bytes", "leaving")
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    FITS_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_HOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    adapters: _containers.RepeatedCompositeFieldContainer[PlannedAdapter]
+    fits: bool
+    needed_slots: int
+    needed_host_bytes: int
+    leaving: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, adapters: _Optional[_Iterable[_Union[PlannedAdapter, _Mapping]]] = ..., fits: _Optional[bool] = ..., needed_slots: _Optional[int] = ..., needed_host_bytes: _Optional[int] = ..., leaving: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ("grace_s",)

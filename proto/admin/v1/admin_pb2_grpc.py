@@ -59,6 +59,11 @@ class AdminServiceStub:
                 request_serializer=switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.UnloadAdapterRequest.SerializeToString,
                 response_deserializer=switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.UnloadAdapterResponse.FromString,
                 _registered_method=True)
+        self.Plan = channel.unary_unary(
+                '/switchyard.admin.v1.AdminService/Plan',
+                request_serializer=switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.PlanRequest.SerializeToString,
+                response_deserializer=switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.PlanResponse.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/switchyard.admin.v1.AdminService/Drain',
                 request_serializer=switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
@@ -103,6 +108,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Plan(self, request, context):
+        """What fits: where each of several adapters would be if all of them were wanted at once. Loads nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
         """Refuses new requests, lets running ones end, then the server stops.
         """
@@ -137,6 +149,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.UnloadAdapter,
                     request_deserializer=switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.UnloadAdapterRequest.FromString,
                     response_serializer=switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.UnloadAdapterResponse.SerializeToString,
+            ),
+            'Plan': grpc.unary_unary_rpc_method_handler(
+                    servicer.Plan,
+                    request_deserializer=switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.PlanRequest.FromString,
+                    response_serializer=switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.PlanResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -279,6 +296,33 @@ class AdminService:
             '/switchyard.admin.v1.AdminService/UnloadAdapter',
             switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.UnloadAdapterRequest.SerializeToString,
             switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.UnloadAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Plan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchyard.admin.v1.AdminService/Plan',
+            switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.PlanRequest.SerializeToString,
+            switchyard_dot_proto_dot_admin_dot_v1_dot_admin__pb2.PlanResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -94,6 +94,7 @@ EXPECTED: dict[str, tuple[str, str]] = {
     "GetServerInfo": ("admin:observe", ALL),
     "GetLoad": ("admin:observe", ALL),
     "ListAdapterStates": ("admin:observe", ALL),
+    "Plan": ("admin:observe", ALL),
     "LoadAdapter": ("admin:load", ONE),
     "UnloadAdapter": ("admin:load", ONE),
     "Drain": ("admin:drain", ALL),

@@ -69,3 +69,29 @@ async def test_an_adapter_is_loaded_and_unloaded_by_ref() -> None:
     assert (absent.status.digest, absent.status.state) == (digest, pb.ADAPTER_STATE_UNSPECIFIED)
     assert [r.reason for r in refused] == ["REF_SYNTAX", "ADAPTER_NOT_FOUND", "REF_SYNTAX"]
     assert refused[0].code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_plan_says_where_each_adapter_would_be_and_loads_nothing() -> None:
+    async with running(None, version("a"), version("b"), version("c"), version("wide", rank=32)) as harness:
+        old = Digest("sha256:old")
+        harness.memory.entries[old] = AdapterStatus(old, AdapterState.HOST, FACTS.host_cache_bytes, 0, 0, "", 0.0)
+        refs = ["a:1", "b:1", "c:1", "wide:1", "nobody:1", "a:1"]
+        plan = await harness.admin.Plan(pb.PlanRequest(refs=refs))
+        assert list(harness.memory.entries) == [old]
+        one = await harness.admin.Plan(pb.PlanRequest(refs=["b:1"]))
+        digest = harness.resolver.versions["a", 1].digest
+    assert [adapter.ref for adapter in plan.adapters] == refs
+    places = [pb.PlannedPlace.Name(adapter.place).removeprefix("PLANNED_PLACE_") for adapter in plan.adapters]
+    assert places == ["SLOT", "SLOT", "HOST", "NOWHERE", "NOWHERE", "SLOT"]
+    assert [a.error_reason for a in plan.adapters] == ["", "", "", "RANK_TOO_LARGE", "ADAPTER_NOT_FOUND", ""]
+    assert (plan.adapters[0].digest, plan.adapters[4].digest) == (digest, "")
+    assert (plan.fits, plan.needed_slots, list(plan.leaving)) == (False, 3, [old])
+    assert plan.needed_host_bytes == sum(adapter.size_bytes for adapter in plan.adapters[:3])
+    assert (one.fits, one.needed_slots) == (True, 1)
+
+
+async def test_a_plan_wants_one_to_1024_adapters() -> None:
+    async with running() as harness:
+        refused = [await refusal_of(harness.admin.Plan(pb.PlanRequest(refs=["a:1"] * count))) for count in (0, 1025)]
+    assert [one.code for one in refused] == [grpc.StatusCode.INVALID_ARGUMENT] * 2
+    assert "1 to 1024" in str(refused[1])
