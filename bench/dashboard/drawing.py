@@ -19,14 +19,14 @@ from matplotlib.ticker import FuncFormatter
 
 from switchyard.server.observe.panels import PANELS, Panel, Query
 
-_PER_LINE = 3
+_PER_LINE = 4
 _MOST_LABELS = 7
 
 
 def draw(found: Mapping[Query, list[dict[str, Any]]], start_s: float, out: Path) -> None:
     """Writes the picture."""
     lines = sum(math.ceil(len(list(panels)) / _PER_LINE) for _, panels in groupby(PANELS, key=lambda one: one.row))
-    figure, axes = plt.subplots(lines, _PER_LINE, figsize=(16, 2.6 * lines), squeeze=False)
+    figure, axes = plt.subplots(lines, _PER_LINE, figsize=(20, 2.7 * lines), squeeze=False)
     line = 0
     for row, panels in groupby(PANELS, key=lambda one: one.row):
         below = list(panels)
@@ -63,8 +63,7 @@ def _panel(place: Axes, panel: Panel, found: Mapping[Query, list[dict[str, Any]]
 
 
 def _legend(template: str, labels: Mapping[str, str]) -> str:
-    text = re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), template)
-    return Path(text).name if "/" in text and " " in text else text
+    return re.sub(r"{{(\w+)}}", lambda match: Path(labels.get(match[1], "")).name, template)
 
 
 def _value(value: float, unit: str) -> str:

@@ -12,7 +12,7 @@ from switchyard.registry.strict_json import Json
 from switchyard.server.observe.panels import PANELS, Panel
 
 _COLUMNS: Final = 24
-_PER_LINE: Final = 3
+_PER_LINE: Final = 4
 _HEIGHT: Final = 8
 _SOURCE: Final[dict[str, Json]] = {"type": "prometheus", "uid": "${datasource}"}
 

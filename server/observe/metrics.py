@@ -60,6 +60,8 @@ class Metrics:
             for s in table.METRICS
             if s.kind is Kind.GAUGE and s is not table.LORA_REQUESTS
         }
+        for spec, labels in table.BEGIN_AT_ZERO:
+            self._counters[spec].labels(*labels)
         self._adapter_series: dict[MetricSpec, dict[str, Histogram]] = {table.TTFT: {}, table.ITL: {}}
         self._lock = threading.Lock()
         self._busiest = BusiestKeys(adapter_series, self._forget_series)

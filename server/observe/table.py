@@ -226,6 +226,13 @@ LORA_REQUESTS = MetricSpec(
     "Unix time of the scrape; the labels name adapters with running and waiting requests, as vLLM's gauge does.",
 )
 
+BEGIN_AT_ZERO: tuple[tuple[MetricSpec, tuple[str, ...]], ...] = (
+    *((REQUESTS, (outcome,)) for outcome in ("stop", "length", "NUMERIC_FAULT", "ENGINE_FAILED")),
+    *((ROLLOUT_ANSWERS, (side, how)) for side in ("first", "second") for how in ("answered", "failed", "not_finite")),
+    *((ROLLOUTS_ENDED, (state,)) for state in ("PROMOTED", "ROLLED_BACK", "UNDECIDED")),
+)
+"""Counters that are there from the start: what appears with its first event has not increased for an alert."""
+
 METRICS: tuple[MetricSpec, ...] = (
     TTFT,
     ITL,

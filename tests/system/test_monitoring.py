@@ -17,6 +17,7 @@ from prometheus_server import Prometheus, find_tool, prometheus
 from whole_server import serving
 
 from switchyard.server.observe.dashboard import dashboard_page
+from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.panels import PANELS
 from switchyard.server.observe.table import METRICS, Kind
 
@@ -66,6 +67,19 @@ def test_every_alert_says_what_and_what_to_do_and_is_tested() -> None:
     for rule in RULES:
         assert set(rule["annotations"]) == {"summary", "action"}
         assert rule["labels"]["severity"] in {"page", "ticket", "info"}
+
+
+def test_what_alerts_wait_for_is_there_before_it_happens() -> None:
+    """A counter that begins with its first event has not increased, and the alert would be silent that once."""
+    samples = {
+        (sample.name, value)
+        for family in Metrics().registry.collect()
+        for sample in family.samples
+        for value in sample.labels.values()
+    }
+    waited = re.findall(r'increase\((\w+){\w+="(\w+)"}', " ".join(rule["expr"] for rule in RULES))
+    assert len(waited) == 4
+    assert set(waited) <= samples
 
 
 @needs_prometheus

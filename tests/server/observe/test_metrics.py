@@ -95,7 +95,8 @@ def test_names_say_their_unit() -> None:
 def test_values_are_what_was_told() -> None:
     samples = scrape(used())
     assert samples["switchyard_time_to_first_token_seconds_sum"] == [({"adapter": "ns/a1:1"}, 0.3)]
-    assert samples["switchyard_requests_total"] == [({"outcome": "stop"}, 1.0)]
+    ended = {labels["outcome"]: value for labels, value in samples["switchyard_requests_total"]}
+    assert ended == {"stop": 1.0, "length": 0.0, "NUMERIC_FAULT": 0.0, "ENGINE_FAILED": 0.0}
     assert samples["switchyard_prompt_tokens_total"] == [({"adapter": "ns/a1:1"}, 5.0)]
     assert samples["switchyard_adapter_load_seconds_sum"] == [({"phase": "fetch"}, 0.5)]
     assert samples["switchyard_kv_rows"] == [({}, 4.0)]

@@ -111,7 +111,8 @@ class Replica:
     def ended(self) -> dict[str, float]:
         """Rollouts that this server has ended, by state, as its metrics tell."""
         samples = (one for family in self.metrics.registry.collect() for one in family.samples)
-        return {one.labels["state"]: one.value for one in samples if one.name == "switchyard_rollouts_ended_total"}
+        ended = (one for one in samples if one.name == "switchyard_rollouts_ended_total")
+        return {one.labels["state"]: one.value for one in ended if one.value}
 
     async def newest(self) -> registry_pb2.AliasEvent:
         request = registry_pb2.ListAliasHistoryRequest(adapter=NAME, alias="prod")
