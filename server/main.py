@@ -21,7 +21,7 @@ from switchyard.server.faces import ADMIN, INFERENCE, build_faces
 from switchyard.server.http import endpoint
 from switchyard.server.http.app import OpenAiApp
 from switchyard.server.http.observability import ObservabilityServer
-from switchyard.server.lifecycle import StopSwitch, unless_stopped
+from switchyard.server.lifecycle import StopSwitch, keep_for_good, unless_stopped
 from switchyard.server.observe.metrics import Metrics
 from switchyard.server.observe.readiness import Readiness
 from switchyard.server.resident import HAND_OVER_S, MonotonicClock, Surroundings, build_core
@@ -111,6 +111,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Addresses], None]) -> 
         await stack.enter_async_context(faces.rollouts.watching())
         if openai_address:
             openai.serve(faces.openai)
+        keep_for_good()
         await app.serve([*faces.services, *registry], reflect=config.reflection)
         on_ready(Addresses(grpc_address, health_address, http.address, openai_address, os.getpid()))
         await _run_until_stopped(app, openai, switch, served.engine)

@@ -12,6 +12,7 @@ from typing import Final
 
 from switchyard.registry.store import Registry
 from switchyard.server.config import ServerConfig
+from switchyard.server.lifecycle import keep_for_good
 from switchyard.server.observe.log import configure
 from switchyard.server.resident import HAND_OVER_S, MonotonicClock, ServingCore, build_core
 from switchyard.server.worker.desk import Desk
@@ -68,6 +69,7 @@ class Worker:
 
     async def _serve(self, core: ServingCore, pipe: Pipe, outbox: Outbox) -> None:
         self._desk = Desk(core, outbox, pipe.send)
+        keep_for_good()
         core.engine.start()
         pipe.send(Ready(core.facts, core.base.tokenizer, core.engine.bounds))
         await self._stop.wait()

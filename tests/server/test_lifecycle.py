@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
 
-from switchyard.server.lifecycle import StopSwitch, write_ready_file
+from switchyard.server.lifecycle import StopSwitch, keep_for_good, write_ready_file
 
 
 @pytest.mark.asyncio
@@ -68,3 +70,20 @@ def test_a_ready_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileNotFoundError):
         write_ready_file(tmp_path / "missing" / "ready", {})
+
+
+def test_what_lives_at_the_start_is_looked_through_no_more_and_what_comes_later_is() -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.own = self
+
+    early = Cycle()
+    try:
+        keep_for_good()
+        assert gc.get_freeze_count() > 10_000
+        assert not any(found is early for found in gc.get_objects())
+        later = weakref.ref(Cycle())
+        gc.collect()
+        assert later() is None
+    finally:
+        gc.unfreeze()

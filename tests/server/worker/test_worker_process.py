@@ -161,7 +161,7 @@ async def test_a_worker_does_not_outlive_its_server(place: Path, tmp_path: Path)
     where = ["--base", str(place / "base"), "--registry", str(place / "registry")]
     process = subprocess.Popen([*command, *where, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        await until(lambda: ready.exists() or process.poll() is not None)
+        await until(lambda: ready.exists() or process.poll() is not None, timeout_s=300)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         [worker] = [int(child) for child in children if b"worker.process" in _command(int(child))]
     finally:
