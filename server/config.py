@@ -45,57 +45,44 @@ class Dtype(StrEnum):
     FLOAT16 = "float16"
 
 
-class TenantSettings(BaseModel):
+class QuotaSettings(BaseModel):
+    """What may be asked for: by one tenant, or of one adapter by everybody together.
+
+    Attributes:
+        requests_per_minute: calls for answers or vectors; None for no limit, as below.
+        tokens_per_minute: tokens of prompts and answers.
+        max_live: calls under way at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    max_live: Count | None = None
+
+    @property
+    def quota(self) -> Quota:
+        """The same for calls."""
+        return Quota(self.requests_per_minute, self.tokens_per_minute, self.max_live)
+
+
+class TenantSettings(QuotaSettings):
     """What one tenant may have.
 
     Attributes:
         weight: its share of the service, relative to the others'.
         max_running: sequences in the batch; None for as many as there are rows.
         max_waiting: sequences that wait; None for as many as the queue holds.
-        requests_per_minute: calls for answers or vectors; None for no limit, as below.
-        tokens_per_minute: tokens of prompts and answers.
-        max_live: calls under way at once.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     max_running: Count | None = None
     max_waiting: Annotated[int, Field(ge=0)] | None = None
-    requests_per_minute: Rate | None = None
-    tokens_per_minute: Rate | None = None
-    max_live: Count | None = None
 
     @property
     def policy(self) -> TenantPolicy:
         """The same for the engine."""
         return TenantPolicy(self.weight, self.max_running, self.max_waiting)
-
-    @property
-    def quota(self) -> Quota:
-        """The same for calls."""
-        return Quota(self.requests_per_minute, self.tokens_per_minute, self.max_live)
-
-
-class AdapterSettings(BaseModel):
-    """What one adapter may be asked for, by everybody together.
-
-    Attributes:
-        requests_per_minute: calls for answers or vectors; None for no limit, as below.
-        tokens_per_minute: tokens of prompts and answers.
-        max_live: calls under way at once.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-    requests_per_minute: Rate | None = None
-    tokens_per_minute: Rate | None = None
-    max_live: Count | None = None
-
-    @property
-    def quota(self) -> Quota:
-        """The same for calls."""
-        return Quota(self.requests_per_minute, self.tokens_per_minute, self.max_live)
 
 
 class ServerConfig(BaseModel):
@@ -172,8 +159,8 @@ class ServerConfig(BaseModel):
     max_queue: Annotated[int, Field(ge=0)] = 256
     tenants: dict[str, TenantSettings] = Field(default={})
     other_tenants: TenantSettings | None = None
-    adapters: dict[str, AdapterSettings] = Field(default={})
-    other_adapters: AdapterSettings | None = None
+    adapters: dict[str, QuotaSettings] = Field(default={})
+    other_adapters: QuotaSettings | None = None
     default_max_tokens: Count = 256
     max_prompt_bytes: Count = 256 * 1024
     max_request_s: Seconds = 600.0
@@ -207,7 +194,7 @@ class ServerConfig(BaseModel):
 
     @field_validator("adapters")
     @classmethod
-    def _adapter_names(cls, adapters: dict[str, AdapterSettings]) -> dict[str, AdapterSettings]:
+    def _adapter_names(cls, adapters: dict[str, QuotaSettings]) -> dict[str, QuotaSettings]:
         """Refuses a name that no adapter can have: its limit would never hold."""
         wrong = [name for name in adapters if not _is_adapter(name)]
         if wrong:
@@ -249,7 +236,7 @@ class ServerConfig(BaseModel):
 
     def adapter_quota(self, adapter: str) -> Quota:
         """What an adapter, as `ns/name`, may be asked for in a minute and at once."""
-        return (self.adapters.get(adapter) or self.other_adapters or AdapterSettings()).quota
+        return (self.adapters.get(adapter) or self.other_adapters or QuotaSettings()).quota
 
     @property
     def http_host(self) -> str:
